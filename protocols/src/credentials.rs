@@ -200,7 +200,12 @@ impl Credential {
     ///
     /// # Errors
     /// [`CredentialError`] with the first reason found.
-    pub fn verify(&self, trust: &Trust, presenter: &PeerId, now: UnixSeconds) -> Result<Membership, CredentialError> {
+    pub fn verify(
+        &self,
+        trust: &Trust,
+        presenter: &PeerId,
+        now: UnixSeconds,
+    ) -> Result<Membership, CredentialError> {
         let membership = self.verify_ignoring_time(trust, presenter)?;
         if membership.issued > now.plus(CLOCK_SKEW) {
             return Err(CredentialError::NotYetValid { issued: membership.issued, now });
@@ -215,7 +220,11 @@ impl Credential {
     ///
     /// # Errors
     /// [`CredentialError`] with the first reason found.
-    pub fn verify_ignoring_time(&self, trust: &Trust, presenter: &PeerId) -> Result<Membership, CredentialError> {
+    pub fn verify_ignoring_time(
+        &self,
+        trust: &Trust,
+        presenter: &PeerId,
+    ) -> Result<Membership, CredentialError> {
         let (claims, issuer) = match &self.issuer {
             None => {
                 let claims = open(&self.token, &trust.root)?;
@@ -232,7 +241,8 @@ impl Credential {
                 }
                 let key = public_key_of(&issuer.sub).map_err(|_| CredentialError::Malformed)?;
                 let claims = open(&self.token, &key)?;
-                let issued_in_time = issuer.iat <= UnixSeconds(claims.iat).plus(CLOCK_SKEW).0 && claims.iat < issuer.exp;
+                let issued_in_time =
+                    issuer.iat <= UnixSeconds(claims.iat).plus(CLOCK_SKEW).0 && claims.iat < issuer.exp;
                 if claims.iss != issuer.sub.to_base58() || claims.role != Role::Node || !issued_in_time {
                     return Err(CredentialError::IssuerNotAllowed);
                 }
@@ -318,10 +328,11 @@ fn open(token: &str, signer: &ed25519::PublicKey) -> Result<Claims, CredentialEr
     validation.leeway = 0;
     validation.required_spec_claims = ["iss", "sub", "exp"].map(str::to_owned).into();
     let key = DecodingKey::from_ed_der(&signer.to_bytes());
-    let data = jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|error| match error.kind() {
-        jsonwebtoken::errors::ErrorKind::InvalidSignature => CredentialError::NotIssuedHere,
-        _ => CredentialError::Malformed,
-    })?;
+    let data =
+        jsonwebtoken::decode::<Claims>(token, &key, &validation).map_err(|error| match error.kind() {
+            jsonwebtoken::errors::ErrorKind::InvalidSignature => CredentialError::NotIssuedHere,
+            _ => CredentialError::Malformed,
+        })?;
     if data.header.typ.as_deref() != Some(TYPE) {
         return Err(CredentialError::Malformed);
     }
@@ -364,7 +375,12 @@ mod tests {
         fn node(&self, key: &Keypair) -> Credential {
             let name = MemberName::new("filial-recife").unwrap();
             let grant = grant(key, &name, Role::Node);
-            Credential::issue_by_superpeer(&self.superpeer, &self.superpeer_credential, &self.trust.network, &grant)
+            Credential::issue_by_superpeer(
+                &self.superpeer,
+                &self.superpeer_credential,
+                &self.trust.network,
+                &grant,
+            )
         }
     }
 
@@ -449,8 +465,12 @@ mod tests {
         let key = Keypair::generate_ed25519();
         let name = MemberName::new("late").unwrap();
         let late = Grant { now: START.plus(SUPERPEER_LIFETIME), ..grant(&key, &name, Role::Node) };
-        let credential =
-            Credential::issue_by_superpeer(&net.superpeer, &net.superpeer_credential, &net.trust.network, &late);
+        let credential = Credential::issue_by_superpeer(
+            &net.superpeer,
+            &net.superpeer_credential,
+            &net.trust.network,
+            &late,
+        );
         assert_eq!(
             credential.verify(&net.trust, &key.public().to_peer_id(), late.now),
             Err(CredentialError::IssuerNotAllowed)
@@ -469,10 +489,8 @@ mod tests {
             r#"{"typ":"quarta-credential+jwt","alg":"HS256"}"#.to_owned(),
             r#"{"typ":"JWT","alg":"EdDSA"}"#.to_owned(),
         ] {
-            let forged = Credential {
-                token: format!("{}.{}.{}", encode(&header), parts[1], parts[2]),
-                issuer: None,
-            };
+            let forged =
+                Credential { token: format!("{}.{}.{}", encode(&header), parts[1], parts[2]), issuer: None };
             assert!(forged.verify(&net.trust, &peer, START).is_err(), "{header}");
         }
         // Well signed, wrong type.

@@ -1,8 +1,26 @@
-//! What Quarta's peers say to each other.
+//! What Quarta's peers say to each other, and how they know it is true.
+//!
+//! Read it in this order:
+//!
+//! 1. [`ids`], [`names`]: the newtypes that everything else is made of.
+//! 2. [`cbor`], [`signing`], [`clock`]: how statements are encoded, signed and ordered.
+//! 3. [`credentials`], [`keys`], [`invites`], [`members`]: who is a member.
+//! 4. [`content`], [`records`]: what a file is.
+//! 5. [`limits`], [`rpc`], [`messages`]: what is said over the wire, and how much of it.
+//!
+//! Nothing here touches a disk or decides what a service does.
 
 pub mod cbor;
+pub mod clock;
+pub mod content;
 pub mod credentials;
 pub mod ids;
+pub mod invites;
+pub mod keys;
+pub mod limits;
+pub mod members;
+pub mod messages;
 pub mod names;
+pub mod records;
 pub mod rpc;
 pub mod signing;

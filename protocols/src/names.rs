@@ -44,7 +44,9 @@ pub enum NameError {
     #[error("it is not in Unicode normalisation form C")]
     NotNormalised,
     /// Not made of lower-case letters, digits, `-`, `_`, `.`, or not beginning with a letter or digit.
-    #[error("a branch's name has lower-case letters a-z, digits, '-', '_' and '.', and begins with a letter or digit")]
+    #[error(
+        "a branch's name has lower-case letters a-z, digits, '-', '_' and '.', and begins with a letter or digit"
+    )]
     MemberCharacters,
 }
 
@@ -153,7 +155,8 @@ fn check_component(component: &str) -> Result<(), NameError> {
     let stem = component.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     let numbered = |prefix: &str| {
         stem.strip_prefix(prefix).is_some_and(|rest| {
-            rest.chars().count() == 1 && rest.chars().all(|c| c.is_ascii_digit() || matches!(c, '¹' | '²' | '³'))
+            rest.chars().count() == 1
+                && rest.chars().all(|c| c.is_ascii_digit() || matches!(c, '¹' | '²' | '³'))
         })
     };
     let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$");
@@ -225,7 +228,15 @@ mod tests {
 
     #[test]
     fn everyday_names_are_accepted() {
-        for name in ["plano.csv", "campanha verão/foto nº 1.jpg", "日本語.txt", "a", ".env", "con-te.txt", "comet.pdf"] {
+        for name in [
+            "plano.csv",
+            "campanha verão/foto nº 1.jpg",
+            "日本語.txt",
+            "a",
+            ".env",
+            "con-te.txt",
+            "comet.pdf",
+        ] {
             assert!(FileName::new(name).is_ok(), "{name}: {:?}", FileName::new(name));
         }
         for name in ["filial-recife", "sp1", "0", "a.b_c"] {
@@ -236,20 +247,48 @@ mod tests {
     #[test]
     fn names_that_leave_the_library_or_mislead_are_refused() {
         for name in [
-            "", "/", "/etc/passwd", "a//b", "a/", "..", "a/../b", "./a", "a\0b", "a\nb", "a\\b", "C:x", "a\u{202e}fdp.exe",
-            "nul", "NUL.txt", "com1.log", "LPT¹", "aux .c", "a.", "a ", " a", "a/ b", "zero\u{200b}width", "e\u{301}",
-            "tag\u{e0041}", "\u{feff}bom", "x?y", "x*",
+            "",
+            "/",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            "..",
+            "a/../b",
+            "./a",
+            "a\0b",
+            "a\nb",
+            "a\\b",
+            "C:x",
+            "a\u{202e}fdp.exe",
+            "nul",
+            "NUL.txt",
+            "com1.log",
+            "LPT¹",
+            "aux .c",
+            "a.",
+            "a ",
+            " a",
+            "a/ b",
+            "zero\u{200b}width",
+            "e\u{301}",
+            "tag\u{e0041}",
+            "\u{feff}bom",
+            "x?y",
+            "x*",
         ] {
             assert!(FileName::new(name).is_err(), "{name:?} was accepted");
         }
-        for name in ["", "Filial", "a b", "a/b", "..", ".a", "-a", "ação", "nul", "com1", "a.", &"a".repeat(64)] {
+        for name in
+            ["", "Filial", "a b", "a/b", "..", ".a", "-a", "ação", "nul", "com1", "a.", &"a".repeat(64)]
+        {
             assert!(MemberName::new(name).is_err(), "{name:?} was accepted");
         }
     }
 
     #[test]
     fn twins_by_case_fold_to_one() {
-        let (upper, lower) = (FileName::new("Verão/FOTO.jpg").unwrap(), FileName::new("verão/foto.JPG").unwrap());
+        let (upper, lower) =
+            (FileName::new("Verão/FOTO.jpg").unwrap(), FileName::new("verão/foto.JPG").unwrap());
         assert_eq!(upper.folded(), lower.folded());
     }
 

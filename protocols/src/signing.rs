@@ -148,7 +148,8 @@ mod tests {
         assert_eq!(signed.verify(&here, &public(&key)), Ok(Note("hello".into())));
         assert_eq!(signed.verify(&there, &public(&key)), Err(VerifyError::BadSignature));
         assert_eq!(signed.verify(&here, &public(&other)), Err(VerifyError::BadSignature));
-        let recast = Signed::<Other> { body: signed.body, signature: signed.signature, statement: PhantomData };
+        let recast =
+            Signed::<Other> { body: signed.body, signature: signed.signature, statement: PhantomData };
         assert_eq!(recast.verify(&here, &public(&key)), Err(VerifyError::BadSignature));
     }
 
@@ -160,8 +161,9 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let accepted = cbor::from_slice::<Signed<Note>>(&changed)
-                .is_ok_and(|signed| signed.verify(&network, &public(&key)).is_ok_and(|note| note.0 != "hello"));
+            let accepted = cbor::from_slice::<Signed<Note>>(&changed).is_ok_and(|signed| {
+                signed.verify(&network, &public(&key)).is_ok_and(|note| note.0 != "hello")
+            });
             assert!(!accepted, "bit {bit}");
         }
     }

@@ -1,0 +1,147 @@
+//! *sync*: super-peers push catalog entries to each other, and fetch what they missed.
+//!
+//! An entry's payload is kept as the bytes it came in, under a kind number: a super-peer that does not know a kind, or
+//! a newer version of one, still stores and forwards it.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
+use serde_bytes::{ByteArray, ByteBuf};
+
+use crate::{
+    cbor,
+    clock::HybridTime,
+    ids::{ID_BYTES, RecordHash},
+    limits::{PAGE_MESSAGE_BYTES, PAGE_TIMEOUT, SYNC_PAGE_ENTRIES},
+    rpc::Protocol,
+    signing::{Signed, Statement},
+};
+
+/// The protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Sync;
+
+impl Protocol for Sync {
+    const NAME: &'static str = "sync";
+    const MAX_REQUEST_BYTES: usize = PAGE_MESSAGE_BYTES;
+    const MAX_RESPONSE_BYTES: usize = PAGE_MESSAGE_BYTES;
+    const TIMEOUT: Duration = PAGE_TIMEOUT;
+    type Request = Request;
+    type Response = Response;
+}
+
+/// What kind of catalog entry a payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Kind(pub u16);
+
+impl Kind {
+    /// A file record: [`crate::records::SignedRecord`], under its file id.
+    pub const FILE: Self = Self(1);
+    /// A member: [`crate::members::Enrolment`], under the hash of its peer id.
+    pub const MEMBER: Self = Self(2);
+}
+
+/// What the accepting super-peer saw and when. It orders the audit trail and never decides a merge.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Who accepted the entry first.
+    pub superpeer: PeerId,
+    /// Which payload.
+    pub payload: RecordHash,
+    /// When.
+    pub time: HybridTime,
+}
+
+impl Statement for Stamp {
+    const DOMAIN: &'static str = "quarta/stamp/1";
+    const MAX_BYTES: usize = 512;
+}
+
+/// A catalog entry as it travels; nothing in it is verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What the payload is.
+    pub kind: Kind,
+    /// What it is about: entries of one kind and id supersede each other.
+    pub id: ByteArray<ID_BYTES>,
+    /// The encoded entry.
+    pub payload: ByteBuf,
+    /// Who accepted it when.
+    pub stamp: Signed<Stamp>,
+}
+
+/// Where a listing of the catalog continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The last kind sent.
+    pub kind: Kind,
+    /// The last id sent.
+    pub id: ByteArray<ID_BYTES>,
+}
+
+/// How many entries there are and the XOR of their payload hashes: equal for equal catalogs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Digest {
+    /// Entries.
+    pub count: u64,
+    /// XOR of the hash of every entry's kind, id and payload.
+    pub hash: ByteArray<ID_BYTES>,
+}
+
+impl Digest {
+    /// Accounts for an entry that came or, called again, went.
+    pub fn toggle(&mut self, kind: Kind, id: &[u8; ID_BYTES], payload: &[u8], came: bool) {
+        self.count = if came { self.count + 1 } else { self.count.saturating_sub(1) };
+        let mut hasher = blake3::Hasher::new_derive_key("quarta 2026 catalog digest v1");
+        hasher.update(&kind.0.to_be_bytes());
+        hasher.update(id);
+        hasher.update(payload);
+        for (byte, other) in self.hash.iter_mut().zip(hasher.finalize().as_bytes()) {
+            *byte ^= other;
+        }
+    }
+}
+
+/// What one super-peer tells or asks another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Take these.
+    Push(#[serde(deserialize_with = "cbor::at_most::<SYNC_PAGE_ENTRIES, _, _>")] Vec<Entry>),
+    /// What does your catalog come to?
+    Digest,
+    /// Send me your catalog, after this place.
+    Page {
+        /// None for the beginning.
+        after: Option<Place>,
+    },
+}
+
+/// The answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// To *push*: how many were new, known or superseded, and invalid.
+    Taken {
+        /// Stored.
+        stored: u32,
+        /// Not needed.
+        known: u32,
+        /// Refused.
+        invalid: u32,
+    },
+    /// To *digest*.
+    Digest(Digest),
+    /// To *page*, in order of kind and id.
+    Page {
+        /// The entries.
+        #[serde(deserialize_with = "cbor::at_most::<SYNC_PAGE_ENTRIES, _, _>")]
+        entries: Vec<Entry>,
+        /// Where the next page begins; none after the last.
+        next: Option<Place>,
+    },
+    /// The database failed.
+    Unavailable,
+}
