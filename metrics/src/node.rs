@@ -1,0 +1,210 @@
+//! What a node tells: its library, and what it fetches from and serves to others.
+
+use std::time::Duration;
+
+use crate::{
+    family::{Counter, CounterBy, Gauge, GaugeBy, HistogramBy, buckets, label},
+    members::{MemberCounter, MemberCounterBy},
+    network::Transport,
+    registry::{RegisterError, Registry},
+};
+
+label! {
+    /// How adding a file ended.
+    AddOutcome as "outcome" {
+        /// The file is in the library and its record is signed.
+        Added = "added",
+        /// Refused before anything was read: its name, kind or permission.
+        Refused = "refused",
+        /// The file could not be read, sealed or stored, or changed meanwhile.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// How a fetch ended.
+    FetchOutcome as "outcome" {
+        /// Whole and verified.
+        Completed = "completed",
+        /// Not completed: no source left, or a local error.
+        Failed = "failed",
+        /// Given up by the person who wanted it.
+        Cancelled = "cancelled",
+    }
+}
+
+label! {
+    /// Which way a transfer's bytes flow.
+    Flow as "direction" {
+        /// To this node.
+        Download = "download",
+        /// From this node.
+        Upload = "upload",
+    }
+}
+
+label! {
+    /// Why a chunk was refused.
+    ChunkRefusal as "reason" {
+        /// Its hash is not the manifest's.
+        WrongHash = "wrong_hash",
+        /// Shorter or longer than the manifest says.
+        WrongLength = "wrong_length",
+        /// It was not asked for.
+        Unrequested = "unrequested",
+        /// Its hash is right and it does not open under the content's key.
+        Unopenable = "unopenable",
+    }
+}
+
+label! {
+    /// Why a source is used no more for a fetch.
+    SourceDropped as "reason" {
+        /// It sent a chunk that was refused.
+        BadChunk = "bad_chunk",
+        /// Far slower than the others.
+        Slow = "slow",
+        /// It stopped answering.
+        Stalled = "stalled",
+        /// Its connection was lost.
+        Disconnected = "disconnected",
+        /// It refused, or does not have the content.
+        Refused = "refused",
+    }
+}
+
+/// The node's families.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Files in the library.
+    pub library_files: Gauge,
+    /// Bytes in the library.
+    pub library_bytes: Gauge,
+    /// Attempts to add a file.
+    pub adds: CounterBy<AddOutcome>,
+    /// Bytes of the files added.
+    pub added_bytes: Counter,
+    /// Fetches that ended.
+    pub fetches: CounterBy<FetchOutcome>,
+    /// Bytes of verified chunks, by the member that sent them and what carried them.
+    pub fetched_bytes: MemberCounterBy<Transport>,
+    /// Bytes of chunks sent, by the member that received them.
+    pub served_bytes: MemberCounter,
+    /// Transfers under way; see [`GaugeBy::hold`].
+    pub active_transfers: GaugeBy<Flow>,
+    /// How long transfers took. Changed by [`transfer_ended`](Self::transfer_ended).
+    pub transfer_duration: HistogramBy<Flow>,
+    /// How fast transfers were. Changed by [`transfer_ended`](Self::transfer_ended).
+    pub transfer_rate: HistogramBy<Flow>,
+    /// Chunks received and verified.
+    pub chunks_verified: Counter,
+    /// Chunks received and refused.
+    pub chunks_refused: CounterBy<ChunkRefusal>,
+    /// Sources that a fetch gave up on.
+    pub sources_dropped: CounterBy<SourceDropped>,
+    /// Freshly sealed chunks that differ from their manifest: the file changed on disk, and nothing was sent.
+    pub seal_mismatches: Counter,
+    /// Super-peers this node is connected to and admitted by.
+    pub superpeers_connected: Gauge,
+    /// The revision of this node's inventory in its current epoch.
+    pub inventory_revision: Gauge,
+}
+
+impl Node {
+    /// Registers the families.
+    pub fn register(registry: &Registry) -> Result<Self, RegisterError> {
+        Ok(Self {
+            library_files: Gauge::register(registry, "library_files", "Files in the library.")?,
+            library_bytes: Gauge::register(registry, "library_bytes", "Bytes of the files in the library.")?,
+            adds: CounterBy::register(registry, "adds_total", "Attempts to add a file, by outcome.")?,
+            added_bytes: Counter::register(registry, "added_bytes_total", "Bytes of the files added.")?,
+            fetches: CounterBy::register(registry, "fetches_total", "Fetches that ended, by outcome.")?,
+            fetched_bytes: MemberCounterBy::register(
+                registry,
+                "fetched_bytes_total",
+                "Bytes of verified chunks, by the member that sent them and what carried them.",
+            )?,
+            served_bytes: MemberCounter::register(
+                registry,
+                "served_bytes_total",
+                "Bytes of chunks sent, by the member that received them.",
+            )?,
+            active_transfers: GaugeBy::register(
+                registry,
+                "active_transfers",
+                "Transfers under way, by direction.",
+            )?,
+            transfer_duration: HistogramBy::register(
+                registry,
+                "transfer_duration_seconds",
+                "Time from a transfer's start to its end, by direction.",
+                // 5 ms, one chunk nearby, to 1.5 hours.
+                buckets(0.005, 4.0, 11)?,
+            )?,
+            transfer_rate: HistogramBy::register(
+                registry,
+                "transfer_rate_bytes_per_second",
+                "Mean rate of a transfer, by direction.",
+                // 16 KiB/s, a bad mobile link, to 4 GiB/s, beyond what one machine seals.
+                buckets(16.0 * 1024.0, 4.0, 10)?,
+            )?,
+            chunks_verified: Counter::register(
+                registry,
+                "chunks_verified_total",
+                "Chunks received whose hash was the manifest's.",
+            )?,
+            chunks_refused: CounterBy::register(
+                registry,
+                "chunks_refused_total",
+                "Chunks received and refused, by reason.",
+            )?,
+            sources_dropped: CounterBy::register(
+                registry,
+                "sources_dropped_total",
+                "Sources that a fetch gave up on, by reason.",
+            )?,
+            seal_mismatches: Counter::register(
+                registry,
+                "seal_mismatches_total",
+                "Freshly sealed chunks that differed from their manifest and were not sent: the file changed on disk.",
+            )?,
+            superpeers_connected: Gauge::register(
+                registry,
+                "superpeers_connected",
+                "Super-peers this node is connected to and admitted by.",
+            )?,
+            inventory_revision: Gauge::register(
+                registry,
+                "inventory_revision",
+                "Revision of this node's inventory in its current epoch.",
+            )?,
+        })
+    }
+
+    /// Records the end of a transfer that moved `bytes` in `duration`. One that moved nothing has no rate.
+    pub fn transfer_ended(&self, flow: Flow, bytes: u64, duration: Duration) {
+        self.transfer_duration.observe(flow, duration);
+        if bytes > 0 && !duration.is_zero() {
+            self.transfer_rate.observe_value(flow, bytes as f64 / duration.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Service;
+
+    #[test]
+    fn a_transfer_that_moved_nothing_has_a_duration_and_no_rate() {
+        let registry = Registry::new(Service::Node, "1").unwrap();
+        let node = Node::register(&registry).unwrap();
+        node.transfer_ended(Flow::Download, 1024 * 1024, Duration::from_secs(1));
+        node.transfer_ended(Flow::Download, 0, Duration::from_secs(1));
+        let text = registry.encode();
+        assert!(text.contains("transfer_duration_seconds_count{direction=\"download\"} 2\n"), "{text}");
+        assert!(text.contains("transfer_rate_bytes_per_second_count{direction=\"download\"} 1\n"), "{text}");
+        assert!(text.contains("{direction=\"download\",le=\"262144\"} 0\n"), "{text}");
+        assert!(text.contains("{direction=\"download\",le=\"1048576\"} 1\n"), "{text}");
+    }
+}
