@@ -114,7 +114,7 @@ pub struct Sample {
 }
 
 /// Writes one sample of each [`Kind`] into `folder`, which is made if it is missing; files of the same names are
-/// replaced. The bulk file gets `big_size_bytes` bytes, the others about 14 MiB together. Answers in the order of
+/// replaced. The bulk file gets `big_size_bytes` bytes, the others about 11 MiB together. Answers in the order of
 /// [`Kind::ALL`]. Blocks for as long as the disk takes.
 ///
 /// # Errors

@@ -57,7 +57,7 @@ pub(super) struct Format {
 /// # Errors
 ///
 /// `InvalidInput` where the file would exceed 1 GiB.
-pub(super) fn mux(format: Format, frames: &[Vec<u8>]) -> io::Result<Vec<u8>> {
+pub(super) fn mux(format: Format, frames: &[&[u8]]) -> io::Result<Vec<u8>> {
     let total_bytes: u64 = frames.iter().map(|frame| frame.len() as u64 + MAX_FRAME_OVERHEAD_BYTES).sum();
     if EMPTY_FILE_BYTES + total_bytes > MAX_FILE_BYTES {
         return Err(io::Error::new(
@@ -93,9 +93,9 @@ pub(super) fn mux(format: Format, frames: &[Vec<u8>]) -> io::Result<Vec<u8>> {
 }
 
 /// The `hdrl` list.
-fn write_headers(riff: &mut Riff, format: Format, frames: &[Vec<u8>]) {
+fn write_headers(riff: &mut Riff, format: Format, frames: &[&[u8]]) {
     let frame_count = size_u32(frames.len());
-    let largest = size_u32(frames.iter().map(Vec::len).max().unwrap_or(0));
+    let largest = size_u32(frames.iter().map(|frame| frame.len()).max().unwrap_or(0));
     let (width, height) = (u32::from(format.width), u32::from(format.height));
     let peak_bytes_per_second = largest.saturating_mul(format.frames_per_second);
 
@@ -209,7 +209,8 @@ mod tests {
         fn the_sizes_nest_and_the_index_leads_to_every_frame(
             frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20)
         ) {
-            let file = mux(FORMAT, &frames).unwrap();
+            let borrowed: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+            let file = mux(FORMAT, &borrowed).unwrap();
 
             let outer = chunks(&file);
             prop_assert_eq!(outer.len(), 1);
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_headers_say_how_many_frames_of_which_size_at_which_rate() {
-        let file = mux(FORMAT, &[vec![1; 10], vec![2; 31], vec![3; 20]]).unwrap();
+        let file = mux(FORMAT, &[&[1; 10], &[2; 31], &[3; 20]]).unwrap();
         let riff = chunks(&file);
         let parts = chunks(&riff[0].2[4..]);
         let hdrl = chunks(&parts[0].2[4..]);

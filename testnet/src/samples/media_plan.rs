@@ -75,7 +75,7 @@ fn bookings() -> impl Iterator<Item = Booking> {
 ///
 /// # Errors
 ///
-/// None that memory could cause; the writer's signature has them.
+/// None that writing to memory can cause; the writer's signature has them.
 pub(super) fn csv() -> io::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(HEADER)?;
