@@ -1,1 +1,28 @@
-//! Placeholder.
+//! What every Quarta process has on its machine.
+//!
+//! The node's daemon, the super-peer's daemon and the command-line clients of both share one set of habits,
+//! so that whoever knows one knows the others: where data lies and who may read it, how a process logs, how
+//! its local API is guarded, how a command talks to it, prints, fails and exits. Nothing in here knows what a
+//! file record or a peer is; network ids and names pass through as text.
+//!
+//! In reading order:
+//!
+//! - [`escape`]: text of others, made safe for a terminal or a log;
+//! - [`data_dir`]: the private folder that holds everything a member is, its lock and its key files;
+//! - [`settings`]: `settings.toml` in that folder;
+//! - [`log`]: what a process says on stderr;
+//! - [`shutdown`]: signals, and what systemd is told;
+//! - [`http`]: the local API's listener, on a Unix socket and a TCP address;
+//! - [`client`]: a command's side of that API;
+//! - [`cli`]: arguments, output, failures and exit codes that all commands share.
+
+pub mod cli;
+pub mod client;
+pub mod data_dir;
+pub mod escape;
+pub mod http;
+pub mod log;
+pub mod settings;
+pub mod shutdown;
+
+pub use data_dir::{DataDir, Lock, Marker, Role};
