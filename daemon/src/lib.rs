@@ -9,6 +9,7 @@
 //!
 //! - [`escape`]: text of others, made safe for a terminal or a log;
 //! - [`data_dir`]: the private folder that holds everything a member is, its lock and its key files;
+//! - [`identity`]: its keys, credential and super-peers in that folder;
 //! - [`settings`]: `settings.toml` in that folder;
 //! - [`log`]: what a process says on stderr;
 //! - [`shutdown`]: signals, and what systemd is told;
@@ -21,6 +22,7 @@ pub mod client;
 pub mod data_dir;
 pub mod escape;
 pub mod http;
+pub mod identity;
 pub mod log;
 pub mod settings;
 pub mod shutdown;
