@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Quarta's node: a branch's daemon and command line.
+
+pub mod api;

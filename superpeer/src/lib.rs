@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Quarta's super-peer: index, health and balancing of the network.
+
+pub mod api;

@@ -1,0 +1,243 @@
+//! What the node's HTTP API says, as types: the same that its commands print with `--json`.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/status`: how this node is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The branch's name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// The network's id.
+    pub network: String,
+    /// This software's version.
+    pub version: String,
+    /// Whether everything is as it should be.
+    pub healthy: bool,
+    /// In words, what is not as it should be.
+    pub problems: Vec<String>,
+    /// Super-peers this node knows.
+    pub superpeers: Vec<SuperpeerStatus>,
+    /// Files in the library.
+    pub files: u64,
+    /// Bytes in library and vault.
+    pub stored_bytes: u64,
+    /// Bytes left on the disk that holds the data folder.
+    pub free_bytes: u64,
+    /// Transfers under way to others.
+    pub active_uploads: u32,
+    /// Transfers under way to here.
+    pub active_downloads: u32,
+    /// Sealed bytes sent to others since the start.
+    pub served_bytes: u64,
+    /// Where this node listens for members.
+    pub listen: Vec<String>,
+    /// When the credential ends, in seconds since 1970 UTC.
+    pub credential_expires: u64,
+    /// The daemon's process id.
+    pub pid: u32,
+}
+
+/// One super-peer, as a node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuperpeerStatus {
+    /// Its name; its peer id where it has not been heard yet.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// Whether it is connected and has verified this node.
+    pub connected: bool,
+    /// Whether it has this node's present list.
+    pub registered: bool,
+}
+
+/// `GET /api/v1/files`: a page of files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilePage {
+    /// The files, in name order.
+    pub files: Vec<File>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+    /// Whether no super-peer answered and this is what the node last heard.
+    pub stale: bool,
+}
+
+/// A file as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its id.
+    pub id: String,
+    /// Its name at its owner's.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// The owner's peer id.
+    pub owner_id: String,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// Its SHA-256, as `sha256sum` prints it; none where this node may not read it.
+    pub sha256: Option<String>,
+    /// Its media type, where known.
+    pub media_type: Option<String>,
+    /// The content that holders have now.
+    pub content: String,
+    /// Counts the owner's changes, from 1.
+    pub revision: u64,
+    /// Available members that hold all of it; none where no super-peer answered.
+    pub holders: Option<u32>,
+    /// Where it lies on this machine, if it does.
+    pub path: Option<String>,
+}
+
+/// `POST /api/v1/local/add`: add files that lie on this machine. Only over the local socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddRequest {
+    /// Absolute paths of files and folders.
+    pub paths: Vec<String>,
+    /// The name to give; only with one path. A folder's files get it as their folder.
+    pub name: Option<String>,
+    /// Share where it lies instead of copying.
+    #[serde(default)]
+    pub in_place: bool,
+}
+
+/// A line of the answer to an add.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum AddEvent {
+    /// Bytes of the present file sealed so far.
+    Progress {
+        /// The source path.
+        path: String,
+        /// Bytes done.
+        done_bytes: u64,
+        /// Bytes in all.
+        size_bytes: u64,
+    },
+    /// A file is shared.
+    Added {
+        /// The source path.
+        path: String,
+        /// The file.
+        file: File,
+    },
+    /// A file is not shared.
+    Failed {
+        /// The source path.
+        path: String,
+        /// Why.
+        why: String,
+        /// What to do next.
+        next_step: String,
+    },
+}
+
+/// `POST /api/v1/files/{file}/fetch`: a line of the answer; the last is `Done` or `Failed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum FetchEvent {
+    /// How far it is.
+    Progress(Transfer),
+    /// The file is here, complete and verified.
+    Done(Transfer),
+    /// It is not.
+    Failed {
+        /// How far it came.
+        transfer: Transfer,
+        /// Why.
+        why: String,
+        /// What to do next.
+        next_step: String,
+    },
+}
+
+/// How a transfer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferState {
+    /// Under way.
+    Active,
+    /// Complete and verified.
+    Completed,
+    /// Given up.
+    Failed,
+    /// Stopped by a person or by shutting down.
+    Cancelled,
+}
+
+/// A fetch, under way or ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Counts this node's transfers.
+    pub id: u64,
+    /// The file's id.
+    pub file: String,
+    /// Its name at its owner's.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// How it stands.
+    pub state: TransferState,
+    /// Bytes in all.
+    pub size_bytes: u64,
+    /// Verified bytes here.
+    pub done_bytes: u64,
+    /// The rate so far, in bytes a second.
+    pub bytes_per_second: f64,
+    /// When it began, in milliseconds since 1970 UTC.
+    pub started_ms: u64,
+    /// When it ended, likewise.
+    pub ended_ms: Option<u64>,
+    /// Where the file is, once complete.
+    pub path: Option<String>,
+    /// The SHA-256 computed over the whole file, once complete.
+    pub sha256: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Who sent what.
+    pub sources: Vec<TransferSource>,
+}
+
+/// One source's part in a transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferSource {
+    /// The holder's name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// `tcp`, `quic` or `relay`; none where nothing came.
+    pub transport: Option<String>,
+    /// Verified bytes from it.
+    pub bytes: u64,
+    /// For how long it was asked, in milliseconds.
+    pub busy_ms: u64,
+    /// Why it was dropped, if it was: `unreachable`, `wrong_bytes`, `stalled`, `not_held`, `broke_off`.
+    pub fault: Option<String>,
+}
+
+/// A member, as the super-peers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// `node` or `superpeer`.
+    pub role: String,
+    /// `online`, `suspect` or `offline`.
+    pub state: String,
+    /// When it last answered, in seconds since 1970 UTC.
+    pub last_seen: Option<u64>,
+    /// Its software's version.
+    pub version: String,
+    /// Files in its library.
+    pub files: u64,
+    /// Bytes it stores.
+    pub stored_bytes: u64,
+    /// Bytes left on its disk.
+    pub free_bytes: u64,
+    /// Where it is reached.
+    pub addresses: Vec<String>,
+}

@@ -1,0 +1,146 @@
+//! What the super-peer's HTTP API says, as types: the same that its commands print with `--json`.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/status`: how this super-peer is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// The network's id.
+    pub network: String,
+    /// This software's version.
+    pub version: String,
+    /// Whether everything is as it should be.
+    pub healthy: bool,
+    /// In words, what is not as it should be or wants attention.
+    pub problems: Vec<String>,
+    /// Whether the network's root key lies on this machine.
+    pub holds_root_key: bool,
+    /// Nodes that answer.
+    pub nodes_online: u64,
+    /// Nodes that are members.
+    pub nodes: u64,
+    /// Other super-peers connected.
+    pub superpeers_connected: u64,
+    /// Other super-peers known.
+    pub superpeers: u64,
+    /// Files in the catalog that are not deleted.
+    pub files: u64,
+    /// Entries in the nodes' lists.
+    pub index_entries: u64,
+    /// How often nodes are polled, in milliseconds.
+    pub poll_interval_ms: u64,
+    /// Where it listens for members.
+    pub listen: Vec<String>,
+    /// When the credential ends, in seconds since 1970 UTC.
+    pub credential_expires: u64,
+    /// The daemon's process id.
+    pub pid: u32,
+}
+
+/// `GET /api/v1/members`: one member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// `node` or `superpeer`.
+    pub role: String,
+    /// `online`, `suspect` or `offline`.
+    pub state: String,
+    /// When it last answered, in seconds since 1970 UTC.
+    pub last_seen: Option<u64>,
+    /// Its software's version.
+    pub version: String,
+    /// Files in its library.
+    pub files: u64,
+    /// Bytes it stores.
+    pub stored_bytes: u64,
+    /// Bytes left on its disk.
+    pub free_bytes: u64,
+    /// Where it is reached.
+    pub addresses: Vec<String>,
+}
+
+/// `GET /api/v1/files?query=&cursor=`: a page of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePage {
+    /// The files, in name order.
+    pub files: Vec<File>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
+/// A file of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its id.
+    pub id: String,
+    /// Its name at its owner's.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// Its SHA-256; none for a restricted file.
+    pub sha256: Option<String>,
+    /// Available members that hold all of it.
+    pub holders: Vec<String>,
+}
+
+/// `GET /api/v1/members/{member}/files?cursor=`: the list a node was polled for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPage {
+    /// The entries.
+    pub entries: Vec<Held>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
+/// An entry of a node's list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// `library` or `vault`.
+    pub kind: String,
+    /// The file's name; none in the vault.
+    pub name: Option<String>,
+    /// The file's id; none in the vault.
+    pub id: Option<String>,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// Its SHA-256; none in the vault and for restricted files.
+    pub sha256: Option<String>,
+    /// The content held.
+    pub content: String,
+    /// Whether all of it is there.
+    pub complete: bool,
+}
+
+/// `POST /api/v1/invites`: what to issue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InviteRequest {
+    /// `node` or `superpeer`.
+    pub role: String,
+    /// How many machines may join with it.
+    pub uses: u32,
+    /// For how long, in seconds.
+    pub expires_in_seconds: u64,
+}
+
+/// An invite as issued. It admits whoever holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// The pasteable string.
+    pub invite: String,
+    /// `node` or `superpeer`.
+    pub role: String,
+    /// How many machines may join with it.
+    pub uses: u32,
+    /// When it ends, in seconds since 1970 UTC.
+    pub expires: u64,
+}
