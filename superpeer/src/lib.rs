@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod admission;
+pub mod catalog;
