@@ -66,7 +66,8 @@ async fn ready(State(shared): Service) -> Result<&'static str, Problem> {
 
 async fn metrics(State(shared): Service) -> Response {
     shared.refresh_metrics().await;
-    ([(header::CONTENT_TYPE, quarta_metrics::registry::CONTENT_TYPE)], shared.metrics.registry.encode()).into_response()
+    ([(header::CONTENT_TYPE, quarta_metrics::registry::CONTENT_TYPE)], shared.metrics.registry.encode())
+        .into_response()
 }
 
 async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
@@ -169,7 +170,8 @@ async fn held(
     };
     let after: Option<Key> = paging.cursor.as_deref().map(from_cursor).transpose()?;
     let name = MemberName::new(&member).map_err(|_| unknown())?;
-    let found = shared.store.read(move |reader| reader.member_by_name(&name)).await.map_err(|e| broken(&e))?;
+    let found =
+        shared.store.read(move |reader| reader.member_by_name(&name)).await.map_err(|e| broken(&e))?;
     let peer = found.ok_or_else(unknown)?.peer;
     let items = shared.state().index.list_of(&peer, after, PAGE);
     let next = (items.len() == PAGE).then(|| items.last().map(|item| to_cursor(&item.key()))).flatten();
@@ -251,7 +253,11 @@ async fn invite(State(shared): Service, Json(request): Json<InviteRequest>) -> R
         return Err(refuse("an invite is open for 1 second to 30 days", "give another time"));
     }
     let now = UnixSeconds::now();
-    let terms = Terms { role, uses: request.uses, expires: now.plus(Duration::from_secs(request.expires_in_seconds)) };
+    let terms = Terms {
+        role,
+        uses: request.uses,
+        expires: now.plus(Duration::from_secs(request.expires_in_seconds)),
+    };
     let addresses = shared.advertised().await;
     if addresses.is_empty() {
         return Err(Problem::new(
@@ -300,12 +306,14 @@ fn to_cursor(place: &impl Serialize) -> String {
 }
 
 fn from_cursor<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|bytes| cbor::from_slice(&bytes).ok()).ok_or_else(|| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "bad-cursor",
-            "the cursor is not one that this API gave",
-            "start again without a cursor",
-        )
-    })
+    BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|bytes| cbor::from_slice(&bytes).ok()).ok_or_else(
+        || {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad-cursor",
+                "the cursor is not one that this API gave",
+                "start again without a cursor",
+            )
+        },
+    )
 }

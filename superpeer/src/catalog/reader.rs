@@ -218,6 +218,16 @@ impl Reader {
         Ok(self.ids_between(file.as_bytes(), file.as_bytes())?.pop())
     }
 
+    /// How many files there are that are not deleted.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn count_files(&self) -> Result<u64, CatalogError> {
+        let count: i64 =
+            self.conn.prepare_cached("SELECT count(*) FROM files")?.query_row([], |row| row.get(0))?;
+        u64::try_from(count).map_err(CatalogError::damaged)
+    }
+
     /// The files with this content, in order of id, at most `limit`.
     ///
     /// # Errors

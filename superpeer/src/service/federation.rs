@@ -153,7 +153,11 @@ async fn read_all(shared: &Arc<Shared>, peer: PeerId, membership: &Membership) -
         deferred += shared.take_entries(membership.clone(), entries).await?.deferred;
         match next {
             // A page that does not move on would never end.
-            Some(next) if after.is_none_or(|after| (after.kind, *after.id) < (next.kind, *next.id) || after.kind != next.kind) => {
+            Some(next)
+                if after.is_none_or(|after| {
+                    (after.kind, *after.id) < (next.kind, *next.id) || after.kind != next.kind
+                }) =>
+            {
                 after = Some(next);
             }
             _ => break,
@@ -197,7 +201,10 @@ mod tests {
         while !batch.is_empty() {
             let page = fitting(&mut batch);
             assert!(!page.is_empty());
-            assert!(quarta_protocols::cbor::to_vec(&Request::Push(page.clone())).len() <= quarta_protocols::limits::PAGE_MESSAGE_BYTES);
+            assert!(
+                quarta_protocols::cbor::to_vec(&Request::Push(page.clone())).len()
+                    <= quarta_protocols::limits::PAGE_MESSAGE_BYTES
+            );
             sent += page.len();
         }
         assert_eq!(sent, 50);

@@ -39,7 +39,9 @@ use quarta_daemon::{
 };
 use quarta_metrics::{
     registry::{Registry, Service},
-    superpeer::{MemberState as StateLabel, Query, QueryOutcome, Role as RoleLabel},
+    superpeer::{
+        MemberState as StateLabel, Query, QueryOutcome, RemovalCause as CauseLabel, Role as RoleLabel,
+    },
 };
 use quarta_protocols::{
     credentials::{Membership, Role, UnixSeconds},
@@ -60,10 +62,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Authority,
-    api,
-    balancing,
+    api, balancing,
     catalog::{self, Catalog, Taken},
-    health::{Effect, Input},
+    health::{Effect, Input, RemovalCause},
     index::Outcome,
     settings::Settings,
     setup::ROOT_KEY_FILE,
@@ -118,7 +119,11 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
     let interval = overrides.poll_interval.unwrap_or(settings.poll_interval());
     let interval = crate::health::PollInterval::new(interval).map_err(|e| {
-        Failure::new("cannot poll at the configured interval", e.to_string(), "correct poll_interval_ms in settings.toml")
+        Failure::new(
+            "cannot poll at the configured interval",
+            e.to_string(),
+            "correct poll_interval_ms in settings.toml",
+        )
     })?;
     let http = http_address(&settings, overrides.http)?;
     let config = HttpConfig {
@@ -131,8 +136,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let stop = shutdown::on_signals()
         .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
 
-    let metrics = Metrics::new()
-        .map_err(|e| Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug"))?;
+    let metrics = Metrics::new().map_err(|e| {
+        Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
+    })?;
     let store = open_store(&dir, &identity).await?;
     let policy = address_policy(&settings.listen);
     let (network, events) = start_network(&identity, &settings, policy, &metrics)?;
@@ -224,8 +230,9 @@ fn start_network(
     policy: AddressPolicy,
     metrics: &Metrics,
 ) -> Result<(Network, mpsc::Receiver<Event>), Failure> {
-    let recorder = quarta_metrics::Network::register(&metrics.registry)
-        .map_err(|e| Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug"))?;
+    let recorder = quarta_metrics::Network::register(&metrics.registry).map_err(|e| {
+        Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
+    })?;
     let config = Config {
         enrolment: Some(own_enrolment(identity)),
         listen: settings.listen.clone(),
@@ -357,11 +364,16 @@ impl Shared {
                 tokio::spawn(async move { network.disconnect(peer).await });
             }
             Effect::Arrived(peer) => tracing::info!(member = name(&peer), "a member is available"),
-            Effect::Suspected(peer) => tracing::info!(member = name(&peer), "a member does not answer and is offered no more"),
+            Effect::Suspected(peer) => {
+                tracing::info!(member = name(&peer), "a member does not answer and is offered no more")
+            }
             Effect::Cleared(peer) => tracing::info!(member = name(&peer), "a member answers again"),
             Effect::Removed(peer, cause) => {
                 tracing::warn!(member = name(&peer), ?cause, "a member is removed from the available list");
-                self.metrics.superpeer.removals.inc(cause.into());
+                self.metrics.superpeer.removals.inc(match cause {
+                    RemovalCause::ConnectionClosed => CauseLabel::ConnectionClosed,
+                    RemovalCause::PollsMissed => CauseLabel::PollsMissed,
+                });
             }
             Effect::Returned(peer) => {
                 tracing::info!(member = name(&peer), "a member is back on the available list");
@@ -394,7 +406,7 @@ impl Shared {
         let peer = membership.peer;
         {
             let mut state = self.state();
-            state.meet(&membership, admitted.presented.version.to_string());
+            state.meet(&membership, admitted.presented.version.as_str().to_owned());
             if !admitted.inbound {
                 state.reached_at(&peer, &admitted.remote);
             }
@@ -451,10 +463,13 @@ impl Shared {
     /// Makes the members of the catalog known, so that lists and dials begin with them.
     async fn remember_members(self: &Arc<Self>) -> Result<(), Failure> {
         let failed = |e: String| Failure::new("cannot read the catalog", e, "check the disk and start again");
+        let own = self.identity.keys.peer();
         for known in identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))? {
             self.state().hear_addresses(known.peer, known.addresses);
+            if known.peer != own {
+                self.feed(Input::Known(known.peer, Role::Superpeer));
+            }
         }
-        let own = self.identity.keys.peer();
         let mut after = None;
         loop {
             let from = after.take();
@@ -513,7 +528,10 @@ impl Shared {
 
     async fn superpeer_membership(&self, peer: &PeerId) -> Option<Membership> {
         let connections = self.network.connections(Some(*peer)).await;
-        connections.first().map(|admitted| admitted.membership().clone()).filter(|m| m.role == Role::Superpeer)
+        connections
+            .first()
+            .map(|admitted| admitted.membership().clone())
+            .filter(|m| m.role == Role::Superpeer)
     }
 
     /// Takes in a page of a node's list that the node sent by itself.
@@ -533,13 +551,7 @@ impl Shared {
         outcome.registered().map_or(Response::Refused(Refusal::ImpossibleList), Response::Registered)
     }
 
-    fn take_page(
-        &self,
-        peer: PeerId,
-        page: Page,
-        load: Load,
-        addresses: Vec<Multiaddr>,
-    ) -> Outcome {
+    fn take_page(&self, peer: PeerId, page: Page, load: Load, addresses: Vec<Multiaddr>) -> Outcome {
         let addresses = self.policy.select(&peer, addresses);
         self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer)
     }

@@ -1,16 +1,16 @@
 //! Polling a node: what changed in its list, page by page, and how busy it is.
 
-use std::{
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use libp2p::PeerId;
 use quarta_metrics::superpeer::PollOutcome;
 use quarta_protocols::messages::poll::{Poll, Request};
 
 use super::Shared;
-use crate::{health::{Input, POLL_DEADLINE}, index::Outcome};
+use crate::{
+    health::{Input, POLL_DEADLINE},
+    index::Outcome,
+};
 
 /// Pages asked for in one poll: four million entries of the shortest names, and an end for a node that never ends.
 const PAGES_MAX: usize = 2000;
@@ -58,5 +58,8 @@ async fn poll(shared: &Arc<Shared>, peer: PeerId) {
             Outcome::Stands { .. } | Outcome::Staged | Outcome::Elsewhere(_) | Outcome::Unusable(_) => {}
         }
     }
-    tracing::warn!(member = shared.state().name_of(&peer), "a node's list has no end; it is asked again later");
+    tracing::warn!(
+        member = shared.state().name_of(&peer),
+        "a node's list has no end; it is asked again later"
+    );
 }

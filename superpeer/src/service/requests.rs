@@ -39,7 +39,8 @@ pub(super) fn index(shared: &Arc<Shared>, asked: Asked<Index>) {
         }
         Request::Locate { content, wanted_bytes, except } => {
             let started = Instant::now();
-            let request = balancing::Request { asker: membership.peer, content, wanted_bytes, except: &except };
+            let request =
+                balancing::Request { asker: membership.peer, content, wanted_bytes, except: &except };
             let sources = shared.locate(&request);
             shared.queried(Query::Locate, started, sources.len());
             responder.respond(Response::Sources(sources));
@@ -76,7 +77,7 @@ async fn from_database(shared: &Arc<Shared>, membership: Membership, request: Re
                             None => return Ok(FilePage::default()),
                         },
                     };
-                    reader.search(&query, owner.as_ref(), after.as_ref(), limit)
+                    reader.search(&query, owner, after.as_ref(), limit)
                 })
                 .await;
             answer_files(shared, kind, started, found.map(|page| (page.files, page.next)))
@@ -122,7 +123,8 @@ async fn publish(
     }
 }
 
-type Found = Result<(Vec<StoredFile>, Option<quarta_protocols::messages::index::Cursor>), crate::store::StoreError>;
+type Found =
+    Result<(Vec<StoredFile>, Option<quarta_protocols::messages::index::Cursor>), crate::store::StoreError>;
 
 /// Adds who holds the files, as far as they fit one message.
 fn answer_files(shared: &Shared, query: Query, started: Instant, found: Found) -> Response {
@@ -138,9 +140,12 @@ fn answer_files(shared: &Shared, query: Query, started: Instant, found: Found) -
             next = files.last().and_then(super::place_of);
             break;
         }
-        let holders = file.record.peek().ok().and_then(|body| super::content_of(&body)).map_or(0, |content| {
-            shared.available_holders(&content)
-        });
+        let holders = file
+            .record
+            .peek()
+            .ok()
+            .and_then(|body| super::content_of(&body))
+            .map_or(0, |content| shared.available_holders(&content));
         files.push(ListedFile { record: file.record, owner: file.owner_name, holders });
     }
     shared.queried(query, started, files.len());
@@ -181,7 +186,12 @@ pub(super) fn sync(shared: &Arc<Shared>, asked: Asked<Sync>) {
             }),
             sync::Request::Digest { addresses } => {
                 shared.hear_addresses(membership.peer, addresses);
-                shared.store.write(|catalog| catalog.digest()).await.map(sync::Response::Digest).map_err(|e| e.to_string())
+                shared
+                    .store
+                    .write(|catalog| catalog.digest())
+                    .await
+                    .map(sync::Response::Digest)
+                    .map_err(|e| e.to_string())
             }
             sync::Request::Page { after } => shared
                 .store

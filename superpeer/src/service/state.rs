@@ -148,7 +148,9 @@ impl State {
                 let reason = match refusal {
                     Refusal::Duplicate => EntryRefusal::Duplicate,
                     Refusal::TooMany => EntryRefusal::OverQuota,
-                    Refusal::ImpossibleSize | Refusal::OutOfOrder | Refusal::Malformed => EntryRefusal::Malformed,
+                    Refusal::ImpossibleSize | Refusal::OutOfOrder | Refusal::Malformed => {
+                        EntryRefusal::Malformed
+                    }
                 };
                 metrics.inventory_entries_refused.add(reason, entries.max(1));
             }
@@ -212,7 +214,8 @@ impl State {
             name: member.name,
             role: member.role,
             state: self.health.state(&member.peer),
-            last_seen: seen.map(|seen| UnixSeconds(wall.0.saturating_sub(now.duration_since(seen).as_secs()))),
+            last_seen: seen
+                .map(|seen| UnixSeconds(wall.0.saturating_sub(now.duration_since(seen).as_secs()))),
             version: contact.map(|contact| contact.version.clone()).unwrap_or_default(),
             files: u64::try_from(self.index.files_of(&member.peer)).unwrap_or(u64::MAX),
             stored_bytes: load.stored_bytes,
