@@ -33,7 +33,7 @@ use quarta_protocols::{
 use rusqlite::{OptionalExtension, Transaction, params};
 
 pub use self::attempts::{Attempts, OVERALL_PER_MINUTE, PER_ADDRESS_PER_MINUTE, PER_PEER_PER_MINUTE};
-use crate::catalog::{Catalog, CatalogError, Merged, store_member};
+use crate::catalog::{Catalog, CatalogError, store_member};
 
 /// How long an invite is still listed after its end, so that an operator sees why a joiner was refused.
 const KEPT_AFTER_EXPIRY: Duration = Duration::from_hours(30 * 24);
@@ -218,7 +218,7 @@ impl Authority {
                 .verify(context.trust)
                 .map_err(AdmissionError::CannotIssue)?;
             let membership = enrolled.membership.clone();
-            let (entry, _): (_, Merged) = store_member(write, enrolled, context)?;
+            let (entry, _) = store_member(write, enrolled, context)?;
             Ok(Admitted { credential, membership, entry })
         })
     }

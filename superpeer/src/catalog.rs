@@ -20,6 +20,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod fold;
+mod pages;
 mod payload;
 mod reader;
 mod schema;
@@ -46,14 +47,13 @@ use quarta_protocols::{
 };
 use rusqlite::Connection;
 
-pub(crate) use self::write::{Merged, Write};
 pub use self::{
     error::CatalogError,
     reader::{FilePage, ID_PREFIX_MIN_DIGITS, MATCHES_MAX, Member, MemberPage, Reader, StoredFile},
 };
 use self::{
     payload::{Key, Payload, Verified, verify_stamp},
-    write::Totals,
+    write::{Merged, Totals, Write},
 };
 
 /// The writing side of the catalog. There must be one only per database; the data folder's lock sees to that.
@@ -126,7 +126,7 @@ pub enum EnrolError {
 impl Catalog {
     /// Opens the catalog of this network, creating it where there is none. The folder must exist.
     ///
-    /// Reads it through once, to know its digest and that every entry can be read.
+    /// Reads it through once, to know its digest and that every entry can be read: about two seconds for a million files.
     ///
     /// # Errors
     /// [`CatalogError`]; a file that is newer, damaged or somebody else's is left as it is.
@@ -162,7 +162,8 @@ impl Catalog {
 
     /// Stores records as the member that owns them; one outcome for each, in order, all durable on return.
     ///
-    /// `publisher` is the verified credential of the connection that the records came over.
+    /// `publisher` is the verified credential of the connection that the records came over. It must be in the catalog:
+    /// [`Self::meet`] it when it presents itself.
     ///
     /// # Errors
     /// [`CatalogError`] where the database fails: then none of the records is stored.

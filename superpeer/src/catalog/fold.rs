@@ -1,6 +1,6 @@
 //! How names are compared in a search: without regard to case and accents. Pure.
 //!
-//! Folding happens here and not in `SQLite`'s tokenizer, so that beginnings, substrings and the order of the list all
+//! Folding happens here and not in SQLite's tokenizer, so that beginnings, substrings and the order of the list all
 //! follow one rule.
 
 use unicode_normalization::UnicodeNormalization;
