@@ -51,7 +51,10 @@ async fn concurrent_calls_to_connect_share_one_connection() {
 }
 
 /// Every bad credential, each with what the one that presents it is told.
-fn intruders(world: &World, key: &Keypair) -> Vec<(Option<quarta_protocols::members::Enrolment>, Refusal)> {
+pub(crate) fn intruders(
+    world: &World,
+    key: &Keypair,
+) -> Vec<(Option<quarta_protocols::members::Enrolment>, Refusal)> {
     let now = UnixSeconds::now();
     let long_ago = UnixSeconds(now.0 - 15 * 24 * 3600);
     let mut stolen = world.enrol(&Keypair::generate_ed25519(), Role::Node, now);
