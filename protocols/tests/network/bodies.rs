@@ -47,7 +47,7 @@ async fn a_run_of_64_mib_arrives_in_order_and_the_sender_is_never_far_ahead() {
     for over in BOTH {
         let (mut holder, fetcher) = nodes(&world, over).await;
         let peer = holder.peer;
-        let (progress, sent) = tokio::sync::watch::channel(0u32);
+        let (progress, mut sent) = tokio::sync::watch::channel(0u32);
         let serving = tokio::spawn(async move {
             let asked = asked(&mut holder).await;
             assert_eq!(asked.request, run());
@@ -63,7 +63,7 @@ async fn a_run_of_64_mib_arrives_in_order_and_the_sender_is_never_far_ahead() {
         assert_eq!(incoming.head, Head::Run);
         assert_eq!(incoming.transport, if over == Over::Tcp { Transport::Tcp } else { Transport::Quic });
         // While nobody reads, the sender stops: what is under way fits the channels and the stream's window.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        while tokio::time::timeout(Duration::from_millis(300), sent.changed()).await.is_ok() {}
         assert!(*sent.borrow() < 128, "{} of 256 frames went nowhere", *sent.borrow());
         for number in 0..256u32 {
             let received = within(incoming.body.next()).await.unwrap().unwrap();

@@ -51,7 +51,10 @@ async fn concurrent_calls_to_connect_share_one_connection() {
 }
 
 /// Every bad credential, each with what the one that presents it is told.
-fn intruders(world: &World, key: &Keypair) -> Vec<(Option<quarta_protocols::members::Enrolment>, Refusal)> {
+pub(crate) fn intruders(
+    world: &World,
+    key: &Keypair,
+) -> Vec<(Option<quarta_protocols::members::Enrolment>, Refusal)> {
     let now = UnixSeconds::now();
     let long_ago = UnixSeconds(now.0 - 15 * 24 * 3600);
     let mut stolen = world.enrol(&Keypair::generate_ed25519(), Role::Node, now);
@@ -62,7 +65,7 @@ fn intruders(world: &World, key: &Keypair) -> Vec<(Option<quarta_protocols::memb
     others_key.sealing_key = stolen.sealing_key.clone();
     stolen.peer = key.public().to_peer_id();
     let foreign = World::new().enrol(key, Role::Node, now);
-    let early = world.enrol(key, Role::Node, now.plus(CLOCK_SKEW + Duration::from_secs(60)));
+    let early = world.enrol(key, Role::Node, now.plus(CLOCK_SKEW + Duration::from_mins(1)));
     vec![
         (Some(stolen), Refusal::OtherPeer),
         (Some(borrowed), Refusal::OtherPeer),
@@ -217,4 +220,25 @@ async fn another_network_and_another_peer_at_the_address_are_told_apart_from_sil
     let unreachable = node.network.connect(gone.peer, nowhere).await;
     assert!(matches!(unreachable.unwrap_err(), ConnectError::Unreachable(_)));
     assert_eq!(node.network.connect(gone.peer, Vec::new()).await.unwrap_err(), ConnectError::NoAddress);
+}
+
+#[tokio::test]
+async fn strangers_that_only_wait_cannot_keep_a_member_out() {
+    use quarta_protocols::network::limits::STRANGERS_MAX;
+    const PER_PEER: usize = 8;
+
+    let world = World::new();
+    let superpeer = world.member(Role::Superpeer, Over::Tcp).await;
+    let address = superpeer.addresses().await.remove(0);
+    // They connect, more than are kept, and say nothing.
+    let mut crowd = Vec::new();
+    for _ in 0..=STRANGERS_MAX / PER_PEER {
+        let stranger = world.start(Keypair::generate_ed25519(), Role::Node, None, Over::Tcp).await;
+        for _ in 0..PER_PEER {
+            assert_eq!(stranger.network.connect_stranger(address.clone()).await.unwrap(), superpeer.peer);
+        }
+        crowd.push(stranger);
+    }
+    let node = world.member(Role::Node, Over::Tcp).await;
+    within(node.network.connect(superpeer.peer, vec![address])).await.unwrap();
 }

@@ -313,16 +313,15 @@ where
     T: AsyncWrite + Unpin + Send,
 {
     loop {
-        let piece = match body.try_recv() {
-            Ok(piece) => piece,
+        let piece = if let Ok(piece) = body.try_recv() {
+            piece
+        } else {
             // Nothing ready: what has been written should not wait for what is still being read from a disk.
-            Err(_) => {
-                timeout(PROGRESS_TIMEOUT, io.flush()).await??;
-                match timeout(PROGRESS_TIMEOUT, body.recv()).await {
-                    Ok(Some(piece)) => piece,
-                    Ok(None) => Piece::Abort(Abort::Stopping),
-                    Err(_) => Piece::Abort(Abort::Unreadable),
-                }
+            timeout(PROGRESS_TIMEOUT, io.flush()).await??;
+            match timeout(PROGRESS_TIMEOUT, body.recv()).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => Piece::Abort(Abort::Stopping),
+                Err(_) => Piece::Abort(Abort::Unreadable),
             }
         };
         match piece {

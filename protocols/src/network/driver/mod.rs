@@ -140,7 +140,7 @@ impl Driver {
                 self.connect(peer, addresses, fresh, until, waiter);
             }
             Command::ConnectStranger { address, until, waiter } => {
-                self.connect_stranger(address, until, waiter)
+                self.connect_stranger(address, until, waiter);
             }
             Command::Call(call) => self.ask(call),
             Command::Fetch { peer, outgoing, failed } => self.fetch(peer, outgoing, failed),
