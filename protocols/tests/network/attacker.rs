@@ -92,7 +92,9 @@ async fn attack(
         .map(|either, _| either.into_inner())
         .boxed();
     let [hello_name, target_name] = names.map(|name| StreamProtocol::try_from_owned(name).unwrap());
-    let lane = |name, support| request_response::Behaviour::new([(name, support)], Default::default());
+    let lane = |name, support| {
+        request_response::Behaviour::new([(name, support)], request_response::Config::default())
+    };
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(SOON);
     let lanes = Lanes {
         hello: lane(hello_name, ProtocolSupport::Full),

@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// How long either side waits for the other's next bytes. A slow line moves a piece of [`PIECE_BYTES`] within it.
+/// How long either side waits for the other's next bytes. A slow line moves a piece of 64 KiB within it.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the serving side waits for the request itself.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
