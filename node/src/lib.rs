@@ -1,1 +1,4 @@
-//! Placeholder.
+//! A branch's node.
+
+pub mod download;
+pub mod inventory;
