@@ -80,7 +80,9 @@ impl Inventory {
     pub fn resume(position: Position, items: impl IntoIterator<Item = Item>) -> Self {
         let items: BTreeMap<_, _> = items.into_iter().map(|item| (item.key(), Arc::new(item))).collect();
         let mut summary = Summary::default();
-        items.values().for_each(|item| summary.add(item));
+        for item in items.values() {
+            summary.add(item);
+        }
         Self { position, items, summary, changes: VecDeque::new(), bounds: Bounds::default() }
     }
 
@@ -179,7 +181,7 @@ impl Inventory {
 
     fn delta_page(&self, since: Position, behind: usize) -> Page {
         let mut net: BTreeMap<Key, Option<&Arc<Item>>> = BTreeMap::new();
-        let (mut bytes, mut taken, mut summary) = (0, 0, None);
+        let (mut bytes, mut taken, mut summary) = (0, 0_u64, None);
         for change in self.changes.range(self.changes.len() - behind..) {
             // An entry that changes again is counted again: the page ends a little early, and the sum stays simple.
             bytes += change.now.as_deref().map_or(KEY_BYTES, item_bytes);
@@ -192,7 +194,7 @@ impl Inventory {
             taken += 1;
             summary = Some(change.summary);
         }
-        let revision = since.revision + taken as u64;
+        let revision = since.revision + taken;
         let gone = net.iter().filter(|(_, now)| now.is_none()).map(|(key, _)| *key).collect();
         Page {
             coverage: Coverage::Since(since),
@@ -215,6 +217,12 @@ fn item_bytes(item: &Item) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::cast_possible_truncation,
+        clippy::needless_for_each,
+        reason = "small numbers and short loops"
+    )]
+
     use proptest::prelude::*;
     use quarta_protocols::{
         cbor,

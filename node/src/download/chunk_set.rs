@@ -145,6 +145,12 @@ impl ChunkSet {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::cast_possible_truncation,
+        clippy::needless_for_each,
+        reason = "small numbers and short loops"
+    )]
+
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;

@@ -50,7 +50,7 @@ pub const LOCATE_AGAIN_MIN: Duration = Duration::from_millis(500);
 /// How long connecting to a source may take, and any small question to it.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a manifest may take, which is up to 2 MiB.
-pub const MANIFEST_WITHIN: Duration = Duration::from_secs(60);
+pub const MANIFEST_WITHIN: Duration = Duration::from_mins(1);
 /// When the manifest has not come by then, a second source is asked for it too.
 pub const MANIFEST_HEDGE_AFTER: Duration = Duration::from_secs(2);
 /// How long a peer that broke off or could not be reached is left alone before it may be a source again.

@@ -5,6 +5,6 @@
 //! - [`fetch`]: the shell that carries one fetch through: connects, asks, verifies, writes, reports.
 
 pub mod chunk_set;
-//FETCH
+pub mod fetch;
 mod rate;
 pub mod schedule;

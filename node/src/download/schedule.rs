@@ -312,11 +312,7 @@ impl Schedule {
 
     /// How far the fetch has got.
     pub fn progress(&self) -> Progress {
-        let under_way = self.under_way.len() as u32;
-        Progress {
-            chunks: self.geometry.chunks() - self.missing_chunks - under_way,
-            bytes: self.verified_bytes,
-        }
+        Progress { chunks: self.verified.count(), bytes: self.verified_bytes }
     }
 
     /// What each source has done, dropped ones included, in the order in which they came.

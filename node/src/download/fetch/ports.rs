@@ -38,10 +38,15 @@ pub trait Peers: Send + Sync + 'static {
     fn connect(&self, source: &Source) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// The bytes that the peer gives for the manifest, unverified.
-    fn manifest(&self, peer: PeerId, content: ContentId) -> impl Future<Output = Result<Bytes, Fault>> + Send;
+    fn manifest(&self, peer: PeerId, content: ContentId)
+    -> impl Future<Output = Result<Bytes, Fault>> + Send;
 
     /// The bitmap of the chunks that the peer offers, unverified.
-    fn availability(&self, peer: PeerId, content: ContentId) -> impl Future<Output = Result<Bytes, Fault>> + Send;
+    fn availability(
+        &self,
+        peer: PeerId,
+        content: ContentId,
+    ) -> impl Future<Output = Result<Bytes, Fault>> + Send;
 
     /// Asks for consecutive sealed chunks and passes each on to `sink`, unverified and in order. Ends when the peer has
     /// said that it is done; a sink whose receiver is gone ends it too.

@@ -168,7 +168,7 @@ impl Schedule {
         let first = self.missing.first_in_both(&source.offers)?;
         let more = (first + 1..first.saturating_add(chunks))
             .take_while(|index| self.missing.contains(*index) && source.offers.contains(*index));
-        Some((first, first + 1 + more.count() as u32))
+        Some((first, more.last().unwrap_or(first) + 1))
     }
 
     /// The chunks asked from somebody else that would come last, as far as this source brings them clearly sooner.
@@ -197,8 +197,8 @@ impl Schedule {
             let theirs = self.arrives_in(now, run, *index).map_or(0.0, |time| time.as_secs_f64());
             count <= chunks && open(*index) && sooner(count, theirs)
         };
-        let more = (next..last).rev().take_while(worth).count() as u32;
-        Some((last - more, last + 1))
+        let first = (next..last).rev().take_while(worth).last().unwrap_or(last);
+        Some((first, last + 1))
     }
 
     /// When a chunk of a run is to be expected: what its source owes before it, at the source's rate. Who is overdue is

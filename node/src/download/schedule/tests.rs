@@ -1,5 +1,11 @@
 //! The schedule against simulated sources: a simulated clock, lines of given rates and latencies, and every way to fail.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::needless_for_each,
+    reason = "small numbers and short loops"
+)]
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
