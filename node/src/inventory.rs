@@ -305,7 +305,9 @@ mod tests {
                     if self.listing.is_some() || self.position != Some(since) {
                         return;
                     }
-                    page.gone.iter().for_each(|key| drop(self.items.remove(key)));
+                    page.gone.iter().for_each(|key| {
+                        self.items.remove(key);
+                    });
                     self.items.extend(page.present.iter().map(|item| (item.key(), item.clone())));
                     self.position = Some(page.position);
                     self.mixed &= !page.last;
@@ -362,8 +364,8 @@ mod tests {
             let mut under_way: Vec<Page> = Vec::new();
             for step in steps {
                 match step {
-                    Step::Upsert(n, version) => drop(list.upsert(item(n, version))),
-                    Step::Remove(n) => drop(list.remove(item(n, 0).key())),
+                    Step::Upsert(n, version) => { list.upsert(item(n, version)); },
+                    Step::Remove(n) => { list.remove(item(n, 0).key()); },
                     Step::Ask => {
                         let (since, after) = receiver.request();
                         under_way.push(list.page(since, after));
@@ -411,7 +413,9 @@ mod tests {
     #[test]
     fn a_foreign_epoch_a_revision_from_the_future_and_a_too_old_one_get_a_full_page() {
         let mut list = Inventory { bounds: Bounds { changes: 2, ..Bounds::default() }, ..Inventory::new(7) };
-        (0..4).for_each(|n| drop(list.upsert(item(n, 0))));
+        (0..4).for_each(|n| {
+            list.upsert(item(n, 0));
+        });
         let page = |epoch, revision| list.page(Some(Position { epoch, revision }), None).coverage;
         assert_eq!(page(8, 4), Coverage::Full { after: None });
         assert_eq!(page(7, 5), Coverage::Full { after: None });
@@ -423,10 +427,14 @@ mod tests {
     fn pages_of_the_longest_names_and_of_removals_fit_their_message() {
         let name = |n: u32| format!("{}/{n:06}{}", vec!["n".repeat(200); 4].join("/"), "x".repeat(12));
         let mut list = Inventory::new(u64::MAX);
-        (0..5000).for_each(|n| drop(list.upsert(library(n, 0, &name(n)))));
+        (0..5000).for_each(|n| {
+            list.upsert(library(n, 0, &name(n)));
+        });
         let start = Position { epoch: u64::MAX, revision: 0 };
         let (full, delta) = (list.page(None, None), list.page(Some(start), None));
-        (0..5000).for_each(|n| drop(list.remove(library(n, 0, "a").key())));
+        (0..5000).for_each(|n| {
+            list.remove(library(n, 0, "a").key());
+        });
         let gone = list.page(Some(Position { revision: 5000, ..start }), None);
         assert_eq!(gone.gone.len(), INVENTORY_PAGE_ENTRIES);
         for page in [full, delta, gone] {

@@ -185,7 +185,9 @@ mod tests {
     #[test]
     fn the_first_chunk_is_the_highest_bit_of_the_first_byte() {
         let mut set = ChunkSet::none(70);
-        [0, 9, 69].into_iter().for_each(|index| drop(set.insert(index)));
+        [0, 9, 69].into_iter().for_each(|index| {
+            set.insert(index);
+        });
         assert_eq!(set.to_wire(), [0b1000_0000, 0b0100_0000, 0, 0, 0, 0, 0, 0, 0b0000_0100]);
     }
 

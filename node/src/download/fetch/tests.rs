@@ -118,7 +118,9 @@ impl Peers for World {
 
     async fn availability(&self, _: PeerId, _: ContentId) -> Result<Bytes, Fault> {
         let mut half = ChunkSet::none(CHUNKS);
-        (0..CHUNKS / 2).for_each(|index| drop(half.insert(index)));
+        (0..CHUNKS / 2).for_each(|index| {
+            half.insert(index);
+        });
         Ok(half.to_wire().into())
     }
 
@@ -307,7 +309,9 @@ async fn without_any_source_it_ends_at_once_and_with_bad_ones_only_after_looking
 async fn a_resumed_fetch_moves_only_what_is_missing_and_a_complete_one_nothing() {
     for missing in [3, 0] {
         let mut there = ChunkSet::all(CHUNKS);
-        (0..missing).for_each(|index| drop(there.remove(index)));
+        (0..missing).for_each(|index| {
+            there.remove(index);
+        });
         let world = World::new(&[Nature::Honest]);
         let job = Job { manifest: Some(world.manifest.clone()), ..world.job() };
         let store = Store { there, ..Store::default() };

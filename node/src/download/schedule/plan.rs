@@ -112,7 +112,9 @@ impl Schedule {
             });
             match found.flatten() {
                 Some((first, end)) => self.start_run(now, id, first, end, effects),
-                None => drop(passed_over.insert(id)),
+                None => {
+                    passed_over.insert(id);
+                }
             }
         }
     }

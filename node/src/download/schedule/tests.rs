@@ -171,9 +171,9 @@ impl Simulation {
                 let peer = &self.peers[source.0 as usize];
                 let mut offers = ChunkSet::all(self.geometry.chunks());
                 if let Some(remainder) = peer.only {
-                    (0..self.geometry.chunks())
-                        .filter(|index| index % 3 != remainder)
-                        .for_each(|index| drop(offers.remove(index)));
+                    (0..self.geometry.chunks()).filter(|index| index % 3 != remainder).for_each(|index| {
+                        offers.remove(index);
+                    });
                 }
                 Input::SourceAdded { source, weight: peer.weight, offers }
             }
@@ -435,7 +435,7 @@ fn a_source_that_stalls_in_the_middle_costs_a_few_seconds_at_most() {
         Peer { nature: Nature::StallsAfter(100), ..peer(10_000_000) },
         peer(10_000_000),
     ];
-    let report = Simulation::new(256 * MIB, peers.clone()).run(Duration::from_secs(60));
+    let report = Simulation::new(256 * MIB, peers.clone()).run(Duration::from_mins(1));
     let [(SourceId(1), Fault::Stalled, at)] = report.dropped[..] else { panic!("{report:?}") };
     let stalled_at = Duration::from_secs_f64(101.0 * 262_144.0 / 10_000_000.0);
     assert!(at < stalled_at + Duration::from_secs(4), "{at:?}");
@@ -446,14 +446,14 @@ fn a_source_that_stalls_in_the_middle_costs_a_few_seconds_at_most() {
 #[test]
 fn a_source_that_stalls_near_the_end_is_not_waited_for() {
     let peers = vec![peer(10_000_000), Peer { nature: Nature::StallsAfter(36), ..peer(10_000_000) }];
-    let report = Simulation::new(20 * MIB, peers.clone()).run(Duration::from_secs(60));
+    let report = Simulation::new(20 * MIB, peers.clone()).run(Duration::from_mins(1));
     assert!(report.took.as_secs_f64() < ideal(20 * MIB, &peers) + 1.0, "{report:?}");
 }
 
 #[test]
 fn a_spare_is_asked_only_when_another_source_fails() {
     let spare = Peer { weight: 0, ..peer(50_000_000) };
-    let fine = Simulation::new(64 * MIB, vec![spare.clone(), peer(10_000_000)]).run(Duration::from_secs(60));
+    let fine = Simulation::new(64 * MIB, vec![spare.clone(), peer(10_000_000)]).run(Duration::from_mins(1));
     assert_eq!(fine.asked, BTreeSet::from([SourceId(1)]));
     for nature in [Nature::DiesAfter(20), Nature::LiesAfter(20), Nature::StallsAfter(20)] {
         let failing = Peer { nature, ..peer(10_000_000) };
@@ -468,7 +468,7 @@ fn a_spare_is_asked_only_when_another_source_fails() {
 #[test]
 fn the_last_source_may_be_slow_until_another_one_comes() {
     let slow = peer(20_000);
-    let alone = Simulation::new(2 * MIB, vec![slow.clone()]).run(Duration::from_secs(120));
+    let alone = Simulation::new(2 * MIB, vec![slow.clone()]).run(Duration::from_mins(2));
     assert_eq!(alone.dropped, []);
     assert!(alone.wanted.len() > 1, "more sources are asked for");
     let late = Peer { joins: Duration::from_secs(10), ..peer(10_000_000) };
@@ -485,7 +485,7 @@ fn a_source_that_sends_nothing_is_given_up_even_when_it_is_the_last() {
     schedule.handle(start, Input::SourceAdded { source: SourceId(0), weight: 1000, offers });
     let dropped =
         |effects: &[Effect]| effects.contains(&Effect::Drop { source: SourceId(0), fault: Fault::Stalled });
-    assert!(!dropped(&schedule.handle(start + Duration::from_secs(60), Input::Tick)));
+    assert!(!dropped(&schedule.handle(start + Duration::from_mins(1), Input::Tick)));
     assert!(dropped(&schedule.handle(start + Duration::from_secs(70), Input::Tick)));
 }
 
