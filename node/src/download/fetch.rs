@@ -1,4 +1,4 @@
-//! One fetch from beginning to end: finds sources, connects, gets the manifest, follows the [`Schedule`], verifies and
+//! One fetch from beginning to end: finds sources, connects, gets the manifest, follows the [`Schedule`](super::schedule::Schedule), verifies and
 //! writes, and says what each source did.
 //!
 //! The loop only decides and passes on. Everything that takes time happens in tasks of its own, and each answers with
