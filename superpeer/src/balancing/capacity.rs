@@ -1,7 +1,8 @@
 //! How fast a source can send: what it says, and what fetchers saw.
 //!
-//! A fetcher sees less than the source can do whenever others fetch too, and never more, so the best that was seen
-//! lately counts. That also makes it useless to talk a source down: an honest report outweighs any number of low ones.
+//! A fetcher sees its part of what the source can do while others fetch too, so a measurement counts times the number
+//! of fetches that the source was busy with; and the best that was seen lately counts. That also makes it useless to
+//! talk a source down: an honest report outweighs any number of low ones.
 //!
 //! Measurements differ by a factor of two among equals (a busy processor, a shared line, a short sample), so capacities
 //! within [`ALIKE`] of the middle one count as equal. Without that, noise would decide who serves, and the fastest
@@ -44,12 +45,13 @@ struct Measured {
 }
 
 impl Goodput {
-    /// Takes in that `bytes` came in `busy`.
-    pub(super) fn add(&mut self, now: Instant, reporter: PeerId, bytes: u64, busy: Duration) {
+    /// Takes in that `bytes` came in `busy`, while the source had that many `fetches` to serve.
+    pub(super) fn add(&mut self, now: Instant, reporter: PeerId, bytes: u64, busy: Duration, fetches: u32) {
         self.0.retain(|measured| now.saturating_duration_since(measured.at) < FORGET);
         if bytes < SAMPLE_MIN_BYTES {
             return;
         }
+        let busy = busy / fetches.max(1);
         let rate = (bytes as f64 / busy.max(SAMPLE_MIN).as_secs_f64()).min(MAX);
         let place = self.0.iter().position(|measured| measured.reporter == reporter);
         let rate = match place.map(|place| self.0.remove(place)) {

@@ -29,6 +29,8 @@ pub(super) struct LeaseKey {
 #[derive(Debug, Clone, Copy)]
 struct Lease {
     bytes: u64,
+    /// How many leases its source had when it was made, with this one.
+    beside: u32,
     expiry: (Instant, u64),
 }
 
@@ -54,27 +56,32 @@ impl Leases {
         while let Some((expiry, key)) = self.expiries.first_key_value().map(|(expiry, key)| (*expiry, *key))
             && (expiry.0 <= now || self.leases.len() > LEASES_MAX)
         {
-            self.end(&key);
+            self.remove(&key);
         }
     }
 
     /// Adds to what an asker fetches of a content from a source, for twice as long as that is expected to take.
     pub(super) fn add(&mut self, now: Instant, key: LeaseKey, bytes: u64, expected: Duration) {
-        let before = self.end(&key);
+        let before = self.remove(&key).map_or(0, |lease| lease.bytes);
         let bytes = before.saturating_add(bytes);
         self.serial += 1;
         let expiry = (now + expected.saturating_mul(2).clamp(LEASE_MIN, LEASE_MAX), self.serial);
-        self.leases.insert(key, Lease { bytes, expiry });
-        self.expiries.insert(expiry, key);
         let outstanding = self.by_source.entry(key.source).or_default();
         outstanding.bytes = outstanding.bytes.saturating_add(bytes);
         outstanding.leases += 1;
+        self.leases.insert(key, Lease { bytes, beside: outstanding.leases, expiry });
+        self.expiries.insert(expiry, key);
         self.expire(now);
     }
 
-    /// Ends a lease and gives its bytes.
-    pub(super) fn end(&mut self, key: &LeaseKey) -> u64 {
-        let Some(lease) = self.leases.remove(key) else { return 0 };
+    /// Ends a lease and gives how many fetches, itself among them, its source was busy with: the most that is known of.
+    pub(super) fn end(&mut self, key: &LeaseKey) -> u32 {
+        let now_beside = self.outstanding(&key.source).leases;
+        self.remove(key).map_or(1, |lease| lease.beside.max(now_beside))
+    }
+
+    fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
+        let lease = self.leases.remove(key)?;
         self.expiries.remove(&lease.expiry);
         if let Some(outstanding) = self.by_source.get_mut(&key.source) {
             outstanding.bytes = outstanding.bytes.saturating_sub(lease.bytes);
@@ -83,7 +90,7 @@ impl Leases {
                 self.by_source.remove(&key.source);
             }
         }
-        lease.bytes
+        Some(lease)
     }
 
     pub(super) fn outstanding(&self, source: &PeerId) -> Outstanding {
@@ -94,7 +101,7 @@ impl Leases {
     pub(super) fn forget(&mut self, peer: &PeerId) {
         let of_peer = |key: &&LeaseKey| key.asker == *peer || key.source == *peer;
         for key in self.leases.keys().filter(of_peer).copied().collect::<Vec<_>>() {
-            self.end(&key);
+            self.remove(&key);
         }
     }
 }

@@ -285,11 +285,11 @@ impl Balancer {
     /// Takes in what the sources of a fetch did. Words about oneself and about unknown members do not count.
     pub fn report(&mut self, now: Instant, reporter: PeerId, content: ContentId, outcomes: &[SourceOutcome]) {
         for outcome in outcomes.iter().take(SOURCES_MAX).filter(|outcome| outcome.peer != reporter) {
-            self.leases.end(&LeaseKey { asker: reporter, content, source: outcome.peer });
+            let fetches = self.leases.end(&LeaseKey { asker: reporter, content, source: outcome.peer });
             let Some(member) = self.members.get_mut(&outcome.peer) else { continue };
             let bytes = outcome.bytes.min(FILE_MAX_BYTES);
             member.served_bytes = member.served_bytes.saturating_add(bytes);
-            member.goodput.add(now, reporter, bytes, Duration::from_millis(outcome.busy_ms));
+            member.goodput.add(now, reporter, bytes, Duration::from_millis(outcome.busy_ms), fetches);
             match outcome.fault {
                 Some(fault) => member.faults.add(now, reporter, content, fault),
                 None if bytes > 0 => member.faults.forgive(reporter),
