@@ -16,7 +16,7 @@ const LEASE_MIN: Duration = Duration::from_secs(2);
 /// The longest lease: a fetch that takes longer asks or reports in between.
 pub(super) const LEASE_MAX: Duration = Duration::from_mins(5);
 /// In which time recently assigned bytes count half.
-const RECENT_HALF_LIFE: Duration = Duration::from_secs(60);
+const RECENT_HALF_LIFE: Duration = Duration::from_mins(1);
 
 /// Who fetches what from whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ pub(super) struct Outstanding {
 /// All leases that have not run out.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    leases: HashMap<LeaseKey, Lease>,
+    by_key: HashMap<LeaseKey, Lease>,
     expiries: BTreeMap<(Instant, u64), LeaseKey>,
     by_source: HashMap<PeerId, Outstanding>,
     serial: u64,
@@ -54,7 +54,7 @@ impl Leases {
     /// Ends what has run out.
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some((expiry, key)) = self.expiries.first_key_value().map(|(expiry, key)| (*expiry, *key))
-            && (expiry.0 <= now || self.leases.len() > LEASES_MAX)
+            && (expiry.0 <= now || self.by_key.len() > LEASES_MAX)
         {
             self.remove(&key);
         }
@@ -69,7 +69,7 @@ impl Leases {
         let outstanding = self.by_source.entry(key.source).or_default();
         outstanding.bytes = outstanding.bytes.saturating_add(bytes);
         outstanding.leases += 1;
-        self.leases.insert(key, Lease { bytes, beside: outstanding.leases, expiry });
+        self.by_key.insert(key, Lease { bytes, beside: outstanding.leases, expiry });
         self.expiries.insert(expiry, key);
         self.expire(now);
     }
@@ -81,7 +81,7 @@ impl Leases {
     }
 
     fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
-        let lease = self.leases.remove(key)?;
+        let lease = self.by_key.remove(key)?;
         self.expiries.remove(&lease.expiry);
         if let Some(outstanding) = self.by_source.get_mut(&key.source) {
             outstanding.bytes = outstanding.bytes.saturating_sub(lease.bytes);
@@ -100,7 +100,7 @@ impl Leases {
     /// Ends all that a member fetches or sends.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         let of_peer = |key: &&LeaseKey| key.asker == *peer || key.source == *peer;
-        for key in self.leases.keys().filter(of_peer).copied().collect::<Vec<_>>() {
+        for key in self.by_key.keys().filter(of_peer).copied().collect::<Vec<_>>() {
             self.remove(&key);
         }
     }

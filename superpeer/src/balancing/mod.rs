@@ -7,8 +7,9 @@
 //!
 //! What is known comes from three sides that disagree at times: what a node says of itself (load, capacity), what
 //! fetchers report (bytes, time, faults), and what was assigned here (*leases*: bytes that a source was chosen for, until
-//! they are reported or run out). A node's own word can only lower its share below what others saw; a fetcher's word
-//! alone counts in full for that fetcher only ([`faults`], [`capacity`]).
+//! they are reported or run out). A node is believed until it is seen to fall well short of its word. A fetcher's word
+//! about a fault counts for that fetcher, and for everybody only where another says the same; its measurement alone moves
+//! a source within bounds.
 
 mod capacity;
 mod faults;
@@ -43,7 +44,7 @@ const OVERHEAD_SECONDS: f64 = 0.01;
 /// Round trips above this are taken for this.
 const RTT_MAX: Duration = Duration::from_secs(5);
 /// For how long a node's word on its load counts.
-const LOAD_FRESH: Duration = Duration::from_secs(60);
+const LOAD_FRESH: Duration = Duration::from_mins(1);
 /// How much a partial holder counts against a complete one at the same rate: which part it has is not known here.
 const PARTIAL_SHARE: f64 = 0.5;
 /// All weights together.

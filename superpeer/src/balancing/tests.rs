@@ -1,5 +1,7 @@
 //! Choices over many seeds: how evenly holders are used, and what words and loads change.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use quarta_protocols::messages::index::Fault;
 use rand::{SeedableRng, rngs::StdRng};
@@ -9,17 +11,21 @@ use super::*;
 const CHUNK: u64 = CHUNK_MIN_BYTES;
 const GIB: u64 = 1 << 30;
 const SEEDS: u64 = 1000;
+/// Runs of a thousand that may turn out otherwise: two choices are drawn, so a long run of bad luck is possible.
+const EXCEPTIONS_MAX: usize = 1;
 const FULL_RATE: u64 = 8_000_000;
 
 fn content(n: u8) -> ContentId {
     ContentId::from_bytes([n; 32])
 }
 
-/// Peers that differ between seeds, so that maps iterate and tie differently too.
-fn peer(n: u64) -> PeerId {
-    let mut secret = [1; 32];
-    secret[..8].copy_from_slice(&n.to_be_bytes());
-    libp2p::identity::Keypair::ed25519_from_bytes(secret).unwrap().public().to_peer_id()
+/// The same peers in every run; made once, as making keys takes longer than choosing among them.
+fn peer(n: usize) -> PeerId {
+    static PEERS: LazyLock<Vec<PeerId>> = LazyLock::new(|| {
+        let secret = |n: u8| libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap();
+        (0..128).map(|n| secret(n).public().to_peer_id()).collect()
+    });
+    PEERS[n]
 }
 
 fn seconds(seconds: f64) -> Duration {
@@ -35,7 +41,7 @@ struct Network {
 }
 
 impl Network {
-    fn new(holders: u64, seed: u64) -> Self {
+    fn new(holders: usize, seed: u64) -> Self {
         Self {
             balancer: Balancer::default(),
             now: Instant::now(),
@@ -95,7 +101,9 @@ enum Burst {
 fn thirty_fetches(network: &mut Network, busy_ms: &[u64], burst: Burst) -> Vec<u32> {
     let at_once: Vec<usize> = (0..15).map(|n| network.fetch(usize::from(n), n)).collect();
     let mut chosen = vec![0; network.holders.len()];
-    at_once.iter().for_each(|holder| chosen[*holder] += 1);
+    for holder in &at_once {
+        chosen[*holder] += 1;
+    }
     let mut queued = vec![0; network.holders.len()];
     network.now += seconds(0.2);
     for (n, holder) in (0u8..).zip(at_once) {
@@ -126,12 +134,12 @@ fn exceptions(run: impl Fn(u64) -> Vec<u32>, is_as_promised: impl Fn(&[u32]) -> 
 #[test]
 fn thirty_small_fetches_from_three_equal_holders_are_within_a_quarter_of_each_other() {
     for burst in [Burst::Unreported, Burst::Shared, Burst::Queued] {
-        for busy in [2, 8, 30, 200] {
+        for busy in [2, 30, 200] {
             let uneven = exceptions(
                 |seed| thirty_fetches(&mut Network::new(3, seed), &[busy; 3], burst),
                 |chosen| chosen.iter().all(|count| (8..=12).contains(count)),
             );
-            assert!(uneven.len() <= 1, "{burst:?}, {busy} ms: {} seeds: {uneven:?}", uneven.len());
+            assert!(uneven.len() <= EXCEPTIONS_MAX, "{burst:?}, {busy} ms: {uneven:?}");
         }
     }
 }
@@ -184,7 +192,7 @@ fn a_holder_that_says_it_has_a_quarter_of_the_rate_is_chosen_at_most_half_as_oft
             },
             |chosen| 2 * chosen[1] <= chosen[0].min(chosen[2]),
         );
-        assert!(often.len() <= 1, "{burst:?}, {rate}: {} seeds: {often:?}", often.len());
+        assert!(often.len() <= EXCEPTIONS_MAX, "{burst:?}, {rate}: {often:?}");
     }
 }
 
@@ -195,7 +203,7 @@ fn a_holder_that_is_reported_to_have_a_quarter_of_the_rate_is_chosen_at_most_hal
             |seed| thirty_fetches(&mut Network::new(3, seed), &[30, 120, 30], burst),
             |chosen| 2 * chosen[1] <= chosen[0].min(chosen[2]),
         );
-        assert!(often.len() <= 1, "{burst:?}: {} seeds: {often:?}", often.len());
+        assert!(often.len() <= EXCEPTIONS_MAX, "{burst:?}: {often:?}");
     }
 }
 
@@ -384,15 +392,15 @@ fn extreme() -> impl Strategy<Value = u64> {
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
-    Load(u64, Load),
-    Rtt(u64, u64),
-    Locate { asker: u64, candidates: Vec<(u64, Option<u32>)>, wanted_bytes: u64, except: Vec<u64> },
-    Report { reporter: u64, peer: u64, bytes: u64, busy_ms: u64, fault: Option<Fault> },
-    Forget(u64),
+    Load(usize, Load),
+    Rtt(usize, u64),
+    Locate { asker: usize, candidates: Vec<(usize, Option<u32>)>, wanted_bytes: u64, except: Vec<usize> },
+    Report { reporter: usize, peer: usize, bytes: u64, busy_ms: u64, fault: Option<Fault> },
+    Forget(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let peer = 0u64..8;
+    let peer = 0usize..8;
     let load = (any::<u32>(), 0u32..20, prop::option::of(extreme()), extreme()).prop_map(
         |(active_uploads, upload_slots, capacity, rate)| Load {
             active_uploads,
@@ -439,35 +447,33 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut network = Network::new(0, seed);
-        let peers: Vec<PeerId> = (0..8).map(peer).collect();
-        let at = |n: u64| peers[usize::try_from(n).unwrap()];
         for step in steps {
             match step {
                 Step::Wait(millis) => network.now += Duration::from_millis(millis),
-                Step::Load(peer, load) => network.balancer.load(network.now, at(peer), load),
-                Step::Rtt(peer, millis) => network.balancer.rtt(at(peer), Duration::from_millis(millis)),
-                Step::Forget(peer) => network.balancer.forget(&at(peer)),
-                Step::Report { reporter, peer, bytes, busy_ms, fault } => {
-                    let outcome = SourceOutcome { peer: at(peer), bytes, busy_ms, fault };
-                    network.balancer.report(network.now, at(reporter), content(1), &[outcome; 2]);
+                Step::Load(n, load) => network.balancer.load(network.now, peer(n), load),
+                Step::Rtt(n, millis) => network.balancer.rtt(peer(n), Duration::from_millis(millis)),
+                Step::Forget(n) => network.balancer.forget(&peer(n)),
+                Step::Report { reporter, peer: source, bytes, busy_ms, fault } => {
+                    let outcome = SourceOutcome { peer: peer(source), bytes, busy_ms, fault };
+                    network.balancer.report(network.now, peer(reporter), content(1), &[outcome; 2]);
                 }
                 Step::Locate { asker, candidates, wanted_bytes, except } => {
-                    let except: Vec<PeerId> = except.into_iter().map(at).collect();
+                    let except: Vec<PeerId> = except.into_iter().map(peer).collect();
                     let candidates: Vec<Candidate> = candidates
                         .into_iter()
-                        .map(|(peer, part)| Candidate {
-                            peer: at(peer),
+                        .map(|(n, part)| Candidate {
+                            peer: peer(n),
                             completeness: part.map_or(Completeness::Complete, Completeness::Partial),
                         })
                         .collect();
                     let request =
-                        Request { asker: at(asker), content: content(1), wanted_bytes, except: &except };
+                        Request { asker: peer(asker), content: content(1), wanted_bytes, except: &except };
                     let candidate = candidates.iter().copied();
                     let ranked =
                         network.balancer.locate(network.now, &request, candidate, &mut network.rng);
                     for (place, source) in ranked.iter().enumerate() {
                         prop_assert!(candidates.iter().any(|candidate| candidate.peer == source.peer));
-                        prop_assert!(!except.contains(&source.peer) && source.peer != at(asker));
+                        prop_assert!(!except.contains(&source.peer) && source.peer != peer(asker));
                         prop_assert!(ranked[..place].iter().all(|other| other.peer != source.peer));
                     }
                     let sum: u32 = ranked.iter().map(|source| source.weight).sum();

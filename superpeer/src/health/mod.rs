@@ -54,7 +54,7 @@ pub const PROBING_MAX: Duration = Duration::from_secs(30);
 /// How often a removed node without a connection is dialled at first: a restart or a cable takes that long.
 pub const DIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long it is dialled that often.
-pub const DIALLING_OFTEN: Duration = Duration::from_secs(60);
+pub const DIALLING_OFTEN: Duration = Duration::from_mins(1);
 /// How often it is dialled then, on average. A node that runs dials by itself; this finds those that cannot.
 pub const DIAL_INTERVAL_LATER: Duration = Duration::from_secs(15);
 /// The shortest poll interval: below, polls of a large network would be a load of their own.

@@ -56,7 +56,7 @@ struct Content {
 /// All claims and contents.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    claims: Slab<Claim>,
+    slots: Slab<Claim>,
     contents: Slab<Content>,
     by_key: HashTable<u32>,
     by_content: HashTable<u32>,
@@ -71,35 +71,35 @@ impl Claims {
         set_completeness(&mut item, Completeness::Complete);
         let key = item.key();
         let hash = self.hasher.hash_one(key);
-        let Self { claims, by_key, .. } = self;
-        if let Some(slot) = by_key.find(hash, |slot| claims.get(*slot).item == item) {
-            claims.get_mut(*slot).references += 1;
+        let Self { slots, by_key, .. } = self;
+        if let Some(slot) = by_key.find(hash, |slot| slots.get(*slot).item == item) {
+            slots.get_mut(*slot).references += 1;
             return Slot(*slot);
         }
-        let known = by_key.find(hash, |slot| claims.get(*slot).item.key() == key).is_some();
+        let known = by_key.find(hash, |slot| slots.get(*slot).item.key() == key).is_some();
         self.files += usize::from(!known && matches!(key, Key::Library(_)));
         let content = self.acquire_content(item.content());
-        let Self { claims, by_key, hasher, .. } = self;
-        let slot = claims.insert(Claim { item, references: 1, content });
-        by_key.insert_unique(hash, slot, |slot| hasher.hash_one(claims.get(*slot).item.key()));
+        let Self { slots, by_key, hasher, .. } = self;
+        let slot = slots.insert(Claim { item, references: 1, content });
+        by_key.insert_unique(hash, slot, |slot| hasher.hash_one(slots.get(*slot).item.key()));
         Slot(slot)
     }
 
     /// Gives up one reference; the last one frees the slot.
     pub(super) fn release(&mut self, slot: Slot) {
-        let claim = self.claims.get_mut(slot.0);
+        let claim = self.slots.get_mut(slot.0);
         claim.references -= 1;
         if claim.references > 0 {
             return;
         }
-        let claim = self.claims.remove(slot.0);
+        let claim = self.slots.remove(slot.0);
         let key = claim.item.key();
         let hash = self.hasher.hash_one(key);
         if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == slot.0) {
             entry.remove();
         }
-        let Self { claims, by_key, .. } = self;
-        let known = by_key.find(hash, |slot| claims.get(*slot).item.key() == key).is_some();
+        let Self { slots, by_key, .. } = self;
+        let known = by_key.find(hash, |slot| slots.get(*slot).item.key() == key).is_some();
         self.files -= usize::from(!known && matches!(key, Key::Library(_)));
         self.release_content(claim.content);
     }
@@ -139,7 +139,7 @@ impl Claims {
 
     /// Makes a node a holder by this claim.
     pub(super) fn link(&mut self, slot: Slot, node: NodeSlot) {
-        let holdings = &mut self.contents.get_mut(self.claims.get(slot.0).content).holdings;
+        let holdings = &mut self.contents.get_mut(self.slots.get(slot.0).content).holdings;
         let holding = Holding { node, slot };
         let Err(place) = holdings.binary_search(&holding) else { return };
         let first = holdings.partition_point(|other| other.node < node);
@@ -156,7 +156,7 @@ impl Claims {
 
     /// Undoes [`Self::link`].
     pub(super) fn unlink(&mut self, slot: Slot, node: NodeSlot) {
-        let holdings = &mut self.contents.get_mut(self.claims.get(slot.0).content).holdings;
+        let holdings = &mut self.contents.get_mut(self.slots.get(slot.0).content).holdings;
         if let Ok(place) = holdings.binary_search(&Holding { node, slot }) {
             holdings.remove(place);
         }
@@ -171,12 +171,12 @@ impl Claims {
 
     /// Which entry a claim is.
     pub(super) fn key(&self, slot: Slot) -> Key {
-        self.claims.get(slot.0).item.key()
+        self.slots.get(slot.0).item.key()
     }
 
     /// The entry as a node reports it.
     pub(super) fn item(&self, slot: Slot, completeness: Completeness) -> Item {
-        let mut item = self.claims.get(slot.0).item.clone();
+        let mut item = self.slots.get(slot.0).item.clone();
         set_completeness(&mut item, completeness);
         item
     }
@@ -200,7 +200,7 @@ impl Claims {
     /// References to all claims together.
     #[cfg(test)]
     pub(super) fn references(&self) -> usize {
-        self.by_key.iter().map(|slot| self.claims.get(*slot).references as usize).sum()
+        self.by_key.iter().map(|slot| self.slots.get(*slot).references as usize).sum()
     }
 }
 

@@ -98,13 +98,13 @@ impl List {
     }
 
     /// The slot that a change replaces or removes.
-    pub(super) fn before(&self, change: &Change) -> Option<Slot> {
+    pub(super) fn replaced_by(&self, change: &Change) -> Option<Slot> {
         change.place.ok().map(|place| self.slots[place])
     }
 
     /// Carries out changes that [`Self::change`] prepared, sorted by key. References to claims are the caller's.
     pub(super) fn apply(&mut self, changes: &[Change]) {
-        for before in changes.iter().filter_map(|change| self.before(change)).collect::<Vec<_>>() {
+        for before in changes.iter().filter_map(|change| self.replaced_by(change)).collect::<Vec<_>>() {
             self.partial.remove(&before);
         }
         let same_places = |change: &Change| change.place.is_ok() == change.entry.is_some();

@@ -223,14 +223,15 @@ impl Index {
         if since > position || page.position < position {
             return Outcome::Elsewhere(position);
         }
-        let (last, summary) = (page.last, page.summary);
         let (changes, after) = self.prepare(node, page.present, page.gone);
-        let list = &self.nodes.get(node.0).list;
-        let grown = changes.iter().filter(|change| change.entry.is_some() && list.before(change).is_none());
-        let shrunk = changes.iter().filter(|change| change.entry.is_none() && list.before(change).is_some());
-        let len = (list.len() + grown.count()).saturating_sub(shrunk.count());
+        let old = &self.nodes.get(node.0).list;
+        let grown =
+            changes.iter().filter(|change| change.entry.is_some() && old.replaced_by(change).is_none());
+        let shrunk =
+            changes.iter().filter(|change| change.entry.is_none() && old.replaced_by(change).is_some());
+        let len = (old.len() + grown.count()).saturating_sub(shrunk.count());
         let too_many = len > INVENTORY_ENTRIES_MAX;
-        if too_many || (last && after != summary) {
+        if too_many || (page.last && after != page.summary) {
             for (slot, _) in changes.iter().filter_map(|change| change.entry) {
                 self.claims.release(slot);
             }
@@ -238,11 +239,11 @@ impl Index {
         }
         self.commit(node, &changes, after);
         self.nodes.get_mut(node.0).position = Some(page.position);
-        if last {
+        if page.last {
             // The list is known to be right: what is being received of a full one is of no use any more.
             self.drop_staging(node);
         }
-        Outcome::Stands { position: page.position, verified: last }
+        Outcome::Stands { position: page.position, verified: page.last }
     }
 
     /// The changes, sorted, with references to the claims taken, and the summary of the list after them.
@@ -254,7 +255,7 @@ impl Index {
         let gone = gone.into_iter().map(|key| (key, None));
         for (key, item) in gone.chain(present.into_iter().map(|item| (item.key(), Some(item)))) {
             let mut change = list.change(key, claims);
-            if let Some(before) = list.before(&change) {
+            if let Some(before) = list.replaced_by(&change) {
                 summary.remove(&claims.item(before, list.completeness(before)));
             }
             if let Some(item) = item {
@@ -271,7 +272,7 @@ impl Index {
     fn commit(&mut self, node: NodeSlot, changes: &[Change], summary: Summary) {
         let Self { claims, nodes, entries, .. } = self;
         let list = &mut nodes.get_mut(node.0).list;
-        let before: Vec<_> = changes.iter().filter_map(|change| list.before(change)).collect();
+        let before: Vec<_> = changes.iter().filter_map(|change| list.replaced_by(change)).collect();
         *entries -= list.len();
         list.apply(changes);
         list.summary = summary;
@@ -362,7 +363,10 @@ impl Index {
     pub fn holders(&self, content: &ContentId) -> impl Iterator<Item = (PeerId, Completeness)> {
         self.claims.holdings(content).chunk_by(|a, b| a.node == b.node).filter_map(|of_node| {
             let node = self.nodes.get(of_node.first()?.node.0);
-            let most = of_node.iter().map(|holding| node.list.completeness(holding.slot)).max_by_key(rank)?;
+            let most = of_node
+                .iter()
+                .map(|holding| node.list.completeness(holding.slot))
+                .max_by_key(|held| rank(*held))?;
             Some((node.peer, most))
         })
     }
@@ -391,9 +395,9 @@ impl Index {
 }
 
 /// Orders by how much is held.
-const fn rank(completeness: &Completeness) -> u64 {
+const fn rank(completeness: Completeness) -> u64 {
     match completeness {
-        Completeness::Partial(chunks) => *chunks as u64,
+        Completeness::Partial(chunks) => chunks as u64,
         Completeness::Complete => u64::MAX,
     }
 }

@@ -38,7 +38,9 @@ fn at(revision: u64) -> Position {
 
 fn summary(items: &[Item]) -> Summary {
     let mut summary = Summary::default();
-    items.iter().for_each(|item| summary.add(item));
+    for item in items {
+        summary.add(item);
+    }
     summary
 }
 
@@ -288,13 +290,13 @@ fn assert_consistent(index: &Index, peers: &[PeerId]) {
     for peer in peers {
         for item in index.list_of(peer, None, usize::MAX) {
             let most = expected.entry(item.content()).or_default().entry(*peer).or_default();
-            *most = (*most).max(rank(&item.completeness()));
+            *most = (*most).max(rank(item.completeness()));
             entries += 1;
         }
     }
     for content in (0..16).map(content_id) {
         let found: Vec<_> = index.holders(&content).collect();
-        let distinct: BTreeMap<_, _> = found.iter().map(|(peer, held)| (*peer, rank(held))).collect();
+        let distinct: BTreeMap<_, _> = found.iter().map(|(peer, held)| (*peer, rank(*held))).collect();
         assert_eq!(distinct.len(), found.len(), "a holder is named once");
         assert_eq!(distinct, expected.remove(&content).unwrap_or_default());
     }
