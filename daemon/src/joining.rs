@@ -6,8 +6,7 @@
 use crate::cli::{ExitCode, Failure};
 use crate::data_dir::Folder;
 use crate::identity::{self, Keys};
-use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use quarta_protocols::credentials::{Role, Trust, UnixSeconds};
 use quarta_protocols::invites::{INVITE_MAX_CHARS, Invite};
 use quarta_protocols::messages::admission::{Admission, PeerAddresses, Refusal, Request, Response};
@@ -17,31 +16,6 @@ use std::io::Read;
 
 /// Longest text that is read as an invite: one with generous line breaks.
 const INVITE_TEXT_MAX_BYTES: u64 = 2 * INVITE_MAX_CHARS as u64;
-
-/// All IPv4 interfaces, over TCP and QUIC.
-///
-/// # Panics
-/// Never: the addresses are well formed for every port.
-pub fn default_listen(port: u16) -> Vec<Multiaddr> {
-    [format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip4/0.0.0.0/udp/{port}/quic-v1")]
-        .iter()
-        .map(|address| address.parse().expect("a fixed form with a port is an address"))
-        .collect()
-}
-
-/// Which of others' addresses a member with these listening addresses dials: loopback only where it listens there
-/// itself, as a cluster on one machine does.
-pub fn address_policy(listen: &[Multiaddr]) -> AddressPolicy {
-    let loopback = |protocol| match protocol {
-        Protocol::Ip4(ip) => ip.is_loopback(),
-        Protocol::Ip6(ip) => ip.is_loopback(),
-        _ => false,
-    };
-    AddressPolicy {
-        loopback: listen.iter().any(|address| address.iter().any(loopback)),
-        ..AddressPolicy::default()
-    }
-}
 
 /// The invite that a person gave: the text itself, `-` for standard input, or the path of a file.
 ///

@@ -11,6 +11,7 @@
 //! - [`data_dir`]: the private folder that holds everything a member is, its lock and its key files;
 //! - [`identity`]: its keys, credential and super-peers in that folder;
 //! - [`joining`]: how an invite becomes a membership;
+//! - [`reach`]: where it listens, and what it tells others of that;
 //! - [`settings`]: `settings.toml` in that folder;
 //! - [`log`]: what a process says on stderr;
 //! - [`shutdown`]: signals, and what systemd is told;
@@ -28,6 +29,7 @@ pub mod identity;
 pub mod joining;
 pub mod log;
 pub mod observer;
+pub mod reach;
 pub mod settings;
 pub mod shutdown;
 

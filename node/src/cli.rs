@@ -17,7 +17,7 @@ use quarta_daemon::{
     client::{Client, Target},
     log::LogArgs,
 };
-use quarta_protocols::{credentials::UnixSeconds, names::MemberName};
+use quarta_protocols::names::MemberName;
 use serde_json::json;
 
 use crate::{
@@ -148,23 +148,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Members => {
             let members: Vec<Member> =
                 common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
-            output.table(
-                &["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"],
-                &members,
-                |m| {
-                    vec![
-                        m.name.clone(),
-                        m.role.clone(),
-                        m.state.clone(),
-                        m.last_seen
-                            .map_or_else(|| "never".to_owned(), |seen| cli::ago(seen, UnixSeconds::now().0)),
-                        m.files.to_string(),
-                        size(m.stored_bytes),
-                        size(m.free_bytes),
-                        m.version.clone(),
-                    ]
-                },
-            )?;
+            output.members(&members)?;
         }
         Command::Transfers => {
             let transfers: Vec<Transfer> =

@@ -1,8 +1,9 @@
 //! What an operator decided for this super-peer: `settings.toml` in the data folder.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use libp2p::Multiaddr;
+use quarta_daemon::reach::{Reach, default_listen};
 use serde::{Deserialize, Serialize};
 
 /// The TCP and UDP port for members.
@@ -33,7 +34,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            listen: quarta_daemon::joining::default_listen(DEFAULT_PORT),
+            listen: default_listen(DEFAULT_PORT),
             external: Vec::new(),
             http: DEFAULT_HTTP.to_owned(),
             http_names: Vec::new(),
@@ -44,15 +45,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The HTTP address, if one is set.
-    ///
-    /// # Errors
-    /// The text that is not an address.
-    pub fn http_address(&self) -> Result<Option<SocketAddr>, String> {
-        if self.http.is_empty() {
-            return Ok(None);
-        }
-        self.http.parse().map(Some).map_err(|_| self.http.clone())
+    /// Where the member is reached.
+    pub fn reach(&self) -> Reach {
+        Reach { listen: self.listen.clone(), external: self.external.clone() }
     }
 
     /// How often nodes are polled.

@@ -2,9 +2,11 @@
 
 use super::Failure;
 use crate::escape::{Escaped, EscapedJson};
+use crate::http::Member;
 use bytesize::ByteSize;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use quarta_protocols::credentials::UnixSeconds;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Stdout, Write};
 
@@ -75,6 +77,27 @@ impl<W: Write> Output<W> {
         self.print(&trimmed(&table))
     }
 
+    /// Prints members.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn members(&mut self, members: &[Member]) -> Result<(), Failure> {
+        let now = UnixSeconds::now().0;
+        let header = ["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"];
+        self.table(&header, members, |member| {
+            vec![
+                member.name.clone(),
+                member.role.clone(),
+                member.state.clone(),
+                member.last_seen.map_or_else(|| "never".to_owned(), |seen| ago(seen, now)),
+                member.files.to_string(),
+                size(member.stored_bytes),
+                size(member.free_bytes),
+                member.version.clone(),
+            ]
+        })
+    }
+
     fn object(&mut self, object: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(object).map_err(|error| {
             Failure::new("cannot print the result", error.to_string(), "please report this as a bug")
@@ -113,7 +136,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// How long ago a moment was, for people: `5 s ago`. Both in seconds since 1970.
-pub fn ago(moment: u64, now: u64) -> String {
+fn ago(moment: u64, now: u64) -> String {
     let passed = now.saturating_sub(moment);
     match passed {
         0..60 => format!("{passed} s ago"),

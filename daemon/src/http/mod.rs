@@ -13,10 +13,12 @@
 mod connections;
 mod guard;
 mod problem;
+mod shapes;
 mod token;
 
 pub use guard::Caller;
 pub use problem::{PROBLEM_JSON, Problem};
+pub use shapes::{Member, Paging, cursor, exposition};
 pub use token::{TOKEN_FILE, Token, TokenError};
 
 use crate::data_dir::{DataDir, Lock};

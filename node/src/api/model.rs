@@ -1,5 +1,6 @@
 //! What the node's HTTP API says, as types: the same that its commands print with `--json`.
 
+pub use quarta_daemon::http::Member;
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/v1/status`: how this node is.
@@ -215,29 +216,4 @@ pub struct TransferSource {
     pub busy_ms: u64,
     /// Why it was dropped, if it was: `unreachable`, `wrong_bytes`, `stalled`, `not_held`, `broke_off`.
     pub fault: Option<String>,
-}
-
-/// A member, as the super-peers see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its name.
-    pub name: String,
-    /// Its peer id.
-    pub peer_id: String,
-    /// `node` or `superpeer`.
-    pub role: String,
-    /// `online`, `suspect` or `offline`.
-    pub state: String,
-    /// When it last answered, in seconds since 1970 UTC.
-    pub last_seen: Option<u64>,
-    /// Its software's version.
-    pub version: String,
-    /// Files in its library.
-    pub files: u64,
-    /// Bytes it stores.
-    pub stored_bytes: u64,
-    /// Bytes left on its disk.
-    pub free_bytes: u64,
-    /// Where it is reached.
-    pub addresses: Vec<String>,
 }

@@ -10,16 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use data_encoding::BASE64URL_NOPAD;
 use futures::{Stream, stream};
-use quarta_daemon::http::{Caller, Problem};
-use quarta_protocols::{
-    cbor,
-    credentials::UnixSeconds,
-    limits::QUERY_MAX_BYTES,
-    messages::index::{Cursor, ListedMember},
-};
-use serde::{Deserialize, Serialize};
+use quarta_daemon::http::{Caller, Paging, Problem, cursor, exposition};
+use quarta_protocols::credentials::UnixSeconds;
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::model::{
@@ -68,8 +62,7 @@ async fn ready(State(shared): Service) -> Result<&'static str, Problem> {
 
 async fn metrics(State(shared): Service) -> Response {
     shared.refresh_metrics();
-    let text = shared.metrics.registry.encode();
-    ([(header::CONTENT_TYPE, quarta_metrics::registry::CONTENT_TYPE)], text).into_response()
+    exposition(&shared.metrics.registry)
 }
 
 async fn status(State(shared): Service) -> Json<Status> {
@@ -125,47 +118,18 @@ async fn status(State(shared): Service) -> Json<Status> {
 
 async fn members(State(shared): Service) -> Result<Json<Vec<Member>>, Problem> {
     let members = shared.superpeers.members(&shared).await.map_err(|e| unanswered(&e))?;
-    Ok(Json(members.into_iter().map(member_of).collect()))
-}
-
-fn member_of(member: ListedMember) -> Member {
-    Member {
-        name: member.name.to_string(),
-        peer_id: member.peer.to_string(),
-        role: member.role.to_string(),
-        state: member.state.to_string(),
-        last_seen: member.last_seen.map(|seen| seen.0),
-        version: member.version,
-        files: member.files,
-        stored_bytes: member.stored_bytes,
-        free_bytes: member.free_bytes,
-        addresses: member.addresses.iter().map(ToString::to_string).collect(),
-    }
+    Ok(Json(members.into_iter().map(Member::from).collect()))
 }
 
 async fn transfers(State(shared): Service) -> Result<Json<Vec<Transfer>>, Problem> {
     Ok(Json(shared.transfers().await.map_err(problem)?))
 }
 
-#[derive(Deserialize)]
-struct Paging {
-    #[serde(default)]
-    query: String,
-    cursor: Option<String>,
-}
-
 async fn files(State(shared): Service, Query(paging): Query<Paging>) -> Result<Json<FilePage>, Problem> {
-    if paging.query.len() > QUERY_MAX_BYTES {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "query-too-long",
-            format!("a query has at most {QUERY_MAX_BYTES} bytes"),
-            "search for fewer letters",
-        ));
-    }
-    let after = paging.cursor.as_deref().map(from_cursor).transpose()?;
-    let (files, next, stale) = shared.list(paging.query, after).await.map_err(problem)?;
-    let next = next.map(|cursor| BASE64URL_NOPAD.encode(&cbor::to_vec(&cursor)));
+    let query = paging.query()?.to_owned();
+    let after = paging.after()?;
+    let (files, next, stale) = shared.list(query, after).await.map_err(problem)?;
+    let next = next.as_ref().map(cursor);
     Ok(Json(FilePage { files, next, stale }))
 }
 
@@ -259,19 +223,6 @@ fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Respons
         Ok::<_, Infallible>(Bytes::from(line))
     });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
-}
-
-fn from_cursor(text: &str) -> Result<Cursor, Problem> {
-    BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|bytes| cbor::from_slice(&bytes).ok()).ok_or_else(
-        || {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-cursor",
-                "the cursor is not one that this API gave",
-                "start again without a cursor",
-            )
-        },
-    )
 }
 
 fn problem(error: FindError) -> Problem {

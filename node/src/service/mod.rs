@@ -30,22 +30,20 @@ use quarta_daemon::{
     data_dir::{DataDir, Role as DataRole},
     http::{Config as HttpConfig, Listener},
     identity::Identity,
-    joining::address_policy,
     log::LogArgs,
     observer::Recorder,
+    reach::{Reach, http_address},
     settings, shutdown,
 };
 use quarta_metrics::registry::{Registry, Service};
 use quarta_protocols::{
     credentials::Role,
-    limits::ADDRESSES_MAX,
-    members::Enrolment,
     messages::{
         admission,
         inventory::{Completeness, Item, Key},
         poll::{self, Load},
     },
-    network::{AddressPolicy, Config, Event, Inbound, Network},
+    network::{AddressPolicy, Event, Inbound, Network},
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -91,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) superpeers: superpeers::Superpeers,
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
+    reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
     /// Where this node is reached.
@@ -114,10 +113,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
     let tcp = match overrides.http {
         Some(address) => Some(address),
-        None => settings.http_address().map_err(|text| {
-            let why = format!("{text:?} is not an address with a port");
-            Failure::new("cannot use the settings", why, "correct http in settings.toml, e.g. 127.0.0.1:7480")
-        })?,
+        None => http_address(&settings.http)?,
     };
     let names = settings.http_names.clone();
     let config = HttpConfig { tcp, names, open_metrics: settings.open_metrics, ..HttpConfig::default() };
@@ -136,8 +132,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
             .await
             .map_err(|e| Failure::new("cannot open the data folder", e.to_string(), "start again"))??
     };
-    let policy = address_policy(&settings.listen);
-    let (network, events) = start_network(&identity, &settings, policy, recorder)?;
+    let reach = settings.reach();
+    let (network, events) = reach.start(&identity, Role::Node, recorder)?;
     let known = quarta_daemon::identity::load_superpeers(dir.folder()).map_err(|e| Failure::told(&e))?;
     let own_files = stored.own_files;
     let shared = Arc::new(Shared {
@@ -155,7 +151,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         library: Arc::new(stored.library),
         metrics,
         stop: stop.clone(),
-        policy,
+        policy: reach.policy(),
+        reach,
         inventory: Mutex::new(stored.inventory),
         addresses: Mutex::new(Vec::new()),
         rescheduled: Notify::new(),
@@ -255,36 +252,6 @@ pub(crate) fn item_of(copy: &Copy) -> Item {
         content: copy.content,
         completeness: copy.completeness,
     }
-}
-
-fn start_network(
-    identity: &Identity,
-    settings: &Settings,
-    policy: AddressPolicy,
-    recorder: Recorder,
-) -> Result<(Network, mpsc::Receiver<Event>), Failure> {
-    let enrolment = Enrolment {
-        peer: identity.keys.peer(),
-        credential: identity.credential.clone(),
-        sealing_key: identity.sealing_statement(),
-    };
-    let config = Config {
-        enrolment: Some(enrolment),
-        listen: settings.listen.clone(),
-        external: settings.external.clone(),
-        addresses: policy,
-        observer: Box::new(recorder),
-        ..Config::new(
-            identity.keys.identity.clone(),
-            identity.trust.clone(),
-            Role::Node,
-            env!("CARGO_PKG_VERSION"),
-        )
-    };
-    Network::start(config).map_err(|e| {
-        let next = "stop the program that has the port, or change listen in settings.toml";
-        Failure::new("cannot listen for members", e.to_string(), next)
-    })
 }
 
 /// Milliseconds since 1970, by this machine's clock; 0 before.
@@ -430,16 +397,8 @@ impl Shared {
     }
 
     async fn learn_addresses(&self) {
-        let own = self.identity.keys.peer();
-        let listen = self.network.listen_addresses().await;
-        let all: Vec<Multiaddr> = self.settings.external.iter().cloned().chain(listen).collect();
-        let mut chosen = self.policy.select(&own, all.clone());
-        if chosen.is_empty() {
-            // A machine without a network still takes part in a cluster on itself.
-            chosen = AddressPolicy::ONE_MACHINE.select(&own, all);
-        }
-        chosen.truncate(ADDRESSES_MAX);
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = chosen;
+        let own = self.reach.advertised(&self.network).await;
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = own;
     }
 
     /// Brings the gauges up to date, before they are read.

@@ -1,5 +1,6 @@
 //! What the super-peer's HTTP API says, as types: the same that its commands print with `--json`.
 
+pub use quarta_daemon::http::Member;
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/v1/status`: how this super-peer is.
@@ -39,31 +40,6 @@ pub struct Status {
     pub credential_expires: u64,
     /// The daemon's process id.
     pub pid: u32,
-}
-
-/// `GET /api/v1/members`: one member.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// Its name.
-    pub name: String,
-    /// Its peer id.
-    pub peer_id: String,
-    /// `node` or `superpeer`.
-    pub role: String,
-    /// `online`, `suspect` or `offline`.
-    pub state: String,
-    /// When it last answered, in seconds since 1970 UTC.
-    pub last_seen: Option<u64>,
-    /// Its software's version.
-    pub version: String,
-    /// Files in its library.
-    pub files: u64,
-    /// Bytes it stores.
-    pub stored_bytes: u64,
-    /// Bytes left on its disk.
-    pub free_bytes: u64,
-    /// Where it is reached.
-    pub addresses: Vec<String>,
 }
 
 /// `GET /api/v1/files?query=&cursor=`: a page of the catalog.

@@ -5,25 +5,21 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::StatusCode,
+    response::Response,
     routing::{get, post},
 };
-use data_encoding::BASE64URL_NOPAD;
-use quarta_daemon::http::Problem;
+use quarta_daemon::http::{Paging, Problem, cursor, exposition};
 use quarta_protocols::{
-    cbor,
     credentials::{Role, UnixSeconds},
     ids::Sha256,
-    limits::QUERY_MAX_BYTES,
     messages::{
-        index::{Cursor, ListedMember, MemberState},
+        index::{Cursor, MemberState},
         inventory::{Completeness, Item, Key},
     },
     names::MemberName,
     records::{Access, State as RecordState},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::model::{File, FilePage, Held, HeldPage, Invite, InviteRequest, Member, Status};
 use crate::{
@@ -66,8 +62,7 @@ async fn ready(State(shared): Service) -> Result<&'static str, Problem> {
 
 async fn metrics(State(shared): Service) -> Response {
     shared.refresh_metrics().await;
-    ([(header::CONTENT_TYPE, quarta_metrics::registry::CONTENT_TYPE)], shared.metrics.registry.encode())
-        .into_response()
+    exposition(&shared.metrics.registry)
 }
 
 async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
@@ -124,34 +119,12 @@ async fn members(State(shared): Service) -> Result<Json<Vec<Member>>, Problem> {
             .read(move |reader| reader.members(from.as_ref(), MEMBERS_AT_A_TIME))
             .await
             .map_err(|e| broken(&e))?;
-        members.extend(page.members.into_iter().map(|member| member_of(shared.describe(member))));
+        members.extend(page.members.into_iter().map(|member| Member::from(shared.describe(member))));
         after = page.next;
         if after.is_none() {
             return Ok(Json(members));
         }
     }
-}
-
-fn member_of(member: ListedMember) -> Member {
-    Member {
-        name: member.name.to_string(),
-        peer_id: member.peer.to_string(),
-        role: member.role.to_string(),
-        state: member.state.to_string(),
-        last_seen: member.last_seen.map(|seen| seen.0),
-        version: member.version,
-        files: member.files,
-        stored_bytes: member.stored_bytes,
-        free_bytes: member.free_bytes,
-        addresses: member.addresses.iter().map(ToString::to_string).collect(),
-    }
-}
-
-#[derive(Deserialize)]
-struct Paging {
-    #[serde(default)]
-    query: String,
-    cursor: Option<String>,
 }
 
 /// The list that a member was polled for.
@@ -168,13 +141,13 @@ async fn held(
             "see `quarta-superpeer members`",
         )
     };
-    let after: Option<Key> = paging.cursor.as_deref().map(from_cursor).transpose()?;
+    let after: Option<Key> = paging.after()?;
     let name = MemberName::new(&member).map_err(|_| unknown())?;
     let found =
         shared.store.read(move |reader| reader.member_by_name(&name)).await.map_err(|e| broken(&e))?;
     let peer = found.ok_or_else(unknown)?.peer;
     let items = shared.state().index.list_of(&peer, after, PAGE);
-    let next = (items.len() == PAGE).then(|| items.last().map(|item| to_cursor(&item.key()))).flatten();
+    let next = (items.len() == PAGE).then(|| items.last().map(|item| cursor(&item.key()))).flatten();
     Ok(Json(HeldPage { entries: items.into_iter().map(held_of).collect(), next }))
 }
 
@@ -203,19 +176,12 @@ fn held_of(item: Item) -> Held {
 }
 
 async fn files(State(shared): Service, Query(paging): Query<Paging>) -> Result<Json<FilePage>, Problem> {
-    if paging.query.len() > QUERY_MAX_BYTES {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "query-too-long",
-            format!("a query has at most {QUERY_MAX_BYTES} bytes"),
-            "search for fewer letters",
-        ));
-    }
-    let after: Option<Cursor> = paging.cursor.as_deref().map(from_cursor).transpose()?;
+    let query = paging.query()?.to_owned();
+    let after: Option<Cursor> = paging.after()?;
     let limit = u32::try_from(PAGE).unwrap_or(u32::MAX);
     let page = shared
         .store
-        .read(move |reader| reader.search(&paging.query, None, after.as_ref(), limit))
+        .read(move |reader| reader.search(&query, None, after.as_ref(), limit))
         .await
         .map_err(|e| broken(&e))?;
     let state = shared.state();
@@ -235,7 +201,7 @@ async fn files(State(shared): Service, Query(paging): Query<Paging>) -> Result<J
             holders: state.available_holders(&entry.content).map(|peer| state.name_of(&peer)).collect(),
         })
     };
-    let next = page.next.as_ref().map(to_cursor);
+    let next = page.next.as_ref().map(cursor);
     Ok(Json(FilePage { files: page.files.into_iter().filter_map(file).collect(), next }))
 }
 
@@ -297,23 +263,5 @@ fn broken(error: &dyn std::error::Error) -> Problem {
         "catalog-unavailable",
         "the super-peer could not read or write its catalog",
         "see the super-peer's log and check its disk",
-    )
-}
-
-/// A place in a listing as opaque text.
-fn to_cursor(place: &impl Serialize) -> String {
-    BASE64URL_NOPAD.encode(&cbor::to_vec(place))
-}
-
-fn from_cursor<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|bytes| cbor::from_slice(&bytes).ok()).ok_or_else(
-        || {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad-cursor",
-                "the cursor is not one that this API gave",
-                "start again without a cursor",
-            )
-        },
     )
 }

@@ -32,13 +32,13 @@ use quarta_daemon::{
     data_dir::{DataDir, Role as DataRole},
     http::{Config as HttpConfig, Listener},
     identity::{self, Identity, IdentityError},
-    joining::address_policy,
     log::LogArgs,
     observer::Recorder,
+    reach::{Reach, enrolment, http_address},
     settings, shutdown,
 };
 use quarta_metrics::{
-    registry::{Registry, Service},
+    registry::{RegisterError, Registry, Service},
     superpeer::{
         MemberState as StateLabel, Query, QueryOutcome, RemovalCause as CauseLabel, Role as RoleLabel,
     },
@@ -46,7 +46,6 @@ use quarta_metrics::{
 use quarta_protocols::{
     credentials::{Membership, Role, UnixSeconds},
     ids::ContentId,
-    members::Enrolment,
     messages::{
         admission::PeerAddresses,
         index::{Cursor, ListedFile, ListedMember, MemberState, Refusal, Response, Source, SourceOutcome},
@@ -54,7 +53,7 @@ use quarta_protocols::{
         poll::Load,
         sync::Entry,
     },
-    network::{AddressPolicy, Admitted, Config, Event, Inbound, Network},
+    network::{AddressPolicy, Admitted, Event, Inbound, Network},
     records::{Body, State as RecordState},
 };
 use tokio::sync::{Notify, mpsc};
@@ -94,11 +93,11 @@ pub(crate) struct Metrics {
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) door: joining::Door,
-    pub(crate) settings: Settings,
     pub(crate) network: Network,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
+    reach: Reach,
     policy: AddressPolicy,
     state: Mutex<State>,
     links: Mutex<HashMap<PeerId, federation::Link>>,
@@ -125,7 +124,10 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
             "correct poll_interval_ms in settings.toml",
         )
     })?;
-    let http = http_address(&settings, overrides.http)?;
+    let http = match overrides.http {
+        Some(address) => Some(address),
+        None => http_address(&settings.http)?,
+    };
     let config = HttpConfig {
         tcp: http,
         names: settings.http_names.clone(),
@@ -136,12 +138,14 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let stop = shutdown::on_signals()
         .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
 
-    let metrics = Metrics::new().map_err(|e| {
+    let bug = |e: RegisterError| {
         Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
-    })?;
+    };
+    let metrics = Metrics::new().map_err(bug)?;
     let store = open_store(&dir, &identity).await?;
-    let policy = address_policy(&settings.listen);
-    let (network, events) = start_network(&identity, &settings, policy, &metrics)?;
+    let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
+    let reach = settings.reach();
+    let (network, events) = reach.start(&identity, Role::Superpeer, recorder)?;
     let root = load_root(&dir)?;
     let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
     let shared = Arc::new(Shared {
@@ -150,12 +154,12 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         store,
         metrics,
         stop: stop.clone(),
-        policy,
+        policy: reach.policy(),
+        reach,
         state: Mutex::new(State::new(interval, Instant::now())),
         links: Mutex::new(HashMap::new()),
         rescheduled: Notify::new(),
         identity,
-        settings,
         dir,
     });
     shared.remember_members().await?;
@@ -175,19 +179,6 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     Ok(())
 }
 
-fn http_address(settings: &Settings, given: Option<SocketAddr>) -> Result<Option<SocketAddr>, Failure> {
-    match given {
-        Some(address) => Ok(Some(address)),
-        None => settings.http_address().map_err(|text| {
-            Failure::new(
-                "cannot use the settings",
-                format!("{text:?} is not an address with a port"),
-                "correct http in settings.toml, e.g. 127.0.0.1:7490",
-            )
-        }),
-    }
-}
-
 async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure> {
     let what = "cannot open the catalog";
     let next = "check the disk; restore the data folder from a backup if the file is damaged";
@@ -198,7 +189,7 @@ async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure
         .map_err(|e| Failure::new(what, e.to_string(), next))?
         .map_err(|e| Failure::new(what, e.to_string(), next))?;
     let store = Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))?;
-    let own = own_enrolment(identity);
+    let own = enrolment(identity);
     store
         .write(move |catalog| catalog.meet(own, wall_ms()))
         .await
@@ -214,45 +205,6 @@ fn load_root(dir: &DataDir) -> Result<Option<Keypair>, Failure> {
         Err(IdentityError::Folder(error)) if error.is_not_found() => Ok(None),
         Err(error) => Err(Failure::told(&error)),
     }
-}
-
-fn own_enrolment(identity: &Identity) -> Enrolment {
-    Enrolment {
-        peer: identity.keys.peer(),
-        credential: identity.credential.clone(),
-        sealing_key: identity.sealing_statement(),
-    }
-}
-
-fn start_network(
-    identity: &Identity,
-    settings: &Settings,
-    policy: AddressPolicy,
-    metrics: &Metrics,
-) -> Result<(Network, mpsc::Receiver<Event>), Failure> {
-    let recorder = quarta_metrics::Network::register(&metrics.registry).map_err(|e| {
-        Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
-    })?;
-    let config = Config {
-        enrolment: Some(own_enrolment(identity)),
-        listen: settings.listen.clone(),
-        external: settings.external.clone(),
-        addresses: policy,
-        observer: Box::new(Recorder(recorder)),
-        ..Config::new(
-            identity.keys.identity.clone(),
-            identity.trust.clone(),
-            Role::Superpeer,
-            env!("CARGO_PKG_VERSION"),
-        )
-    };
-    Network::start(config).map_err(|e| {
-        Failure::new(
-            "cannot listen for members",
-            e.to_string(),
-            "stop the program that has the port, or change listen in settings.toml",
-        )
-    })
 }
 
 /// Milliseconds since 1970, by this machine's clock; 0 before.
@@ -327,7 +279,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
 }
 
 impl Metrics {
-    fn new() -> Result<Self, quarta_metrics::registry::RegisterError> {
+    fn new() -> Result<Self, RegisterError> {
         let registry = Registry::new(Service::SuperPeer, env!("CARGO_PKG_VERSION"))?;
         let superpeer = quarta_metrics::SuperPeer::register(&registry)?;
         Ok(Self { registry, superpeer })
@@ -491,12 +443,7 @@ impl Shared {
 
     /// Where this super-peer is reached.
     pub(crate) async fn advertised(&self) -> Vec<Multiaddr> {
-        let own = self.identity.keys.peer();
-        let listen = self.network.listen_addresses().await;
-        let all: Vec<Multiaddr> = self.settings.external.iter().cloned().chain(listen).collect();
-        let chosen = self.policy.select(&own, all.clone());
-        // A machine without a network still serves a cluster on itself.
-        if chosen.is_empty() { AddressPolicy::ONE_MACHINE.select(&own, all) } else { chosen }
+        self.reach.advertised(&self.network).await
     }
 
     /// All super-peers and where they are reached, this one first.
