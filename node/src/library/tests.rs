@@ -5,6 +5,8 @@ use std::{
 };
 
 use proptest::prelude::*;
+use quarta_protocols::{ids::FileId, names::MemberName};
+use rustix::fs::FileType;
 use tempfile::TempDir;
 
 use super::{
