@@ -1,6 +1,6 @@
 //! The node's own database: `DATA/node.sqlite`.
 //!
-//! It remembers what this node holds ([`Copy`]), every record it has verified ([`KnownFile`]), so that files are listed
+//! It remembers what this node holds ([`LibraryCopy`]), every record it has verified ([`KnownFile`]), so that files are listed
 //! with every super-peer down, members it has met, its transfers, and how its last run ended. What a method has
 //! acknowledged survives a power loss: `SQLite` with a write-ahead log and `synchronous=FULL`.
 //!
@@ -24,7 +24,7 @@ use std::{
 use rusqlite::Connection;
 
 pub use self::{
-    copies::{Copy, Source},
+    copies::{LibraryCopy, Provenance},
     members::KnownMember,
     records::{KnownFile, Listing},
     transfers::{Direction, Share, TRANSFERS_KEPT, Transfer, TransferId, TransferState},

@@ -11,6 +11,7 @@
 //! *fetched* file's component gets a suffix made from the file's id, since nobody is there to choose.
 
 mod beneath;
+mod placing;
 mod staged;
 mod twins;
 pub mod walk;
@@ -25,11 +26,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use quarta_protocols::{
-    ids::FileId,
-    names::{FileName, MemberName},
-};
-use rustix::fs::{AtFlags, FileType};
+use quarta_protocols::names::FileName;
+use rustix::fs::AtFlags;
 
 pub(crate) use beneath::{irregular, open_path};
 pub(crate) use staged::Shortage;
@@ -156,24 +154,8 @@ pub struct Library {
     data: PathBuf,
     root: OwnedFd,
     partial: Arc<OwnedFd>,
-    /// Held while a file is placed, so that two of this process's own are not each other's twins.
+    /// Held while a file is placed or removed, so that two of this process's own are not each other's twins.
     twins: Mutex<Twins>,
-}
-
-/// Whose a name is decides what gives way.
-#[derive(Clone, Copy)]
-enum Whose<'a> {
-    Own(&'a FileName),
-    Fetched(&'a FileId),
-}
-
-/// What is found under a component.
-enum Found {
-    Nothing,
-    Folder(OwnedFd),
-    /// A file, a link, anything that is no folder.
-    Other,
-    Twin,
 }
 
 impl Library {
@@ -249,6 +231,8 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Disk`]; a file that is gone already is none.
     pub fn remove(&self, path: &LibraryPath) -> Result<(), LibraryError> {
+        // So that no folder goes while another thread is about to put a file into it.
+        let _placing = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
         let removal = || -> io::Result<()> {
             let parts: Vec<&str> = path.0.split('/').collect();
             let mut folders = vec![self.root.try_clone()?];
@@ -302,169 +286,6 @@ impl Library {
         }
     }
 
-    /// Says early whether an own file could take its name; only [`Library::place_own`] settles it.
-    ///
-    /// # Errors
-    /// [`LibraryError::Taken`] or [`LibraryError::Twin`].
-    pub fn check_free(&self, name: &FileName) -> Result<(), LibraryError> {
-        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut at = self.root.try_clone().map_err(|e| self.failed("open", "", e))?;
-        let mut shown = String::new();
-        let parts: Vec<&str> = name.components().collect();
-        for (place, part) in parts.iter().enumerate() {
-            let leaf = place + 1 == parts.len();
-            let found = look(&mut twins, &at, part).map_err(|e| self.failed("look at", part, e))?;
-            match found {
-                Found::Nothing => return Ok(()),
-                Found::Folder(next) if !leaf => at = next,
-                clash => return Err(self.clash(name, &clash, &at, &shown, part)),
-            }
-            push(&mut shown, part);
-        }
-        Ok(())
-    }
-
-    /// Moves an own file to its name. On an error the staged file is gone and no folder is left behind.
-    ///
-    /// # Errors
-    /// [`LibraryError::Taken`], [`LibraryError::Twin`] or [`LibraryError::Disk`].
-    pub fn place_own(&self, staged: Staged, name: &FileName) -> Result<LibraryPath, LibraryError> {
-        self.place(staged, &name.components().collect::<Vec<_>>(), Whose::Own(name))
-    }
-
-    /// Moves a fetched file to `<owner>/<name>`, with suffixes where that is taken. On an error the staged file is
-    /// gone and no folder is left behind.
-    ///
-    /// # Errors
-    /// [`LibraryError::Crowded`] or [`LibraryError::Disk`].
-    pub fn place_fetched(
-        &self,
-        staged: Staged,
-        owner: &MemberName,
-        name: &FileName,
-        file: &FileId,
-    ) -> Result<LibraryPath, LibraryError> {
-        let parts: Vec<&str> = std::iter::once(owner.as_str()).chain(name.components()).collect();
-        self.place(staged, &parts, Whose::Fetched(file))
-    }
-
-    fn place(
-        &self,
-        mut staged: Staged,
-        parts: &[&str],
-        whose: Whose<'_>,
-    ) -> Result<LibraryPath, LibraryError> {
-        staged.file().sync_all().map_err(|e| self.failed("write", parts[0], e))?;
-        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut made = Made::default();
-        let placed = self.descend(&mut twins, &mut made, &mut staged, parts, whose);
-        if placed.is_err() {
-            made.undo();
-        }
-        placed
-    }
-
-    fn descend(
-        &self,
-        twins: &mut Twins,
-        made: &mut Made,
-        staged: &mut Staged,
-        parts: &[&str],
-        whose: Whose<'_>,
-    ) -> Result<LibraryPath, LibraryError> {
-        let (leaf, folders) = parts.split_last().expect("a name has at least one component");
-        let mut at = self.root.try_clone().map_err(|e| self.failed("open", "", e))?;
-        let mut shown = String::new();
-        for part in folders {
-            let (next, name) = self.enter(twins, made, &at, &shown, part, whose)?;
-            push(&mut shown, &name);
-            at = next;
-        }
-        for name in candidates(leaf, whose) {
-            match look(twins, &at, &name).map_err(|e| self.failed("look at", &name, e))? {
-                Found::Nothing => match staged.place(&at, &name) {
-                    Ok(()) => {
-                        let settled = twins.added(&at, &name).and_then(|()| Ok(rustix::fs::fsync(&at)?));
-                        if let Err(error) = settled {
-                            // What may not survive a power loss is not claimed to be here.
-                            let _ = rustix::fs::unlinkat(&at, name.as_str(), AtFlags::empty());
-                            return Err(self.failed("make durable", &name, error));
-                        }
-                        push(&mut shown, &name);
-                        return Ok(LibraryPath(shown));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        self.yield_or_refuse(whose, &Found::Other, &at, &shown, &name)?;
-                    }
-                    Err(error) => return Err(self.failed("create", &name, error)),
-                },
-                clash => self.yield_or_refuse(whose, &clash, &at, &shown, &name)?,
-            }
-        }
-        Err(LibraryError::Crowded(parts.join("/")))
-    }
-
-    /// Opens the folder `part` in `at`, making it where it is missing, and says under which name.
-    fn enter(
-        &self,
-        twins: &mut Twins,
-        made: &mut Made,
-        at: &OwnedFd,
-        shown: &str,
-        part: &str,
-        whose: Whose<'_>,
-    ) -> Result<(OwnedFd, String), LibraryError> {
-        for name in candidates(part, whose) {
-            match look(twins, at, &name).map_err(|e| self.failed("look at", &name, e))? {
-                Found::Folder(next) => return Ok((next, name)),
-                Found::Nothing => {
-                    let mut step = || -> io::Result<OwnedFd> {
-                        if beneath::make_folder(at, name.as_ref())? {
-                            made.0.push((at.try_clone()?, name.clone()));
-                            twins.added(at, &name)?;
-                            rustix::fs::fsync(at)?;
-                        }
-                        beneath::open_folder(at, name.as_ref())
-                    };
-                    return Ok((step().map_err(|e| self.failed("create", &name, e))?, name));
-                }
-                clash => self.yield_or_refuse(whose, &clash, at, shown, &name)?,
-            }
-        }
-        Err(LibraryError::Crowded(part.to_owned()))
-    }
-
-    /// A clash refuses an own name; a fetched one goes on to its next candidate.
-    fn yield_or_refuse(
-        &self,
-        whose: Whose<'_>,
-        clash: &Found,
-        at: &OwnedFd,
-        shown: &str,
-        part: &str,
-    ) -> Result<(), LibraryError> {
-        match whose {
-            Whose::Own(name) => Err(self.clash(name, clash, at, shown, part)),
-            Whose::Fetched(_) => Ok(()),
-        }
-    }
-
-    fn clash(&self, name: &FileName, found: &Found, at: &OwnedFd, shown: &str, part: &str) -> LibraryError {
-        let name = name.clone();
-        let mut there = shown.to_owned();
-        if matches!(found, Found::Twin) {
-            let twin = match twins::find(at, part) {
-                Ok(twin) => twin.unwrap_or_else(|| part.to_owned()),
-                Err(error) => return self.failed("list", shown, error),
-            };
-            push(&mut there, &twin);
-            LibraryError::Twin { name, twin: there }
-        } else {
-            push(&mut there, part);
-            LibraryError::Taken { name, taken: there }
-        }
-    }
-
     fn failed(&self, action: &'static str, below: &str, source: io::Error) -> LibraryError {
         LibraryError::Disk { action, path: self.folder().join(below), source }
     }
@@ -474,57 +295,6 @@ impl Library {
 pub(crate) fn open_absolute(path: &Path) -> io::Result<fs::File> {
     let below = path.strip_prefix("/").map_err(|_| io::ErrorKind::InvalidInput)?;
     open_path(fs::File::open("/")?, below)
-}
-
-fn push(path: &mut String, part: &str) {
-    if !path.is_empty() {
-        path.push('/');
-    }
-    path.push_str(part);
-}
-
-fn look(twins: &mut Twins, at: &OwnedFd, name: &str) -> io::Result<Found> {
-    Ok(match beneath::kind(at, name.as_ref())? {
-        Some(FileType::Directory) => Found::Folder(beneath::open_folder(at, name.as_ref())?),
-        Some(_) => Found::Other,
-        None if twins.has_twin(at, name)? => Found::Twin,
-        None => Found::Nothing,
-    })
-}
-
-/// The names to try for a component: an own file's only, a fetched one's and then with suffixes.
-fn candidates(part: &str, whose: Whose<'_>) -> impl Iterator<Item = String> {
-    let most = match whose {
-        Whose::Own(_) => 0,
-        Whose::Fetched(_) => SUFFIXES_MAX,
-    };
-    let id = match whose {
-        Whose::Own(_) => String::new(),
-        Whose::Fetched(file) => file.to_string()[..8].to_owned(),
-    };
-    let (stem, extension) = match part.rfind('.') {
-        Some(dot) if dot > 0 => part.split_at(dot),
-        _ => (part, ""),
-    };
-    let suffixed = move |count: u32| match count {
-        0 => format!("{stem}{extension}"),
-        1 => format!("{stem} ({id}){extension}"),
-        more => format!("{stem} ({id}-{more}){extension}"),
-    };
-    (0..=most).map(suffixed)
-}
-
-/// The folders made on the way, to be removed again where the way led nowhere.
-#[derive(Default)]
-struct Made(Vec<(OwnedFd, String)>);
-
-impl Made {
-    fn undo(&self) {
-        for (at, name) in self.0.iter().rev() {
-            // One that somebody has put something into meanwhile stays.
-            let _ = rustix::fs::unlinkat(at, name.as_str(), AtFlags::REMOVEDIR);
-        }
-    }
 }
 
 #[cfg(test)]

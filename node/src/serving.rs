@@ -109,7 +109,7 @@ impl Serving {
 
 /// Hands `count` chunks from `first` on to `to`, in order, reading a few ahead on the blocking threads.
 ///
-/// Ends early where the receiver is gone. Memory is bounded by the channel's capacity and [`AHEAD_CHUNKS`] chunks.
+/// Ends early where the receiver is gone. Memory is bounded by the channel's capacity and by what is read ahead: at most 2 MiB, or one chunk.
 /// Cancel-safe: when dropped, the reads under way end by themselves.
 pub async fn stream_run(
     serving: Arc<Serving>,

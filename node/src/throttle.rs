@@ -67,7 +67,7 @@ mod tests {
     fn after_a_pause_one_burst_leaves_at_once_and_no_more() {
         let start = Instant::now();
         let mut bucket = Bucket::new(start, 1_000_000);
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert_eq!(bucket.take(later, 100_000), Duration::ZERO);
         assert_eq!(bucket.take(later, 50_000), Duration::from_millis(50));
     }

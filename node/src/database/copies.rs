@@ -21,7 +21,7 @@ use crate::library::{LibraryPath, Place, Stamp};
 
 /// Where a copy comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum Provenance {
     /// This node's user added it.
     Own,
     /// It was fetched from others.
@@ -30,7 +30,7 @@ pub enum Source {
 
 /// A plaintext copy of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copy {
+pub struct LibraryCopy {
     /// The file.
     pub file: FileId,
     /// Its owner when the copy was made.
@@ -40,7 +40,7 @@ pub struct Copy {
     /// The file's name at its owner's.
     pub name: FileName,
     /// Where the copy comes from.
-    pub source: Source,
+    pub provenance: Provenance,
     /// Where it lies.
     pub place: Place,
     /// Size and modification time as they were when it was last known to be sound.
@@ -63,7 +63,7 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError`]; among them a second own file whose name differs by case at most.
-    pub fn put_copy(&self, copy: &Copy, manifest: &Manifest) -> Result<(), DatabaseError> {
+    pub fn put_copy(&self, copy: &LibraryCopy, manifest: &Manifest) -> Result<(), DatabaseError> {
         let (in_place, path) = match &copy.place {
             Place::Library(path) => (false, path.as_str().as_bytes()),
             Place::InPlace(path) => (true, path.as_os_str().as_bytes()),
@@ -91,7 +91,7 @@ impl Database {
                 copy.owner_name.as_str(),
                 copy.name.as_str(),
                 copy.name.folded(),
-                copy.source == Source::Fetched,
+                copy.provenance == Provenance::Fetched,
                 in_place,
                 path,
                 integer(copy.stamp.size_bytes),
@@ -124,7 +124,7 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn copy(&self, file: &FileId) -> Result<Option<Copy>, DatabaseError> {
+    pub fn copy(&self, file: &FileId) -> Result<Option<LibraryCopy>, DatabaseError> {
         self.one_copy("file = ?1", &file.as_bytes()[..])
     }
 
@@ -132,7 +132,7 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn copy_of_content(&self, content: &ContentId) -> Result<Option<Copy>, DatabaseError> {
+    pub fn copy_of_content(&self, content: &ContentId) -> Result<Option<LibraryCopy>, DatabaseError> {
         self.one_copy(
             "content = ?1 ORDER BY verified IS NOT NULL, verified DESC LIMIT 1",
             &content.as_bytes()[..],
@@ -143,7 +143,7 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn own_named(&self, name: &FileName) -> Result<Option<Copy>, DatabaseError> {
+    pub fn own_named(&self, name: &FileName) -> Result<Option<LibraryCopy>, DatabaseError> {
         self.one_copy("folded = ?1 AND NOT fetched", name.folded())
     }
 
@@ -151,7 +151,7 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn copies(&self, after: Option<&FileId>, limit: u32) -> Result<Vec<Copy>, DatabaseError> {
+    pub fn copies(&self, after: Option<&FileId>, limit: u32) -> Result<Vec<LibraryCopy>, DatabaseError> {
         let after = after.map_or(&[][..], |file| &file.as_bytes()[..]);
         self.select_copies("file > ?1 ORDER BY file LIMIT ?2", (after, limit))
     }
@@ -160,7 +160,7 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn copies_by_prefix(&self, prefix: &str, limit: u32) -> Result<Vec<Copy>, DatabaseError> {
+    pub fn copies_by_prefix(&self, prefix: &str, limit: u32) -> Result<Vec<LibraryCopy>, DatabaseError> {
         let Some((first, last)) = id_range(prefix) else { return Ok(Vec::new()) };
         self.select_copies("file BETWEEN ?1 AND ?2 ORDER BY file LIMIT ?3", (&first[..], &last[..], limit))
     }
@@ -179,7 +179,11 @@ impl Database {
         bytes.map(read).transpose()
     }
 
-    fn one_copy(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Copy>, DatabaseError> {
+    fn one_copy(
+        &self,
+        condition: &str,
+        value: impl rusqlite::ToSql,
+    ) -> Result<Option<LibraryCopy>, DatabaseError> {
         Ok(self.select_copies(condition, [value])?.pop())
     }
 
@@ -187,7 +191,7 @@ impl Database {
         &self,
         condition: &str,
         values: impl rusqlite::Params,
-    ) -> Result<Vec<Copy>, DatabaseError> {
+    ) -> Result<Vec<LibraryCopy>, DatabaseError> {
         let connection = self.connection();
         let mut rows =
             connection.prepare_cached(&format!("SELECT {COLUMNS} FROM copies WHERE {condition}"))?;
@@ -242,7 +246,7 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
     })
 }
 
-fn read(raw: Raw) -> Result<Copy, DatabaseError> {
+fn read(raw: Raw) -> Result<LibraryCopy, DatabaseError> {
     let damaged = DatabaseError::Damaged;
     let place = if raw.in_place {
         Place::InPlace(OsString::from_vec(raw.path).into())
@@ -250,12 +254,12 @@ fn read(raw: Raw) -> Result<Copy, DatabaseError> {
         let path = String::from_utf8(raw.path).ok().and_then(|path| LibraryPath::parse(&path));
         Place::Library(path.ok_or(damaged("a copy's path"))?)
     };
-    Ok(Copy {
+    Ok(LibraryCopy {
         file: FileId::from_bytes(raw.file),
         owner: peer(&raw.owner, "a copy's owner")?,
         owner_name: MemberName::new(&raw.owner_name).map_err(|_| damaged("a copy's owner"))?,
         name: FileName::new(&raw.name).map_err(|_| damaged("a copy's name"))?,
-        source: if raw.fetched { Source::Fetched } else { Source::Own },
+        provenance: if raw.fetched { Provenance::Fetched } else { Provenance::Own },
         place,
         stamp: Stamp { size_bytes: unsigned(raw.size_bytes, "a copy's size")?, mtime_ns: raw.mtime_ns },
         sha256: raw.sha256.map(Sha256::from_bytes),

@@ -61,14 +61,14 @@ impl World {
         Record::sign(&body, &self.trust, &self.owner).unwrap()
     }
 
-    fn copy(&self, nonce: u8, name: &str, source: Source) -> Copy {
+    fn copy(&self, nonce: u8, name: &str, provenance: Provenance) -> LibraryCopy {
         let record = self.record(nonce, 1, Some(name));
-        Copy {
+        LibraryCopy {
             file: record.file(),
             owner: self.peer(),
             owner_name: MemberName::new("recife").unwrap(),
             name: FileName::new(name).unwrap(),
-            source,
+            provenance,
             place: Place::Library(LibraryPath::parse(name).unwrap()),
             stamp: Stamp { size_bytes: 300_000, mtime_ns: -5 },
             sha256: Some(Sha256::from_bytes([nonce; 32])),
@@ -128,18 +128,18 @@ fn the_tables_are_held_still() {
     let hash = blake3::hash(SCHEMA.as_bytes()).to_string();
     assert_eq!(hash, GOLDEN_SCHEMA, "raise FORMAT and migrate");
 }
-const GOLDEN_SCHEMA: &str = "";
+const GOLDEN_SCHEMA: &str = "e6f5b0969e94fde2d84881f0ad930caef0266f88cee35d0cf15d732075bc4030";
 
 #[test]
 fn a_copy_reads_back_as_it_was_put_after_a_restart() {
     let world = World::new();
-    let own = world.copy(1, "a/b", Source::Own);
+    let own = world.copy(1, "a/b", Provenance::Own);
     let elsewhere: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"/srv/\xff/x".to_vec());
-    let in_place = Copy {
+    let in_place = LibraryCopy {
         place: Place::InPlace(elsewhere.into()),
         completeness: Completeness::Partial(1),
         sha256: None,
-        ..world.copy(2, "c", Source::Fetched)
+        ..world.copy(2, "c", Provenance::Fetched)
     };
     world.database.put_copy(&own, &manifest(1)).unwrap();
     world.database.put_copy(&in_place, &manifest(2)).unwrap();
@@ -151,7 +151,7 @@ fn a_copy_reads_back_as_it_was_put_after_a_restart() {
     assert_eq!(world.database.copies_by_prefix(prefix, 2).unwrap(), std::slice::from_ref(&own));
     assert_eq!(world.database.copies_by_prefix("xyz", 2).unwrap(), []);
     let pages = [None, world.database.copies(None, 1).unwrap().first().map(|copy| copy.file)];
-    let mut all: Vec<Copy> =
+    let mut all: Vec<LibraryCopy> =
         pages.iter().flat_map(|after| world.database.copies(after.as_ref(), 1).unwrap()).collect();
     all.sort_by_key(|copy| copy.name.clone());
     assert_eq!(all, [own, in_place]);
@@ -160,9 +160,9 @@ fn a_copy_reads_back_as_it_was_put_after_a_restart() {
 #[test]
 fn a_manifest_goes_with_the_last_copy_that_needs_it() {
     let world = World::new();
-    let copy = world.copy(1, "a", Source::Fetched);
+    let copy = world.copy(1, "a", Provenance::Fetched);
     world.database.put_copy(&copy, &manifest(1)).unwrap();
-    let updated = Copy { content: manifest(2).id(), ..copy.clone() };
+    let updated = LibraryCopy { content: manifest(2).id(), ..copy.clone() };
     world.database.put_copy(&updated, &manifest(2)).unwrap();
     assert_eq!(world.database.manifest(&copy.content).unwrap(), None);
     assert!(world.database.manifest(&updated.content).unwrap().is_some());
@@ -174,11 +174,11 @@ fn a_manifest_goes_with_the_last_copy_that_needs_it() {
 #[test]
 fn own_names_are_unique_but_for_case_and_fetched_ones_need_not_be() {
     let world = World::new();
-    let first = world.copy(1, "Foto.jpg", Source::Own);
+    let first = world.copy(1, "Foto.jpg", Provenance::Own);
     world.database.put_copy(&first, &manifest(1)).unwrap();
-    assert!(world.database.put_copy(&world.copy(2, "foto.JPG", Source::Own), &manifest(2)).is_err());
+    assert!(world.database.put_copy(&world.copy(2, "foto.JPG", Provenance::Own), &manifest(2)).is_err());
     assert_eq!(world.database.manifest(&manifest(2).id()).unwrap(), None, "all or nothing");
-    world.database.put_copy(&world.copy(3, "foto.jpg", Source::Fetched), &manifest(3)).unwrap();
+    world.database.put_copy(&world.copy(3, "foto.jpg", Provenance::Fetched), &manifest(3)).unwrap();
     assert_eq!(world.database.own_named(&FileName::new("FOTO.jpg").unwrap()).unwrap(), Some(first));
     assert_eq!(world.database.own_named(&FileName::new("other").unwrap()).unwrap(), None);
 }

@@ -19,7 +19,7 @@ impl Delivery {
     fn new(size: usize) -> Self {
         let base = tempfile::tempdir().unwrap();
         let library = Library::open(base.path()).unwrap();
-        let plain: Vec<u8> = (0..size).map(|i| (i % 253) as u8).collect();
+        let plain: Vec<u8> = (0..253).cycle().take(size).collect();
         let key = ContentKey::from_bytes([3; 32]);
         let geometry = Geometry::for_size(size as u64).unwrap();
         let cipher = key.cipher();

@@ -46,7 +46,7 @@ fn name(text: &str) -> FileName {
 }
 
 fn bytes(size: usize) -> Vec<u8> {
-    (0..size).map(|i| (i % 249) as u8).collect()
+    (0..249).cycle().take(size).collect()
 }
 
 /// The manifest says what sealing these bytes makes.

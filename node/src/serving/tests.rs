@@ -20,7 +20,7 @@ impl Holder {
     fn with(size: usize) -> Self {
         let base = tempfile::tempdir().unwrap();
         let library = Library::open(base.path()).unwrap();
-        let plain: Vec<u8> = (0..size).map(|i| (i % 241) as u8).collect();
+        let plain: Vec<u8> = (0..241).cycle().take(size).collect();
         let name = FileName::new("folder/file").unwrap();
         let added = sealing::add_stream(&library, &mut &plain[..], &name).unwrap();
         Self { _base: base, library, added, plain }
