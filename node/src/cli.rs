@@ -5,6 +5,7 @@
 use std::{
     ffi::OsString,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -368,7 +369,6 @@ async fn export(transfer: &Transfer, to: &Path) -> Result<PathBuf, Failure> {
         std::io::copy(&mut source, temporary.as_file_mut())?;
         temporary.as_file().sync_all()?;
         // A temporary file is private; what a person asked for gets the usual mode.
-        use std::os::unix::fs::PermissionsExt;
         temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         temporary.persist(&to_move).map_err(|e| e.error)?;
         Ok::<(), std::io::Error>(())

@@ -152,7 +152,7 @@ impl Liaison {
                 }
             }
             Input::Answered { registered, last_key } => {
-                self.answered(now, registered, last_key, &mut effects)
+                self.answered(now, registered, last_key, &mut effects);
             }
             Input::RegisterFailed => {
                 self.registering = false;
@@ -357,7 +357,8 @@ mod tests {
             for (input, wait) in inputs {
                 now += Duration::from_millis(wait);
                 let effects = liaison.handle(now, input);
-                prop_assert!(effects.iter().filter(|e| matches!(e, Effect::Register { .. })).count() <= 1);
+                let registrations = effects.iter().filter(|e| matches!(e, Effect::Register { .. })).count();
+                prop_assert!(registrations <= 1);
             }
             // The shell answers every effect, so from here on all goes well.
             let mut current = at(99);

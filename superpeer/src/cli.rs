@@ -151,7 +151,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Files { holder: Some(holder), .. } => held_files(&common, &mut output, &holder).await?,
         Command::Files { query, .. } => {
-            catalog_files(&common, &mut output, &query.unwrap_or_default()).await?
+            catalog_files(&common, &mut output, &query.unwrap_or_default()).await?;
         }
         Command::Status => {
             let status: Status =

@@ -99,7 +99,7 @@ fn several_threads_write_at_once() {
             });
         }
     });
-    assert!(landing.verified().is_complete());
+    assert!(landing.verified().is_full());
     let landed = delivery.finish(landing).unwrap();
     assert!(delivery.arrived(&landed) == delivery.plain);
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::{Shared, wall_ms};
 use crate::{
     api::model::{AddEvent, AddRequest},
-    database::{Copy, Source as CopySource},
+    database::{LibraryCopy, Provenance},
     library::{
         LibraryError,
         walk::{Folder, Found},
@@ -43,7 +43,7 @@ struct Failed {
 
 /// Adds what the request names, telling each result. Ends early where nobody listens any more; what was added stays.
 pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mpsc::Sender<AddEvent>) {
-    let (results, mut added) = mpsc::channel::<Result<(String, Copy), Failed>>(PUBLISH_TOGETHER);
+    let (results, mut added) = mpsc::channel::<Result<(String, LibraryCopy), Failed>>(PUBLISH_TOGETHER);
     let blocking = shared.clone();
     let adding = tokio::task::spawn_blocking(move || {
         let mode = if request.in_place { Mode::InPlace } else { Mode::Copy };
@@ -91,7 +91,7 @@ pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mp
 /// Nobody wants further results.
 struct Unheard;
 
-type Results = mpsc::Sender<Result<(String, Copy), Failed>>;
+type Results = mpsc::Sender<Result<(String, LibraryCopy), Failed>>;
 
 fn add_path(
     shared: &Arc<Shared>,
@@ -182,7 +182,7 @@ fn keep(
     path: String,
     name: FileName,
     added: Result<Added, AddError>,
-) -> Result<(String, Copy), Failed> {
+) -> Result<(String, LibraryCopy), Failed> {
     let added = added.map_err(|error| failed(path.clone(), &error))?;
     match note(shared, name, &added) {
         Ok(copy) => Ok((path, copy)),
@@ -198,7 +198,7 @@ fn keep(
     }
 }
 
-fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Result<Copy, String> {
+fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Result<LibraryCopy, String> {
     let identity = &shared.identity;
     let owner = identity.keys.peer();
     let content = added.manifest.id();
@@ -218,12 +218,12 @@ fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Result<Copy, Str
     };
     let body = Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) };
     let record = Record::sign(&body, &identity.trust, &identity.keys.identity).map_err(|e| e.to_string())?;
-    let copy = Copy {
+    let copy = LibraryCopy {
         file,
         owner,
         owner_name: identity.membership.name.clone(),
         name,
-        source: CopySource::Own,
+        provenance: Provenance::Own,
         place: added.place.clone(),
         stamp: added.stamp,
         sha256: Some(added.sha256),

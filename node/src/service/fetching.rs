@@ -40,7 +40,7 @@ use super::{Shared, wall_ms};
 use crate::{
     api::model::{self, TransferState},
     database::{
-        Copy, Direction, Share, Source as CopySource, Transfer, TransferId, TransferState as StoredState,
+        Direction, LibraryCopy, Provenance, Share, Transfer, TransferId, TransferState as StoredState,
     },
     download::{
         chunk_set::ChunkSet,
@@ -194,7 +194,8 @@ async fn here_already(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Option<mo
         .await
         .map_err(|e| BeginError::Database(e.to_string()))?
         .map_err(|e| BeginError::Database(e.to_string()))?;
-    let whole = |copy: &Copy| copy.content == wanted.content && copy.completeness == Completeness::Complete;
+    let whole =
+        |copy: &LibraryCopy| copy.content == wanted.content && copy.completeness == Completeness::Complete;
     let Some(copy) = copy.filter(whole).filter(|copy| super::is_unchanged(&shared.library, copy)) else {
         return Ok(None);
     };
@@ -275,12 +276,12 @@ async fn complete(shared: &Arc<Shared>, wanted: &Wanted, sink: &Arc<Disk>) -> Re
     let Some((landed, manifest)) = landed else {
         return Err("the file was not put into the library".to_owned());
     };
-    let copy = Copy {
+    let copy = LibraryCopy {
         file: wanted.file,
         owner: wanted.owner,
         owner_name: wanted.owner_name.clone(),
         name: wanted.name.clone(),
-        source: CopySource::Fetched,
+        provenance: Provenance::Fetched,
         place: crate::library::Place::Library(landed.path),
         stamp: landed.stamp,
         sha256: Some(wanted.sha256),

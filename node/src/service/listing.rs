@@ -13,7 +13,7 @@ use quarta_protocols::{
 use super::{Shared, superpeers::AskError, wall_ms};
 use crate::{
     api::model::{self, File},
-    database::{Copy, Database, DatabaseError, KnownFile, Listing, TransferState as StoredState},
+    database::{Database, DatabaseError, KnownFile, LibraryCopy, Listing, TransferState as StoredState},
     library::Library,
 };
 
@@ -220,7 +220,7 @@ impl Shared {
     }
 
     /// An own file that has just been added, as people see it.
-    pub(crate) fn show_copy(&self, copy: &Copy) -> Option<File> {
+    pub(crate) fn show_copy(&self, copy: &LibraryCopy) -> Option<File> {
         let record = Record::verify(copy.record.clone(), &self.identity.trust).ok()?;
         let found = FoundFile { record, owner_name: copy.owner_name.clone(), holders: None };
         show(&found, Some(copy), &self.library)
@@ -277,7 +277,7 @@ fn one_of(reference: &str, mut found: Vec<FoundFile>) -> Result<FoundFile, FindE
 }
 
 /// A file as people see it; none for a deleted one.
-fn show(found: &FoundFile, copy: Option<&Copy>, library: &Library) -> Option<File> {
+fn show(found: &FoundFile, copy: Option<&LibraryCopy>, library: &Library) -> Option<File> {
     let entry = found.record.entry()?;
     let (sha256, media_type) = match &entry.access {
         Access::Open { sha256, media_type, .. } => (Some(sha256.to_string()), media_type.clone()),

@@ -50,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    database::{Copy, Database},
+    database::{Database, LibraryCopy, Provenance},
     inventory::Inventory,
     liaison::Input,
     library::{Library, Stamp},
@@ -210,7 +210,7 @@ impl Stored {
             let Some(last) = copies.last() else { break };
             after = Some(last.file);
             for copy in &copies {
-                if copy.source == crate::database::Source::Own {
+                if copy.provenance == Provenance::Own {
                     own_files.push(copy.file);
                 }
                 if is_unchanged(&library, copy) {
@@ -222,15 +222,14 @@ impl Stored {
             }
         }
         // What changed while the node was down has no place in the numbering of before.
-        let inventory = match position.filter(|_| !changed) {
-            Some(position) => Inventory::resume(position, items),
-            None => {
-                let mut inventory = Inventory::new(rand::random());
-                for item in items {
-                    inventory.upsert(item);
-                }
-                inventory
+        let inventory = if let Some(position) = position.filter(|_| !changed) {
+            Inventory::resume(position, items)
+        } else {
+            let mut inventory = Inventory::new(rand::random());
+            for item in items {
+                inventory.upsert(item);
             }
+            inventory
         };
         Ok(Self { database, library, inventory, own_files })
     }
@@ -238,12 +237,12 @@ impl Stored {
 
 /// Whether a copy's size and modification time are as they were when it was known to be sound. Only a first look: no
 /// chunk is sent that differs from its manifest.
-fn is_unchanged(library: &Library, copy: &Copy) -> bool {
+fn is_unchanged(library: &Library, copy: &LibraryCopy) -> bool {
     library.open_file(&copy.place).and_then(|file| Stamp::of(&file)).is_ok_and(|stamp| stamp == copy.stamp)
 }
 
 /// How a copy stands in the list.
-pub(crate) fn item_of(copy: &Copy) -> Item {
+pub(crate) fn item_of(copy: &LibraryCopy) -> Item {
     Item::Library {
         file: copy.file,
         name: copy.name.clone(),
@@ -304,7 +303,6 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
                 shared.superpeers.refused(peer, refusal);
             }
         }
-        Event::Ping { .. } => {}
         // Two pings in a row: better to try another connection than to wait for this one to time out.
         Event::PingMissed { peer, .. } => shared.superpeers.reconnect(shared, peer),
         Event::Request(Inbound::Poll(asked)) => {
@@ -323,8 +321,8 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
                 }
             });
         }
-        // A node keeps no index; unanswered, the peer notices at once.
-        Event::Request(Inbound::Index(_) | Inbound::Sync(_)) => {}
+        // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
+        Event::Ping { .. } | Event::Request(Inbound::Index(_) | Inbound::Sync(_)) => {}
     }
 }
 
@@ -343,7 +341,7 @@ impl Shared {
     }
 
     /// Puts a copy into the list, and tells the super-peers.
-    pub(crate) fn offer(self: &Arc<Self>, copy: &Copy) {
+    pub(crate) fn offer(self: &Arc<Self>, copy: &LibraryCopy) {
         let changed = {
             let mut inventory = self.inventory();
             inventory.upsert(item_of(copy)).then(|| inventory.position())

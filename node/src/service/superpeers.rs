@@ -479,7 +479,7 @@ fn own_records(database: &crate::database::Database) -> Records {
         let copies = database.copies(after.as_ref(), super::COPIES_AT_A_TIME)?;
         let Some(last) = copies.last() else { return Ok(records) };
         after = Some(last.file);
-        let own = copies.into_iter().filter(|copy| copy.source == crate::database::Source::Own);
+        let own = copies.into_iter().filter(|copy| copy.provenance == crate::database::Provenance::Own);
         records.extend(own.map(|copy| (copy.file, copy.record)));
     }
 }

@@ -24,6 +24,7 @@ use quarta_protocols::{
 use super::model::{File, FilePage, Held, HeldPage, Invite, InviteRequest, Member, Status};
 use crate::{
     admission::{AdmissionError, Terms},
+    catalog::Reader,
     service::Shared,
 };
 
@@ -67,7 +68,7 @@ async fn metrics(State(shared): Service) -> Response {
 
 async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
     let own = shared.identity.keys.peer();
-    let files = shared.store.read(|reader| reader.count_files()).await.map_err(|e| broken(&e))?;
+    let files = shared.store.read(Reader::count_files).await.map_err(|e| broken(&e))?;
     let listen = shared.advertised().await;
     let now = UnixSeconds::now();
     let mut problems = Vec::new();

@@ -317,7 +317,7 @@ impl Shared {
             }
             Effect::Arrived(peer) => tracing::info!(member = name(&peer), "a member is available"),
             Effect::Suspected(peer) => {
-                tracing::info!(member = name(&peer), "a member does not answer and is offered no more")
+                tracing::info!(member = name(&peer), "a member does not answer and is offered no more");
             }
             Effect::Cleared(peer) => tracing::info!(member = name(&peer), "a member answers again"),
             Effect::Removed(peer, cause) => {
