@@ -10,9 +10,11 @@
 //! - [`escape`]: text of others, made safe for a terminal or a log;
 //! - [`data_dir`]: the private folder that holds everything a member is, its lock and its key files;
 //! - [`identity`]: its keys, credential and super-peers in that folder;
+//! - [`joining`]: how an invite becomes a membership;
 //! - [`settings`]: `settings.toml` in that folder;
 //! - [`log`]: what a process says on stderr;
 //! - [`shutdown`]: signals, and what systemd is told;
+//! - [`observer`]: what the network layer sees, as metrics;
 //! - [`http`]: the local API's listener, on a Unix socket and a TCP address;
 //! - [`client`]: a command's side of that API;
 //! - [`cli`]: arguments, output, failures and exit codes that all commands share.
@@ -23,7 +25,9 @@ pub mod data_dir;
 pub mod escape;
 pub mod http;
 pub mod identity;
+pub mod joining;
 pub mod log;
+pub mod observer;
 pub mod settings;
 pub mod shutdown;
 

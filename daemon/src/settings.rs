@@ -4,7 +4,7 @@
 //! is an error that names the line: a misspelt quota must not silently be no quota. For that the type must
 //! carry `#[serde(deny_unknown_fields)]`, on nested tables too.
 
-use crate::data_dir::{DataDir, FolderError};
+use crate::data_dir::{Folder, FolderError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -41,8 +41,8 @@ pub enum SettingsError {
 ///
 /// # Errors
 /// [`SettingsError::Unusable`] with the line, or what the file system said.
-pub fn load<T: DeserializeOwned>(dir: &DataDir) -> Result<T, SettingsError> {
-    let path = dir.path().join(SETTINGS_FILE);
+pub fn load<T: DeserializeOwned>(folder: &Folder) -> Result<T, SettingsError> {
+    let path = folder.path().join(SETTINGS_FILE);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -59,17 +59,17 @@ pub fn load<T: DeserializeOwned>(dir: &DataDir) -> Result<T, SettingsError> {
 ///
 /// # Errors
 /// What the file system said; the old settings stand then.
-pub fn save<T: Serialize>(dir: &DataDir, settings: &T) -> Result<(), SettingsError> {
+pub fn save<T: Serialize>(folder: &Folder, settings: &T) -> Result<(), SettingsError> {
     let text = toml::to_string_pretty(settings)
-        .map_err(|cause| SettingsError::Inexpressible { path: dir.path().join(SETTINGS_FILE), cause })?;
-    dir.write_private(SETTINGS_FILE, text.as_bytes())?;
+        .map_err(|cause| SettingsError::Inexpressible { path: folder.path().join(SETTINGS_FILE), cause })?;
+    folder.write_private(SETTINGS_FILE, text.as_bytes())?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_dir::{Marker, Role};
+    use crate::data_dir::{DataDir, Marker, Role};
     use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -95,16 +95,16 @@ mod tests {
     fn refusal(text: &str) -> String {
         let (_place, dir) = dir();
         dir.write_private(SETTINGS_FILE, text.as_bytes()).unwrap();
-        load::<Settings>(&dir).unwrap_err().to_string()
+        load::<Settings>(dir.folder()).unwrap_err().to_string()
     }
 
     #[test]
     fn settings_read_back_as_they_were_saved() {
         let (_place, dir) = dir();
-        assert_eq!(load::<Settings>(&dir).unwrap(), Settings::default());
+        assert_eq!(load::<Settings>(dir.folder()).unwrap(), Settings::default());
         let changed = Settings { http: "[::1]:0".into(), poll_seconds: 1 };
-        save(&dir, &changed).unwrap();
-        assert_eq!(load::<Settings>(&dir).unwrap(), changed);
+        save(dir.folder(), &changed).unwrap();
+        assert_eq!(load::<Settings>(dir.folder()).unwrap(), changed);
     }
 
     #[test]

@@ -39,30 +39,30 @@ label! {
         Connected = "connected",
         /// Nothing listened at any of the addresses, or they could not be reached.
         Unreachable = "unreachable",
-        /// No answer in time.
-        TimedOut = "timed_out",
         /// Another peer than the expected one answered.
         WrongPeer = "wrong_peer",
-        /// Not tried or not finished: a limit, a policy or a handshake error.
-        Denied = "denied",
     }
 }
 
 label! {
-    /// Why the admission gate refused a peer.
+    /// Why one side of a connection refused the other.
     GateRefusal as "reason" {
-        /// It showed no credential in time.
-        NoCredential = "no_credential",
-        /// The credential could not be parsed, or its signature chain does not verify.
-        Invalid = "invalid",
-        /// The credential has run out or is not valid yet.
-        Expired = "expired",
+        /// The greeting or credential could not be parsed.
+        Malformed = "malformed",
+        /// The signature chain does not lead to this network's root.
+        NotIssuedHere = "not_issued_here",
         /// The credential is of another network.
-        ForeignNetwork = "foreign_network",
+        OtherNetwork = "other_network",
         /// The credential is of another peer than the one that the transport proved.
-        WrongPeer = "wrong_peer",
+        OtherPeer = "other_peer",
+        /// The credential has run out.
+        Expired = "expired",
+        /// The credential is not valid yet: a clock is wrong.
+        NotYetValid = "not_yet_valid",
         /// The member was revoked or has left.
         Revoked = "revoked",
+        /// The side that refuses is no member itself.
+        NotAMember = "not_a_member",
     }
 }
 
@@ -93,8 +93,6 @@ label! {
         Refused = "refused",
         /// No answer in time.
         TimedOut = "timed_out",
-        /// The requester gave up.
-        Cancelled = "cancelled",
         /// The connection or stream broke, or what came over it could not be decoded.
         Failed = "failed",
     }

@@ -60,16 +60,16 @@ label! {
 label! {
     /// Why a source is used no more for a fetch.
     SourceDropped as "reason" {
-        /// It sent a chunk that was refused.
-        BadChunk = "bad_chunk",
-        /// Far slower than the others.
-        Slow = "slow",
-        /// It stopped answering.
+        /// It could not be reached.
+        Unreachable = "unreachable",
+        /// It sent bytes that are not the content's.
+        WrongBytes = "wrong_bytes",
+        /// It sent nothing, or next to nothing, for too long.
         Stalled = "stalled",
-        /// Its connection was lost.
-        Disconnected = "disconnected",
-        /// It refused, or does not have the content.
-        Refused = "refused",
+        /// It does not hold what it was listed for.
+        NotHeld = "not_held",
+        /// It broke off.
+        BrokeOff = "broke_off",
     }
 }
 

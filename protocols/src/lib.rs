@@ -7,6 +7,7 @@
 //! 3. [`credentials`], [`keys`], [`invites`], [`members`]: who is a member.
 //! 4. [`content`], [`records`]: what a file is.
 //! 5. [`limits`], [`rpc`], [`messages`]: what is said over the wire, and how much of it.
+//! 6. [`network`]: who is connected, who is let in, and how messages and bodies travel.
 //!
 //! Nothing here touches a disk or decides what a service does.
 
@@ -21,6 +22,7 @@ pub mod limits;
 pub mod members;
 pub mod messages;
 pub mod names;
+pub mod network;
 pub mod records;
 pub mod rpc;
 pub mod signing;

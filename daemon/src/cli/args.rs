@@ -4,6 +4,7 @@ use super::{ExitCode, Failure};
 use crate::client::Client;
 use clap::error::ErrorKind;
 use clap::{Args, Parser};
+use quarta_protocols::names::MemberName;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,14 @@ impl Common {
     pub fn client(&self) -> Result<Client, Failure> {
         Ok(Client::new(self.data_path()?))
     }
+}
+
+/// Reads a member's name from an argument: clap's `value_parser`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn member_name(text: &str) -> Result<MemberName, String> {
+    MemberName::new(text).map_err(|error| error.to_string())
 }
 
 /// Parses this process's arguments. Help, version and usage errors are printed here; the code is what to exit

@@ -32,9 +32,9 @@ mod args;
 mod failure;
 mod output;
 
-pub use args::{Common, parse, parse_from};
+pub use args::{Common, member_name, parse, parse_from};
 pub use failure::{During, ExitCode, Failure};
-pub use output::{Output, progress, size};
+pub use output::{Output, ago, progress, size};
 
 use std::time::Duration;
 

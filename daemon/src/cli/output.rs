@@ -112,6 +112,17 @@ pub fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
+/// How long ago a moment was, for people: `5 s ago`. Both in seconds since 1970.
+pub fn ago(moment: u64, now: u64) -> String {
+    let passed = now.saturating_sub(moment);
+    match passed {
+        0..60 => format!("{passed} s ago"),
+        60..3600 => format!("{} min ago", passed / 60),
+        3600..86_400 => format!("{} h ago", passed / 3600),
+        _ => format!("{} d ago", passed / 86_400),
+    }
+}
+
 /// A progress bar over `total_bytes` on stderr; invisible when stderr is no terminal or `json` is asked for.
 pub fn progress(json: bool, label: &str, total_bytes: u64) -> ProgressBar {
     if json || !io::stderr().is_terminal() {
@@ -134,6 +145,14 @@ mod tests {
     struct File {
         name: &'static str,
         bytes: u64,
+    }
+
+    #[test]
+    fn a_moment_is_told_in_its_largest_unit_and_the_future_as_now() {
+        assert_eq!(ago(95, 100), "5 s ago");
+        assert_eq!(ago(0, 7200), "2 h ago");
+        assert_eq!(ago(0, 200_000), "2 d ago");
+        assert_eq!(ago(101, 100), "0 s ago");
     }
 
     const FILES: [File; 2] =

@@ -1,0 +1,472 @@
+//! The command line of `quarta`: arguments in, lines and exit codes out.
+//!
+//! `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use futures::StreamExt;
+use indicatif::ProgressBar;
+use libp2p::Multiaddr;
+use quarta_daemon::{
+    cli::{self, Common, During, ExitCode, Failure, Output, size},
+    client::{Client, Target},
+    log::LogArgs,
+};
+use quarta_protocols::{credentials::UnixSeconds, names::MemberName};
+use serde_json::json;
+
+use crate::{
+    api::model::{AddEvent, AddRequest, FetchEvent, File, FilePage, Member, Status, Transfer},
+    service, setup,
+};
+
+/// Quarta: share files directly between an organisation's branches.
+#[derive(Debug, Parser)]
+#[command(name = "quarta", version, max_term_width = 100)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join a network with an invite
+    Join {
+        /// The invite; `-` reads it from standard input, a path from that file
+        invite: String,
+        /// This branch's name, e.g. filial-recife
+        #[arg(long, value_parser = cli::member_name)]
+        name: MemberName,
+        /// Listen for members here; may be given several times [default: TCP and QUIC on port 7481]
+        #[arg(long, value_name = "MULTIADDR")]
+        listen: Vec<Multiaddr>,
+        /// Members reach this machine under this address, e.g. behind a port forwarding
+        #[arg(long, value_name = "MULTIADDR")]
+        external: Vec<Multiaddr>,
+        /// Serve the HTTP API here
+        #[arg(long, value_name = "ADDR", default_value = crate::settings::DEFAULT_HTTP)]
+        http: SocketAddr,
+    },
+    /// Run this branch's node until it is stopped
+    Serve {
+        /// Serve the HTTP API here instead of at the configured address
+        #[arg(long, value_name = "ADDR")]
+        http: Option<SocketAddr>,
+        /// All uploads together send at most this much a second, e.g. 10MiB
+        #[arg(long, value_parser = rate, value_name = "BYTES")]
+        upload_limit: Option<u64>,
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    /// Show how this node is
+    Status,
+    /// Share files and folders with the network
+    Add {
+        /// Files and folders
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Share under this name; a folder's files under this folder
+        #[arg(long)]
+        name: Option<String>,
+        /// Share where it lies instead of copying it into the library
+        #[arg(long)]
+        in_place: bool,
+    },
+    /// List the network's files
+    Ls {
+        /// Letters that occur in the name
+        query: Option<String>,
+    },
+    /// Show a file: FILE is an id, the beginning of one, a full name, or owner:name
+    Info {
+        /// The file
+        file: String,
+    },
+    /// Fetch files
+    Get {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<String>,
+        /// Also copy the file here; a folder where several are fetched
+        #[arg(short, long, value_name = "PATH")]
+        output: Option<PathBuf>,
+    },
+    /// List the members and how they are
+    Members,
+    /// List this node's fetches, the latest first
+    Transfers,
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line with the given arguments, the first of which is the program's name.
+pub fn main_with(args: impl IntoIterator<Item = OsString>) -> std::process::ExitCode {
+    match cli::parse_from::<Args>(args) {
+        Ok(args) => cli::run(args.common.json, run(args)),
+        Err(code) => code.into(),
+    }
+}
+
+async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let common = args.common;
+    let mut output = Output::stdout(common.json);
+    match args.command {
+        Command::Join { invite, name, listen, external, http } => {
+            let reach = setup::Reach { listen, external, http };
+            let joined = setup::join(common.data_path()?, &invite, &name, reach).await?;
+            output.line(&joined, &joined.text())?;
+        }
+        Command::Serve { http, upload_limit, log } => {
+            let overrides = service::Overrides { http, upload_limit_bytes_per_second: upload_limit };
+            service::run(common.data_path()?, overrides, &log).await?;
+        }
+        Command::Status => {
+            let status: Status = common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
+            output.fields(&status, &status_fields(&status))?;
+        }
+        Command::Add { paths, name, in_place } => return add(&common, &mut output, paths, name, in_place).await,
+        Command::Ls { query } => list(&common, &mut output, &query.unwrap_or_default()).await?,
+        Command::Info { file } => {
+            let target = Target::new("/api/v1/files").segment(&file);
+            let found: File =
+                common.client()?.get(target).await.during(format!("cannot show {file}"))?;
+            output.fields(&found, &file_fields(&found))?;
+        }
+        Command::Get { files, output: to } => return get(&common, &mut output, files, to).await,
+        Command::Members => {
+            let members: Vec<Member> =
+                common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
+            output.table(&["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"], &members, |m| {
+                vec![
+                    m.name.clone(),
+                    m.role.clone(),
+                    m.state.clone(),
+                    m.last_seen.map_or_else(|| "never".to_owned(), |seen| cli::ago(seen, UnixSeconds::now().0)),
+                    m.files.to_string(),
+                    size(m.stored_bytes),
+                    size(m.free_bytes),
+                    m.version.clone(),
+                ]
+            })?;
+        }
+        Command::Transfers => {
+            let transfers: Vec<Transfer> =
+                common.client()?.get("/api/v1/transfers").await.during("cannot list the transfers")?;
+            output.table(&["FILE", "OWNER", "STATE", "DONE", "SIZE", "RATE", "FROM"], &transfers, transfer_row)?;
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "quarta", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn add(
+    common: &Common,
+    output: &mut Output,
+    paths: Vec<PathBuf>,
+    name: Option<String>,
+    in_place: bool,
+) -> Result<ExitCode, Failure> {
+    if name.is_some() && paths.len() > 1 {
+        return Err(usage("cannot share several paths under one name", "add them one by one"));
+    }
+    let mut absolute = Vec::with_capacity(paths.len());
+    for path in paths {
+        let path = std::path::absolute(&path)
+            .map_err(|e| Failure::new(format!("cannot add {}", path.display()), e.to_string(), "check the path"))?;
+        let text = path.into_os_string().into_string().map_err(|path| {
+            usage(
+                &format!("cannot add {}", path.display()),
+                "its path is not valid UTF-8; rename it, or add it from a folder whose path is",
+            )
+        })?;
+        absolute.push(text);
+    }
+    let request = AddRequest { paths: absolute, name, in_place };
+    let mut events = common
+        .client()?
+        .post_lines::<AddEvent>("/api/v1/local/add", &request)
+        .await
+        .during("cannot add files")?;
+    let (mut added, mut failed) = (0u32, 0u32);
+    let mut bar: Option<(String, ProgressBar)> = None;
+    while let Some(event) = events.next().await {
+        match event.during("cannot add files")? {
+            AddEvent::Progress { path, done_bytes, size_bytes } => {
+                if bar.as_ref().is_none_or(|(shown, _)| *shown != path) {
+                    let label = Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    bar = Some((path, cli::progress(common.json, &label, size_bytes)));
+                }
+                if let Some((_, bar)) = &bar {
+                    bar.set_position(done_bytes);
+                }
+            }
+            AddEvent::Added { path, file } => {
+                clear(&mut bar);
+                added += 1;
+                let line = format!("{}  {}  {}", file.id.chars().take(12).collect::<String>(), file.name, size(file.size_bytes));
+                output.line(&json!({"path": path, "file": file}), &line)?;
+            }
+            AddEvent::Failed { path, why, next_step } => {
+                clear(&mut bar);
+                failed += 1;
+                Failure::new(format!("cannot add {path}"), why, next_step).report(common.json);
+            }
+        }
+    }
+    match (added, failed) {
+        (_, 0) => Ok(ExitCode::Success),
+        (0, _) => Ok(ExitCode::Failure),
+        _ => Ok(ExitCode::PartlyDone),
+    }
+}
+
+fn clear(bar: &mut Option<(String, ProgressBar)>) {
+    if let Some((_, bar)) = bar.take() {
+        bar.finish_and_clear();
+    }
+}
+
+async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
+    let client = common.client()?;
+    let mut files = Vec::new();
+    let mut cursor: Option<String> = None;
+    let mut stale = false;
+    loop {
+        let mut target = Target::new("/api/v1/files").query("query", query);
+        if let Some(cursor) = &cursor {
+            target = target.query("cursor", cursor);
+        }
+        let page: FilePage = client.get(target).await.during("cannot list the files")?;
+        files.extend(page.files);
+        stale |= page.stale;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if stale {
+        let next = "run `quarta status` to see which super-peers are reachable";
+        Failure::new("this list may be out of date", "no super-peer answers", next).report(common.json);
+    }
+    output.table(&["NAME", "OWNER", "SIZE", "HOLDERS", "HERE", "ID"], &files, |f| {
+        vec![
+            f.name.clone(),
+            f.owner.clone(),
+            size(f.size_bytes),
+            f.holders.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+            if f.path.is_some() { "yes".to_owned() } else { "no".to_owned() },
+            f.id.chars().take(12).collect(),
+        ]
+    })
+}
+
+async fn get(
+    common: &Common,
+    output: &mut Output,
+    files: Vec<String>,
+    to: Option<PathBuf>,
+) -> Result<ExitCode, Failure> {
+    let several = files.len() > 1;
+    if let Some(to) = to.as_deref().filter(|to| several && !to.is_dir()) {
+        return Err(usage(
+            &format!("cannot put several files at {}", to.display()),
+            "give -o an existing folder",
+        ));
+    }
+    let client = common.client()?;
+    let (mut done, mut last_failure) = (0u32, None);
+    for file in files {
+        match get_one(common, &client, &file, to.as_deref()).await {
+            Ok(transfer) => {
+                done += 1;
+                let line = format!(
+                    "{}  {}  {}/s from {}",
+                    transfer.path.as_deref().unwrap_or_default(),
+                    size(transfer.size_bytes),
+                    size(rounded(transfer.bytes_per_second)),
+                    senders(&transfer),
+                );
+                output.line(&transfer, &line)?;
+            }
+            Err(failure) if several => last_failure = Some(failure.report(common.json)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(match last_failure {
+        None => ExitCode::Success,
+        Some(code) if done == 0 => code,
+        Some(_) => ExitCode::PartlyDone,
+    })
+}
+
+async fn get_one(common: &Common, client: &Client, file: &str, to: Option<&Path>) -> Result<Transfer, Failure> {
+    let what = || format!("cannot get {file}");
+    let target = Target::new("/api/v1/files").segment(file).segment("fetch");
+    let mut events = client.post_lines::<FetchEvent>(target, &json!({})).await.during(what())?;
+    let mut bar: Option<ProgressBar> = None;
+    while let Some(event) = events.next().await {
+        match event.during(what())? {
+            FetchEvent::Progress(transfer) => {
+                let bar = bar.get_or_insert_with(|| cli::progress(common.json, &transfer.name, transfer.size_bytes));
+                bar.set_position(transfer.done_bytes);
+            }
+            FetchEvent::Done(mut transfer) => {
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+                if let Some(to) = to {
+                    let copied = export(&transfer, to).await?;
+                    transfer.path = Some(copied.display().to_string());
+                }
+                return Ok(transfer);
+            }
+            FetchEvent::Failed { why, next_step, .. } => {
+                if let Some(bar) = bar {
+                    bar.abandon();
+                }
+                return Err(Failure::new(what(), why, next_step));
+            }
+        }
+    }
+    Err(Failure::new(what(), "the daemon ended the transfer without a result", "see the daemon's log and try again"))
+}
+
+/// Copies a fetched file to where the person asked for it, whole or not at all.
+async fn export(transfer: &Transfer, to: &Path) -> Result<PathBuf, Failure> {
+    let from = PathBuf::from(transfer.path.as_deref().unwrap_or_default());
+    let leaf = transfer.name.rsplit('/').next().unwrap_or_default();
+    let to = if to.is_dir() { to.join(leaf) } else { to.to_owned() };
+    let to_move = to.clone();
+    let copied = tokio::task::spawn_blocking(move || {
+        let folder = to_move.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut source = std::fs::File::open(&from)?;
+        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::copy(&mut source, temporary.as_file_mut())?;
+        temporary.as_file().sync_all()?;
+        // A temporary file is private; what a person asked for gets the usual mode.
+        use std::os::unix::fs::PermissionsExt;
+        temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        temporary.persist(&to_move).map_err(|e| e.error)?;
+        Ok::<(), std::io::Error>(())
+    })
+    .await;
+    match copied {
+        Ok(Ok(())) => Ok(to),
+        Ok(Err(cause)) => Err(Failure::new(
+            format!("cannot copy the file to {}", to.display()),
+            cause.to_string(),
+            format!("it is in the library: {}", transfer.path.as_deref().unwrap_or_default()),
+        )),
+        Err(cause) => Err(Failure::new("cannot copy the file", cause.to_string(), "please report this as a bug")),
+    }
+}
+
+fn senders(transfer: &Transfer) -> String {
+    let senders: Vec<String> = transfer
+        .sources
+        .iter()
+        .filter(|source| source.bytes > 0)
+        .map(|source| format!("{} ({})", source.name, source.transport.as_deref().unwrap_or("?")))
+        .collect();
+    if senders.is_empty() { "here".to_owned() } else { senders.join(", ") }
+}
+
+fn transfer_row(transfer: &Transfer) -> Vec<String> {
+    let state = match &transfer.error {
+        Some(error) => format!("failed: {error}"),
+        None => format!("{:?}", transfer.state).to_lowercase(),
+    };
+    vec![
+        transfer.name.clone(),
+        transfer.owner.clone(),
+        state,
+        size(transfer.done_bytes),
+        size(transfer.size_bytes),
+        format!("{}/s", size(rounded(transfer.bytes_per_second))),
+        senders(transfer),
+    ]
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is not negative, and `as` saturates")]
+fn rounded(rate: f64) -> u64 {
+    rate.round() as u64
+}
+
+fn file_fields(file: &File) -> Vec<(&'static str, String)> {
+    vec![
+        ("Name", file.name.clone()),
+        ("Owner", format!("{} ({})", file.owner, file.owner_id)),
+        ("Size", format!("{} ({} bytes)", size(file.size_bytes), file.size_bytes)),
+        ("SHA-256", file.sha256.clone().unwrap_or_else(|| "-".to_owned())),
+        ("Type", file.media_type.clone().unwrap_or_else(|| "-".to_owned())),
+        ("Id", file.id.clone()),
+        ("Revision", file.revision.to_string()),
+        ("Holders", file.holders.map_or_else(|| "unknown: no super-peer answers".to_owned(), |n| n.to_string())),
+        ("Here", file.path.clone().unwrap_or_else(|| "no; fetch it with `quarta get`".to_owned())),
+    ]
+}
+
+fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
+    let superpeers = status
+        .superpeers
+        .iter()
+        .map(|s| {
+            let state = match (s.connected, s.registered) {
+                (true, true) => "connected",
+                (true, false) => "connected, registering",
+                (false, _) => "not reachable",
+            };
+            format!("{} ({state})", s.name)
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
+    vec![
+        ("Branch", format!("{} ({})", status.name, status.peer_id)),
+        ("Network", status.network.clone()),
+        ("Health", if status.healthy { "healthy".to_owned() } else { status.problems.join("; ") }),
+        ("Super-peers", superpeers),
+        ("Library", format!("{} files, {}", status.files, size(status.stored_bytes))),
+        ("Free", size(status.free_bytes)),
+        ("Uploads", status.active_uploads.to_string()),
+        ("Downloads", status.active_downloads.to_string()),
+        ("Listens", status.listen.join(" ")),
+        ("Version", status.version.clone()),
+    ]
+}
+
+fn usage(what: &str, next: &str) -> Failure {
+    Failure::new(what, "", next).code(ExitCode::Usage)
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    let bytes = text.parse::<bytesize::ByteSize>().map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())?;
+    if bytes.0 == 0 { Err("a limit of 0 would stop all uploads".to_owned()) } else { Ok(bytes.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_is_a_size_and_not_nothing() {
+        assert_eq!(rate("10MiB"), Ok(10 << 20));
+        assert!(rate("0").is_err() && rate("fast").is_err());
+    }
+}

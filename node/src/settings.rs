@@ -1,0 +1,60 @@
+//! What a branch decided for its node: `settings.toml` in the data folder.
+
+use std::net::SocketAddr;
+
+use libp2p::Multiaddr;
+use serde::{Deserialize, Serialize};
+
+/// The TCP and UDP port for members.
+pub const DEFAULT_PORT: u16 = 7481;
+/// The HTTP address.
+pub const DEFAULT_HTTP: &str = "127.0.0.1:7480";
+/// Uploads served at once: enough to keep an office line busy, few enough that each gets on.
+pub const DEFAULT_UPLOAD_SLOTS: u32 = 16;
+
+/// The settings; every key may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where members connect to.
+    pub listen: Vec<Multiaddr>,
+    /// Under which addresses members reach it from elsewhere, e.g. behind a port forwarding.
+    pub external: Vec<Multiaddr>,
+    /// Where the HTTP API is served; empty for nowhere but the local socket.
+    pub http: String,
+    /// Further host names under which the HTTP API is reached, e.g. behind a proxy.
+    pub http_names: Vec<String>,
+    /// Whether `/metrics` is answered without the token.
+    pub open_metrics: bool,
+    /// Uploads served at once.
+    pub upload_slots: u32,
+    /// What all uploads together may send, in bytes a second; unlimited where left out.
+    pub upload_limit_bytes_per_second: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: quarta_daemon::joining::default_listen(DEFAULT_PORT),
+            external: Vec::new(),
+            http: DEFAULT_HTTP.to_owned(),
+            http_names: Vec::new(),
+            open_metrics: false,
+            upload_slots: DEFAULT_UPLOAD_SLOTS,
+            upload_limit_bytes_per_second: None,
+        }
+    }
+}
+
+impl Settings {
+    /// The HTTP address, if one is set.
+    ///
+    /// # Errors
+    /// The text that is not an address.
+    pub fn http_address(&self) -> Result<Option<SocketAddr>, String> {
+        if self.http.is_empty() {
+            return Ok(None);
+        }
+        self.http.parse().map(Some).map_err(|_| self.http.clone())
+    }
+}

@@ -1,0 +1,180 @@
+//! What two members say to each other first: who they are, proven by a credential for the very peer id that the
+//! transport proved, and the key that may be sealed to.
+//!
+//! The side that dialled speaks first; the other presents itself only to a peer that it has verified, so a stranger
+//! that knocks learns no name. Either side speaks again when its credential changes.
+
+use libp2p::PeerId;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{
+    credentials::{CredentialError, Trust, UnixSeconds},
+    limits::VERSION_MAX_BYTES,
+    members::{ENROLMENT_MAX_BYTES, Enrolled, Enrolment, EnrolmentError},
+};
+
+/// The protocol's part of its libp2p name.
+pub(super) const NAME: &str = "hello";
+/// Counts incompatible changes.
+pub(super) const VERSION: u32 = 1;
+/// The largest encoded greeting, in bytes.
+pub(super) const MAX_REQUEST_BYTES: usize = ENROLMENT_MAX_BYTES + 256;
+/// The largest encoded answer, in bytes.
+pub(super) const MAX_RESPONSE_BYTES: usize = 64;
+
+/// A greeting, not yet verified.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) enrolment: Enrolment,
+    pub(super) version: SoftwareVersion,
+}
+
+/// A greeting's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::network) enum Response {
+    Welcome,
+    Refused(Refusal),
+}
+
+/// Why a peer is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Its greeting or credential is not of the expected form.
+    #[error("the credential is malformed")]
+    Malformed,
+    /// Its credential's signatures do not lead to this network's root, or its issuer may not issue it.
+    #[error("the credential was not issued by this network")]
+    NotIssuedHere,
+    /// It is a member of another network.
+    #[error("the peer is in another network")]
+    OtherNetwork,
+    /// Its credential names another peer.
+    #[error("the credential belongs to another peer")]
+    OtherPeer,
+    /// Its credential has expired.
+    #[error("the credential has expired")]
+    Expired,
+    /// Its credential is not valid yet: a clock is wrong.
+    #[error("the credential is not valid yet: a clock is wrong")]
+    NotYetValid,
+    /// It has been revoked.
+    #[error("the member has been revoked")]
+    Revoked,
+    /// The one that refuses is itself not a member yet.
+    #[error("the other side is not a member itself")]
+    NotAMember,
+}
+
+impl Refusal {
+    /// The label used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotIssuedHere => "not_issued_here",
+            Self::OtherNetwork => "other_network",
+            Self::OtherPeer => "other_peer",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Revoked => "revoked",
+            Self::NotAMember => "not_a_member",
+        }
+    }
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Malformed => Self::Malformed,
+            CredentialError::NotIssuedHere | CredentialError::IssuerNotAllowed => Self::NotIssuedHere,
+            CredentialError::OtherNetwork => Self::OtherNetwork,
+            CredentialError::OtherPeer => Self::OtherPeer,
+            CredentialError::Expired { .. } => Self::Expired,
+            CredentialError::NotYetValid { .. } => Self::NotYetValid,
+        }
+    }
+}
+
+/// The version of the software that a member runs: 1 to [`VERSION_MAX_BYTES`] visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SoftwareVersion(String);
+
+/// A text is not a software version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a software version is 1 to {VERSION_MAX_BYTES} visible ASCII characters")]
+pub struct InvalidVersion;
+
+impl SoftwareVersion {
+    /// Validates a version.
+    ///
+    /// # Errors
+    /// [`InvalidVersion`].
+    pub fn new(version: &str) -> Result<Self, InvalidVersion> {
+        let fits =
+            (1..=VERSION_MAX_BYTES).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| Self(version.to_owned())).ok_or(InvalidVersion)
+    }
+
+    /// The version as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for SoftwareVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// What a verified greeting said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// The member's credential and sealing key.
+    pub enrolled: Enrolled,
+    /// The software that it runs.
+    pub version: SoftwareVersion,
+}
+
+/// Verifies a greeting for the peer that the transport proved.
+pub(super) fn check(
+    request: Request,
+    trust: &Trust,
+    presenter: &PeerId,
+    now: UnixSeconds,
+) -> Result<Presented, Refusal> {
+    if request.enrolment.peer != *presenter {
+        return Err(Refusal::OtherPeer);
+    }
+    request.enrolment.credential.verify(trust, presenter, now)?;
+    let enrolled = request.enrolment.verify(trust).map_err(|error| match error {
+        EnrolmentError::Credential(error) => error.into(),
+        EnrolmentError::SealingKey => Refusal::Malformed,
+    })?;
+    Ok(Presented { enrolled, version: request.version })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cbor;
+
+    #[test]
+    fn a_version_is_short_and_visible() {
+        assert!(SoftwareVersion::new("0.1.0+abc").is_ok());
+        for text in ["", "1 2", "1\n", "é", &"1".repeat(33)] {
+            assert_eq!(SoftwareVersion::new(text), Err(InvalidVersion), "{text:?}");
+        }
+        assert!(cbor::from_slice::<SoftwareVersion>(&cbor::to_vec("1\u{7}")).is_err());
+    }
+
+    #[test]
+    fn answers_keep_their_bytes_and_their_cap() {
+        assert_eq!(cbor::to_vec(&Response::Welcome), b"\x67welcome");
+        let refused = cbor::to_vec(&Response::Refused(Refusal::NotIssuedHere));
+        assert_eq!(refused, b"\xa1\x67refused\x6fnot_issued_here");
+        assert!(refused.len() <= MAX_RESPONSE_BYTES);
+    }
+}

@@ -1,0 +1,300 @@
+//! The command line of `quarta-superpeer`: arguments in, lines and exit codes out.
+//!
+//! `init`, `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
+
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use libp2p::Multiaddr;
+use quarta_daemon::{
+    cli::{self, Common, During, ExitCode, Failure, Output, size},
+    client::Target,
+    log::LogArgs,
+};
+use quarta_protocols::{credentials::UnixSeconds, names::MemberName};
+
+use crate::{
+    api::model::{FilePage, HeldPage, Invite, InviteRequest, Member, Status},
+    service, setup,
+};
+
+/// Shortest and longest interval between polls.
+const POLL_INTERVAL_MS: std::ops::RangeInclusive<u128> = 250..=600_000;
+/// Longest time an invite may be open: a forgotten one must not admit somebody next year.
+const INVITE_MAX: Duration = Duration::from_hours(30 * 24);
+
+/// Quarta's super-peer: keeps the index and the health of an organisation's network.
+#[derive(Debug, Parser)]
+#[command(name = "quarta-superpeer", version, max_term_width = 100)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a network with its first super-peer
+    Init {
+        /// This super-peer's name, e.g. sp1
+        #[arg(long, value_parser = cli::member_name)]
+        name: MemberName,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Join an existing network as a further super-peer
+    Join {
+        /// The invite; `-` reads it from standard input, a path from that file
+        invite: String,
+        /// This super-peer's name, e.g. sp2
+        #[arg(long, value_parser = cli::member_name)]
+        name: MemberName,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Run the super-peer until it is stopped
+    Serve {
+        /// How often to poll every node's list, e.g. 15s (250ms to 10m)
+        #[arg(long, value_parser = poll_interval, value_name = "TIME")]
+        poll_interval: Option<Duration>,
+        /// Serve the HTTP API here instead of at the configured address
+        #[arg(long, value_name = "ADDR")]
+        http: Option<SocketAddr>,
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    /// Issue an invite with which machines can join
+    Invite {
+        /// What the machine will be
+        #[arg(long, default_value = "node", value_parser = ["node", "superpeer"])]
+        role: String,
+        /// How many machines may join with it
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        uses: u32,
+        /// For how long, e.g. 24h (at most 30d)
+        #[arg(long, default_value = "24h", value_parser = invite_lifetime, value_name = "TIME")]
+        expires: Duration,
+    },
+    /// List the members and how they are
+    Members,
+    /// List the files of the network, or what one member holds
+    Files {
+        /// Letters that occur in the name
+        query: Option<String>,
+        /// The list that this member was polled for
+        #[arg(long, value_name = "MEMBER", conflicts_with = "query")]
+        holder: Option<String>,
+    },
+    /// Show how this super-peer is
+    Status,
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a super-peer is reached.
+#[derive(Debug, clap::Args)]
+struct Reach {
+    /// Listen for members here; may be given several times [default: TCP and QUIC on port 7491]
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<Multiaddr>,
+    /// Members reach this machine under this address, e.g. behind a port forwarding
+    #[arg(long, value_name = "MULTIADDR")]
+    external: Vec<Multiaddr>,
+    /// Serve the HTTP API here
+    #[arg(long, value_name = "ADDR", default_value = crate::settings::DEFAULT_HTTP)]
+    http: SocketAddr,
+}
+
+impl From<Reach> for setup::Reach {
+    fn from(reach: Reach) -> Self {
+        Self { listen: reach.listen, external: reach.external, http: reach.http }
+    }
+}
+
+/// Runs the command line with the given arguments, the first of which is the program's name.
+pub fn main_with(args: impl IntoIterator<Item = OsString>) -> std::process::ExitCode {
+    match cli::parse_from::<Args>(args) {
+        Ok(args) => cli::run(args.common.json, run(args)),
+        Err(code) => code.into(),
+    }
+}
+
+async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let common = args.common;
+    let mut output = Output::stdout(common.json);
+    match args.command {
+        Command::Init { name, reach } => {
+            let made = setup::init(common.data_path()?, &name, reach.into())?;
+            output.line(&made, &made.text("The network is ready"))?;
+        }
+        Command::Join { invite, name, reach } => {
+            let made = setup::join(common.data_path()?, &invite, &name, reach.into()).await?;
+            output.line(&made, &made.text("This super-peer is a member"))?;
+        }
+        Command::Serve { poll_interval, http, log } => {
+            service::run(common.data_path()?, service::Overrides { poll_interval, http }, &log).await?;
+        }
+        Command::Invite { role, uses, expires } => {
+            let request = InviteRequest { role, uses, expires_in_seconds: expires.as_secs() };
+            let invite: Invite =
+                common.client()?.post("/api/v1/invites", &request).await.during("cannot issue an invite")?;
+            output.line(&invite, &invite.invite)?;
+        }
+        Command::Members => {
+            let members: Vec<Member> =
+                common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
+            output.table(&["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"], &members, |m| {
+                vec![
+                    m.name.clone(),
+                    m.role.clone(),
+                    m.state.clone(),
+                    m.last_seen.map_or_else(|| "never".to_owned(), |seen| cli::ago(seen, UnixSeconds::now().0)),
+                    m.files.to_string(),
+                    size(m.stored_bytes),
+                    size(m.free_bytes),
+                    m.version.clone(),
+                ]
+            })?;
+        }
+        Command::Files { holder: Some(holder), .. } => held_files(&common, &mut output, &holder).await?,
+        Command::Files { query, .. } => catalog_files(&common, &mut output, &query.unwrap_or_default()).await?,
+        Command::Status => {
+            let status: Status = common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
+            output.fields(&status, &status_fields(&status))?;
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "quarta-superpeer", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::Success)
+}
+
+async fn held_files(common: &Common, output: &mut Output, holder: &str) -> Result<(), Failure> {
+    let client = common.client()?;
+    let mut entries = Vec::new();
+    let mut cursor = None;
+    loop {
+        let mut target = Target::new("/api/v1/members").segment(holder).segment("files");
+        if let Some(cursor) = &cursor {
+            target = target.query("cursor", cursor);
+        }
+        let page: HeldPage = client.get(target).await.during(format!("cannot list the files of {holder}"))?;
+        entries.extend(page.entries);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    output.table(&["NAME", "SIZE", "SHA-256", "HELD", "ID"], &entries, |e| {
+        vec![
+            e.name.clone().unwrap_or_else(|| "(sealed copy)".to_owned()),
+            size(e.size_bytes),
+            e.sha256.clone().unwrap_or_else(|| "-".to_owned()),
+            if e.complete { "all".to_owned() } else { "in part".to_owned() },
+            e.id.as_deref().unwrap_or(&e.content).chars().take(12).collect(),
+        ]
+    })
+}
+
+async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
+    let client = common.client()?;
+    let mut files = Vec::new();
+    let mut cursor = None;
+    loop {
+        let mut target = Target::new("/api/v1/files").query("query", query);
+        if let Some(cursor) = &cursor {
+            target = target.query("cursor", cursor);
+        }
+        let page: FilePage = client.get(target).await.during("cannot list the files")?;
+        files.extend(page.files);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    output.table(&["NAME", "OWNER", "SIZE", "SHA-256", "HOLDERS", "ID"], &files, |f| {
+        vec![
+            f.name.clone(),
+            f.owner.clone(),
+            size(f.size_bytes),
+            f.sha256.clone().unwrap_or_else(|| "-".to_owned()),
+            f.holders.join(","),
+            f.id.chars().take(12).collect(),
+        ]
+    })
+}
+
+fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
+    let health = if status.healthy { "healthy".to_owned() } else { status.problems.join("; ") };
+    let mut fields = vec![
+        ("Super-peer", format!("{} ({})", status.name, status.peer_id)),
+        ("Network", status.network.clone()),
+        ("Health", health),
+        ("Nodes", format!("{} of {} online", status.nodes_online, status.nodes)),
+        ("Super-peers", format!("{} of {} connected", status.superpeers_connected, status.superpeers)),
+        ("Files", status.files.to_string()),
+        ("Entries", status.index_entries.to_string()),
+        ("Polls", format!("every {} ms", status.poll_interval_ms)),
+        ("Listens", status.listen.join(" ")),
+        ("Version", status.version.clone()),
+    ];
+    if status.holds_root_key {
+        fields.push((
+            "Root key",
+            "lies on this machine: whoever controls the machine can admit anybody; keep a copy offline".to_owned(),
+        ));
+    }
+    fields
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "expected a time such as 15s, 24h or 2h30m".to_owned())?;
+    Duration::try_from(span).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+fn poll_interval(text: &str) -> Result<Duration, String> {
+    let interval = time(text)?;
+    if POLL_INTERVAL_MS.contains(&interval.as_millis()) {
+        Ok(interval)
+    } else {
+        Err("nodes are polled every 250ms to 10m".to_owned())
+    }
+}
+
+fn invite_lifetime(text: &str) -> Result<Duration, String> {
+    // jiff's durations end at hours; people think of invites in days too.
+    let lifetime = match text.strip_suffix('d').map(str::parse::<u64>) {
+        Some(Ok(days)) => Duration::from_secs(days.saturating_mul(86_400)),
+        _ => time(text)?,
+    };
+    if lifetime.is_zero() || lifetime > INVITE_MAX {
+        return Err("an invite is open for 1s to 30d".to_owned());
+    }
+    Ok(lifetime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them_and_bounded() {
+        assert_eq!(poll_interval("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(poll_interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(invite_lifetime("24h"), Ok(Duration::from_hours(24)));
+        assert_eq!(invite_lifetime("7d"), Ok(Duration::from_hours(168)));
+        for bad in ["", "soon", "-5s", "0s", "31d", "99999999999999999999d"] {
+            assert!(invite_lifetime(bad).is_err(), "{bad}");
+        }
+        assert!(poll_interval("1ms").is_err() && poll_interval("1h").is_err());
+    }
+}
