@@ -18,16 +18,16 @@ pub(crate) const COMMAND: &str = "__attached";
 pub(crate) fn command(launcher: &Path, program: &OsStr) -> Command {
     let mut command = Command::new(launcher);
     command.arg(COMMAND).arg(std::process::id().to_string()).arg(program);
+    // A terminal sends Ctrl-C to the whole foreground group; members are to hear of it from the launcher, once.
+    command.process_group(0);
     command
 }
 
 /// Becomes the program in `args` (parent's process id, program, its arguments). Returns only when that fails.
 pub(crate) fn become_program(args: impl IntoIterator<Item = OsString>) -> io::Error {
     let mut args = args.into_iter();
-    let Some((parent, program)) = args
-        .next()
-        .and_then(|parent| parent.to_str()?.parse().ok().and_then(Pid::from_raw))
-        .zip(args.next())
+    let Some((parent, program)) =
+        args.next().and_then(|parent| parent.to_str()?.parse().ok().and_then(Pid::from_raw)).zip(args.next())
     else {
         return io::Error::new(io::ErrorKind::InvalidInput, "expected PARENT PROGRAM [ARGS]…");
     };

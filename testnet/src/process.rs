@@ -50,9 +50,10 @@ impl Process {
             };
             let pid = Pid::from_child(&child);
             let _ = started.send(Ok(pid));
-            while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-                == Err(rustix::io::Errno::INTR)
-            {}
+            while matches!(
+                waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT),
+                Err(rustix::io::Errno::INTR)
+            ) {}
             let mut running = kept.lock().unwrap_or_else(PoisonError::into_inner);
             let status = child.wait();
             *running = false;

@@ -29,9 +29,9 @@ pub struct Late {
 ///
 /// # Errors
 /// [`Late`] when `deadline` has passed. A look that hangs counts too.
-pub async fn until<T, L>(deadline: Duration, mut look: L) -> Result<(T, Instant), Late>
+pub async fn until<T, L>(deadline: Duration, mut look: impl FnMut() -> L) -> Result<(T, Instant), Late>
 where
-    L: AsyncFnMut() -> Look<T>,
+    L: Future<Output = Look<T>>,
 {
     let started = Instant::now();
     let mut missing = "no answer yet".to_owned();
@@ -69,9 +69,9 @@ mod tests {
     #[tokio::test]
     async fn what_comes_to_hold_is_answered() {
         let mut looks = 0;
-        let (value, _) = until(Duration::from_secs(5), async || {
+        let (value, _) = until(Duration::from_secs(5), || {
             looks += 1;
-            Look::of((looks == 3).then_some(looks), || "too few looks".to_owned())
+            std::future::ready(Look::of((looks == 3).then_some(looks), || "too few looks".to_owned()))
         })
         .await
         .unwrap();

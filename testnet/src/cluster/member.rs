@@ -142,9 +142,11 @@ impl Member {
     /// [`ClusterError::Http`].
     pub async fn scrape(&self, path: &'static str) -> Result<String, ClusterError> {
         let token = self.token()?;
-        crate::api::scrape(self.http(), path, &token)
-            .await
-            .map_err(|why| ClusterError::Http { member: self.name.clone(), path, why })
+        crate::api::scrape(self.http(), path, &token).await.map_err(|why| ClusterError::Http {
+            member: self.name.clone(),
+            path,
+            why,
+        })
     }
 
     /// The arguments that say where it listens.
@@ -176,7 +178,9 @@ impl Member {
         }
         tokio::time::timeout(COMMAND_DEADLINE, child.wait_with_output())
             .await
-            .unwrap_or_else(|_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "it did not end in time")))
+            .unwrap_or_else(|_| {
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "it did not end in time"))
+            })
             .map_err(failed())
     }
 

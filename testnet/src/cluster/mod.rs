@@ -43,8 +43,22 @@ const JOINS_AT_ONCE: usize = 4;
 
 /// Names of branches, so that tables read like those of a real organisation. Later ones are numbered.
 const BRANCHES: [&str; 16] = [
-    "recife", "natal", "belem", "manaus", "santos", "olinda", "palmas", "cuiaba", "ilheus", "macapa", "maceio",
-    "goiania", "aracaju", "vitoria", "londrina", "joinville",
+    "recife",
+    "natal",
+    "belem",
+    "manaus",
+    "santos",
+    "olinda",
+    "palmas",
+    "cuiaba",
+    "ilheus",
+    "macapa",
+    "maceio",
+    "goiania",
+    "aracaju",
+    "vitoria",
+    "londrina",
+    "joinville",
 ];
 
 /// What a cluster is to be.
@@ -70,7 +84,8 @@ impl Plan {
             through: Vec::new(),
             serve_args: Vec::new(),
         };
-        let centrals = (1..=superpeers.max(1)).map(|number| member(format!("central-{number}"), Role::Superpeer));
+        let centrals =
+            (1..=superpeers.max(1)).map(|number| member(format!("central-{number}"), Role::Superpeer));
         let branches = (0..nodes).map(|number| {
             let name = BRANCHES.get(number).map_or_else(|| (number + 1).to_string(), ToString::to_string);
             member(format!("filial-{name}"), Role::Node)
@@ -94,9 +109,11 @@ impl Plan {
     }
 
     fn check(&self) -> Result<(), ClusterError> {
-        let path = std::path::absolute(&self.dir).map_err(ClusterError::system("find the cluster's folder"))?;
-        let longest = self.members.iter().map(|member| path.join(&member.name).join(SOCKET_FILE)).max_by_key(size_of_path);
-        let length = longest.as_ref().map_or(0, size_of_path);
+        let path =
+            std::path::absolute(&self.dir).map_err(ClusterError::system("find the cluster's folder"))?;
+        let lengths =
+            self.members.iter().map(|member| path.join(&member.name).join(SOCKET_FILE).as_os_str().len());
+        let length = lengths.max().unwrap_or_default();
         if length > SOCKET_PATH_MAX_BYTES {
             return Err(ClusterError::PathTooLong { path, length, max: SOCKET_PATH_MAX_BYTES });
         }
@@ -104,14 +121,12 @@ impl Plan {
             Ok(true) => return Err(ClusterError::NotEmpty { path }),
             Ok(false) => {}
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
-            Err(cause) => return Err(ClusterError::system(format!("read the folder {}", path.display()))(cause)),
+            Err(cause) => {
+                return Err(ClusterError::system(format!("read the folder {}", path.display()))(cause));
+            }
         }
         space::require(&path, self.need_bytes())
     }
-}
-
-fn size_of_path(path: &PathBuf) -> usize {
-    path.as_os_str().len()
 }
 
 /// A running network. Its processes are killed when it is dropped.
@@ -134,7 +149,8 @@ impl Cluster {
             .mode(0o700)
             .create(&plan.dir)
             .map_err(ClusterError::system(format!("make the folder {}", plan.dir.display())))?;
-        let dir = std::path::absolute(&plan.dir).map_err(ClusterError::system("find the cluster's folder"))?;
+        let dir =
+            std::path::absolute(&plan.dir).map_err(ClusterError::system("find the cluster's folder"))?;
         let members = plan
             .members
             .into_iter()
@@ -142,7 +158,8 @@ impl Cluster {
             .collect::<Result<_, _>>()?;
         let mut cluster = Self { dir, members, spent_invite: String::new() };
 
-        let first = cluster.members.first_mut().ok_or_else(|| ClusterError::Unknown("central-1".to_owned()))?;
+        let first =
+            cluster.members.first_mut().ok_or_else(|| ClusterError::Unknown("central-1".to_owned()))?;
         let mut init = vec!["init".into(), "--name".into(), OsString::from(first.name())];
         init.extend(first.listen_args());
         first.succeed(&init, "").await?;
@@ -167,7 +184,8 @@ impl Cluster {
             return Ok(());
         }
         let uses = u32::try_from(joiners.len()).unwrap_or(u32::MAX);
-        let invite = self.members[0].superpeer().invite(role.as_str(), uses, Duration::from_hours(1)).await?.invite;
+        let invite =
+            self.members[0].superpeer().invite(role.as_str(), uses, Duration::from_hours(1)).await?.invite;
         stream::iter(&joiners)
             .map(|index| join(&self.members[*index], &invite))
             .buffer_unordered(JOINS_AT_ONCE)
@@ -183,7 +201,7 @@ impl Cluster {
     /// Waits until every member knows every super-peer and is known to each.
     async fn meet(&self) -> Result<(), ClusterError> {
         let (superpeers, nodes) = (self.superpeers().count(), self.nodes().count());
-        let (_, _) = until(MEET_DEADLINE, async || {
+        let ((), _) = until(MEET_DEADLINE, async || {
             for member in self.superpeers() {
                 match member.superpeer().status().await {
                     Ok(status) if status.superpeers_connected + 1 < superpeers as u64 => {
@@ -261,7 +279,8 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::NoPort`].
     pub fn outsider(&self, plan: MemberPlan) -> Result<Member, ClusterError> {
-        let programs = self.members.first().ok_or_else(|| ClusterError::Unknown(plan.name.clone()))?.programs();
+        let programs =
+            self.members.first().ok_or_else(|| ClusterError::Unknown(plan.name.clone()))?.programs();
         Member::new(plan, &self.dir, programs)
     }
 
@@ -346,24 +365,25 @@ async fn join(member: &Member, invite: &str) -> Result<(), ClusterError> {
 
 /// Waits until a member's daemon says that it is ready.
 async fn ready(member: &Member) -> Result<(), ClusterError> {
-    let mut ended = Ok(());
     let waited = until(READY_DEADLINE, async || {
-        ended = member.still_runs().await;
-        if ended.is_err() {
-            return Look::Holds(());
+        // One that has ended will never be ready.
+        if let Err(ended) = member.still_runs().await {
+            return Look::Holds(Err(ended));
         }
         match member.client().download("/readyz").await {
-            Ok(_) => Look::Holds(()),
+            Ok(_) => Look::Holds(Ok(())),
             Err(error) => Look::failed(error),
         }
     })
     .await;
-    ended?;
-    waited.map(drop).map_err(|late| ClusterError::NotReady {
-        member: member.name().to_owned(),
-        late,
-        path: member.log().to_owned(),
-    })
+    match waited {
+        Ok((ready, _)) => ready,
+        Err(late) => Err(ClusterError::NotReady {
+            member: member.name().to_owned(),
+            late,
+            path: member.log().to_owned(),
+        }),
+    }
 }
 
 #[cfg(test)]

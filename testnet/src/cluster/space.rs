@@ -29,8 +29,9 @@ pub fn free_bytes(path: &Path) -> Result<u64, ClusterError> {
         .map(|ancestor| if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor })
         .find(|ancestor| ancestor.exists())
         .unwrap_or(Path::new("."));
-    let disk = statvfs(existing)
-        .map_err(|cause| ClusterError::system(format!("look at the disk of {}", path.display()))(cause.into()))?;
+    let disk = statvfs(existing).map_err(|cause| {
+        ClusterError::system(format!("look at the disk of {}", path.display()))(cause.into())
+    })?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
