@@ -37,7 +37,10 @@ pub fn address_policy(listen: &[Multiaddr]) -> AddressPolicy {
         Protocol::Ip6(ip) => ip.is_loopback(),
         _ => false,
     };
-    AddressPolicy { loopback: listen.iter().any(|address| address.iter().any(loopback)), ..AddressPolicy::default() }
+    AddressPolicy {
+        loopback: listen.iter().any(|address| address.iter().any(loopback)),
+        ..AddressPolicy::default()
+    }
 }
 
 /// The invite that a person gave: the text itself, `-` for standard input, or the path of a file.
@@ -46,7 +49,8 @@ pub fn address_policy(listen: &[Multiaddr]) -> AddressPolicy {
 /// A usage failure that says what is wrong with it. The text is not repeated: it is a secret.
 pub fn read_invite(given: &str) -> Result<Invite, Failure> {
     let what = "cannot read the invite";
-    let unreadable = |why: std::io::Error| Failure::new(what, why.to_string(), "check the path").code(ExitCode::Usage);
+    let unreadable =
+        |why: std::io::Error| Failure::new(what, why.to_string(), "check the path").code(ExitCode::Usage);
     let read = |source: &mut dyn Read| {
         let mut text = String::new();
         source.take(INVITE_TEXT_MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
@@ -59,8 +63,12 @@ pub fn read_invite(given: &str) -> Result<Invite, Failure> {
     } else if std::path::Path::new(given).is_file() {
         read(&mut std::fs::File::open(given).map_err(unreadable)?)?
     } else {
-        return Err(Failure::new(what, "it is neither an invite nor a file", "paste the whole text that begins with quarta1")
-            .code(ExitCode::Usage));
+        return Err(Failure::new(
+            what,
+            "it is neither an invite nor a file",
+            "paste the whole text that begins with quarta1",
+        )
+        .code(ExitCode::Usage));
     };
     Invite::parse(&text)
         .map_err(|why| Failure::new(what, why.to_string(), "copy it again, whole").code(ExitCode::Usage))
@@ -94,21 +102,25 @@ pub async fn join(
         addresses: AddressPolicy::ONE_MACHINE,
         ..Config::new(keys.identity.clone(), trust.clone(), role, env!("CARGO_PKG_VERSION"))
     };
-    let (network, _events) =
-        Network::start(config).map_err(|e| Failure::new(what, e.to_string(), "see that the system has free sockets"))?;
+    let (network, _events) = Network::start(config)
+        .map_err(|e| Failure::new(what, e.to_string(), "see that the system has free sockets"))?;
     let answer = redeem(&network, keys, &trust, invite, name).await;
     network.shutdown().await;
     match answer? {
         Response::Joined { credential, superpeers } => {
             let now = UnixSeconds::now();
-            let refused = |why: String| Failure::new(what, why, "check this machine's clock, then ask for a new invite");
-            let membership =
-                credential.verify(&trust, &keys.peer(), now).map_err(|e| refused(format!("the credential received is not valid: {e}")))?;
+            let refused = |why: String| {
+                Failure::new(what, why, "check this machine's clock, then ask for a new invite")
+            };
+            let membership = credential
+                .verify(&trust, &keys.peer(), now)
+                .map_err(|e| refused(format!("the credential received is not valid: {e}")))?;
             if membership.role != role || membership.name != *name {
                 return Err(refused("the credential received is for another name or role".to_owned()));
             }
             identity::save_membership(folder, &trust, &credential).map_err(|e| Failure::told(&e))?;
-            identity::save_superpeers(folder, &with_issuer(superpeers, invite)).map_err(|e| Failure::told(&e))?;
+            identity::save_superpeers(folder, &with_issuer(superpeers, invite))
+                .map_err(|e| Failure::told(&e))?;
             Ok(trust)
         }
         Response::Refused(refusal) => {
@@ -119,9 +131,11 @@ pub async fn join(
             };
             Err(Failure::new(what, refusal.to_string(), next).code(ExitCode::NotPermitted))
         }
-        Response::Superpeers(_) => {
-            Err(Failure::new(what, "the super-peer answered something else than was asked", "see that both run the same version"))
-        }
+        Response::Superpeers(_) => Err(Failure::new(
+            what,
+            "the super-peer answered something else than was asked",
+            "see that both run the same version",
+        )),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use quarta_metrics::network::{
-    self as families, DialOutcome as Dial, Direction, GateRefusal, Protocol, RequestOutcome, Transport as Carrier,
+    self as families, DialOutcome as Dial, Direction, GateRefusal, Protocol, RequestOutcome,
+    Transport as Carrier,
 };
 use quarta_protocols::network::{DialOutcome, ExchangeOutcome, Observer, Refusal, Transport};
 

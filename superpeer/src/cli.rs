@@ -147,23 +147,31 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Members => {
             let members: Vec<Member> =
                 common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
-            output.table(&["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"], &members, |m| {
-                vec![
-                    m.name.clone(),
-                    m.role.clone(),
-                    m.state.clone(),
-                    m.last_seen.map_or_else(|| "never".to_owned(), |seen| cli::ago(seen, UnixSeconds::now().0)),
-                    m.files.to_string(),
-                    size(m.stored_bytes),
-                    size(m.free_bytes),
-                    m.version.clone(),
-                ]
-            })?;
+            output.table(
+                &["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"],
+                &members,
+                |m| {
+                    vec![
+                        m.name.clone(),
+                        m.role.clone(),
+                        m.state.clone(),
+                        m.last_seen
+                            .map_or_else(|| "never".to_owned(), |seen| cli::ago(seen, UnixSeconds::now().0)),
+                        m.files.to_string(),
+                        size(m.stored_bytes),
+                        size(m.free_bytes),
+                        m.version.clone(),
+                    ]
+                },
+            )?;
         }
         Command::Files { holder: Some(holder), .. } => held_files(&common, &mut output, &holder).await?,
-        Command::Files { query, .. } => catalog_files(&common, &mut output, &query.unwrap_or_default()).await?,
+        Command::Files { query, .. } => {
+            catalog_files(&common, &mut output, &query.unwrap_or_default()).await?
+        }
         Command::Status => {
-            let status: Status = common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
+            let status: Status =
+                common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
             output.fields(&status, &status_fields(&status))?;
         }
         Command::Completions { shell } => {
@@ -176,7 +184,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
 async fn held_files(common: &Common, output: &mut Output, holder: &str) -> Result<(), Failure> {
     let client = common.client()?;
     let mut entries = Vec::new();
-    let mut cursor = None;
+    let mut cursor: Option<String> = None;
     loop {
         let mut target = Target::new("/api/v1/members").segment(holder).segment("files");
         if let Some(cursor) = &cursor {
@@ -203,7 +211,7 @@ async fn held_files(common: &Common, output: &mut Output, holder: &str) -> Resul
 async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
     let client = common.client()?;
     let mut files = Vec::new();
-    let mut cursor = None;
+    let mut cursor: Option<String> = None;
     loop {
         let mut target = Target::new("/api/v1/files").query("query", query);
         if let Some(cursor) = &cursor {
@@ -245,14 +253,16 @@ fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
     if status.holds_root_key {
         fields.push((
             "Root key",
-            "lies on this machine: whoever controls the machine can admit anybody; keep a copy offline".to_owned(),
+            "lies on this machine: whoever controls the machine can admit anybody; keep a copy offline"
+                .to_owned(),
         ));
     }
     fields
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|_| "expected a time such as 15s, 24h or 2h30m".to_owned())?;
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| "expected a time such as 15s, 24h or 2h30m".to_owned())?;
     Duration::try_from(span).map_err(|_| "a time cannot be negative".to_owned())
 }
 

@@ -88,7 +88,11 @@ pub fn init(path: &Path, name: &MemberName, reach: Reach) -> Result<Made, Failur
     identity::save_membership(folder, &trust, &credential).map_err(|e| Failure::told(&e))?;
     settings::save(folder, &reach.into_settings())?;
     let made = Made::new(name, &keys, &trust, path);
-    draft.commit(Marker { role: Role::Superpeer, network: trust.network.to_string(), name: name.to_string() })?;
+    draft.commit(Marker {
+        role: Role::Superpeer,
+        network: trust.network.to_string(),
+        name: name.to_string(),
+    })?;
     Ok(made)
 }
 
@@ -103,6 +107,10 @@ pub async fn join(path: &Path, invite: &str, name: &MemberName, reach: Reach) ->
     let trust = joining::join(draft.folder(), &keys, &invite, name, credentials::Role::Superpeer).await?;
     settings::save(draft.folder(), &reach.into_settings())?;
     let made = Made::new(name, &keys, &trust, path);
-    draft.commit(Marker { role: Role::Superpeer, network: trust.network.to_string(), name: name.to_string() })?;
+    draft.commit(Marker {
+        role: Role::Superpeer,
+        network: trust.network.to_string(),
+        name: name.to_string(),
+    })?;
     Ok(made)
 }

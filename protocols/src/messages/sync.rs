@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -13,7 +13,7 @@ use crate::{
     cbor,
     clock::HybridTime,
     ids::{ID_BYTES, RecordHash},
-    limits::{PAGE_MESSAGE_BYTES, PAGE_TIMEOUT, SYNC_PAGE_ENTRIES},
+    limits::{ADDRESSES_MAX, PAGE_MESSAGE_BYTES, PAGE_TIMEOUT, SYNC_PAGE_ENTRIES},
     rpc::Protocol,
     signing::{Signed, Statement},
 };
@@ -110,8 +110,12 @@ impl Digest {
 pub enum Request {
     /// Take these.
     Push(#[serde(deserialize_with = "cbor::at_most::<SYNC_PAGE_ENTRIES, _, _>")] Vec<Entry>),
-    /// What does your catalog come to?
-    Digest,
+    /// Here I am reached; what does your catalog come to?
+    Digest {
+        /// The asking super-peer's addresses: how super-peers learn where the others are.
+        #[serde(deserialize_with = "cbor::at_most::<ADDRESSES_MAX, _, _>")]
+        addresses: Vec<Multiaddr>,
+    },
     /// Send me your catalog, after this place.
     Page {
         /// None for the beginning.

@@ -9,9 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::transport::Transport;
+use crate::limits::ADDRESSES_MAX;
 
-/// Most addresses that are kept of one peer.
-pub(super) const PER_PEER_MAX: usize = 16;
 /// Longest address, in bytes of its binary form: a DNS name of 253 bytes with transport and two peer ids fits.
 pub const ADDRESS_MAX_BYTES: usize = 384;
 
@@ -64,14 +63,14 @@ impl AddressPolicy {
     }
 
     /// The allowed addresses of a peer in the order in which they are tried: TCP, QUIC, relayed; without duplicates,
-    /// at most [`PER_PEER_MAX`].
+    /// at most [`ADDRESSES_MAX`].
     ///
     /// A trailing `/p2p/<peer>` is removed; an address that names another peer is dropped.
     pub fn select(self, peer: &PeerId, advertised: impl IntoIterator<Item = Multiaddr>) -> Vec<Multiaddr> {
         let mut chosen: Vec<Multiaddr> = Vec::new();
         // Bounds the work on a list that is nothing but duplicates.
-        for address in advertised.into_iter().take(8 * PER_PEER_MAX) {
-            if chosen.len() == PER_PEER_MAX {
+        for address in advertised.into_iter().take(8 * ADDRESSES_MAX) {
+            if chosen.len() == ADDRESSES_MAX {
                 break;
             }
             let Some(address) = without_peer(peer, address) else { continue };
@@ -194,7 +193,7 @@ mod tests {
             let peer = PeerId::random();
             let advertised = ports.iter().map(|port| address(&format!("/ip4/10.0.0.1/tcp/{port}")));
             let chosen = AddressPolicy::default().select(&peer, advertised);
-            prop_assert!(chosen.len() <= PER_PEER_MAX);
+            prop_assert!(chosen.len() <= ADDRESSES_MAX);
             prop_assert!(chosen.iter().all(|address| AddressPolicy::default().allows(address)));
         }
     }

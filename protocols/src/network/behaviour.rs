@@ -66,21 +66,19 @@ impl Behaviour {
         let network = trust.network;
         // Who asks whom: strangers ask anybody, nodes ask super-peers, super-peers poll nodes and synchronise with each other, nodes serve
         // chunks. What a role does not answer is not offered, so it is not decoded either.
-        let answered_by = |answerer: Role| match role == answerer {
-            true => ProtocolSupport::Full,
-            false => ProtocolSupport::Outbound,
-        };
-        let identify =
+        let answered_by =
+            |answerer: Role| if role == answerer { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
+        let identify_config =
             identify::Config::new(protocol_name(&network, "identify", 1).to_string(), identity.public())
                 .with_agent_version("quarta".to_owned())
                 .with_hide_listen_addrs(true)
                 .with_cache_size(0);
-        let pings_config = ping::Config::new().with_interval(pings.interval).with_timeout(pings.timeout);
+        let ping_config = ping::Config::new().with_interval(pings.interval).with_timeout(pings.timeout);
         Self {
             limits: connection_limits::Behaviour::new(connection_limits()),
             gate: gate::Behaviour::new(trust, role),
-            ping: Gated::new(ping::Behaviour::new(pings_config), pings.timeout),
-            identify: Gated::new(identify::Behaviour::new(identify), STREAM_OPEN_TIMEOUT),
+            ping: Gated::new(ping::Behaviour::new(ping_config), pings.timeout),
+            identify: Gated::new(identify::Behaviour::new(identify_config), STREAM_OPEN_TIMEOUT),
             admission: lane::ajar(&network, ProtocolSupport::Full),
             index: lane::gated(&network, answered_by(Role::Superpeer)),
             poll: lane::gated(&network, answered_by(Role::Node)),

@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use tokio::sync::oneshot;
 
 use super::{error::ConnectError, event::Admitted, transport::Transport};
+use crate::limits::ADDRESSES_MAX;
 
 /// Where the outcome of an attempt goes.
 pub(super) type Waiter = oneshot::Sender<Result<Admitted, ConnectError>>;
@@ -64,7 +65,7 @@ impl Attempt {
         self.wrong = Some(obtained);
         // libp2p reports the address with the wanted peer's id at its end.
         let rest: Vec<_> = dialled.into_iter().filter(|address| !starts_with(at, address)).collect();
-        if !rest.is_empty() && self.stages.len() < 2 * super::addresses::PER_PEER_MAX {
+        if !rest.is_empty() && self.stages.len() < 2 * ADDRESSES_MAX {
             self.stages.push(rest);
         }
     }

@@ -42,6 +42,7 @@ impl Admitted {
 
 /// What happened.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an event is moved a few times and not kept")]
 pub enum Event {
     /// The network accepts connections at this address.
     Listening(Multiaddr),

@@ -67,12 +67,15 @@ spoken! {
     Sync, true;
 }
 
+/// Where the answer to a question goes.
+pub(super) type Answer<P> = oneshot::Sender<Result<<P as Protocol>::Response, CallError>>;
+
 /// A question to one peer and where its answer goes.
 #[derive(Debug)]
 pub struct Question<P: Protocol> {
     pub(super) peer: PeerId,
     pub(super) request: P::Request,
-    pub(super) answer: oneshot::Sender<Result<P::Response, CallError>>,
+    pub(super) answer: Answer<P>,
 }
 
 /// What a peer has asked on a lane.
@@ -86,7 +89,7 @@ pub(super) struct Arrived<P: Protocol> {
 
 /// What is under way on one lane.
 pub(super) struct Exchanges<P: Protocol> {
-    asked: HashMap<OutboundRequestId, (oneshot::Sender<Result<P::Response, CallError>>, Instant)>,
+    asked: HashMap<OutboundRequestId, (Answer<P>, Instant)>,
     answering: HashMap<InboundRequestId, Instant>,
 }
 
@@ -160,7 +163,7 @@ impl<P: Protocol> Exchanges<P> {
                 self.settle(request_id, Err(error.into()), observer);
             }
             Event::ResponseSent { request_id, .. } => {
-                self.answered(request_id, ExchangeOutcome::Answered, observer)
+                self.answered(request_id, ExchangeOutcome::Answered, observer);
             }
             Event::InboundFailure { request_id, error, .. } => {
                 let outcome = match error {

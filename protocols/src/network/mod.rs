@@ -1,6 +1,6 @@
 //! The network layer that every member runs: who is connected, who may be talked to, and how.
 //!
-//! One libp2p swarm with one recipe, run by one task ([`driver`]), used through a handle that can be cloned
+//! One libp2p swarm with one recipe, run by one task (`driver`), used through a handle that can be cloned
 //! ([`Network`]) and a bounded channel of [`Event`]s:
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //! What it guarantees:
 //!
 //! * A peer is heard on the application protocols only on a connection where it has proven to be a member, by a
-//!   credential for the very peer id that the transport proved ([`gate`]). A stranger's bytes reach the decoders of
+//!   credential for the very peer id that the transport proved (`gate`). A stranger's bytes reach the decoders of
 //!   *hello* and *admission* and no other. Revoked members and expired credentials are cut off while connected.
 //! * Everything is bounded ([`limits`]): connections, streams, messages, queues, and time.
 //! * Bodies stream in constant memory ([`chunk`]), and either side can end them.

@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{BodyError, Piece, Reply};
+use super::{
+    BodyError, Piece, Reply,
+    cancelling::{Cancelled, Cancels, Ticket, TransferId},
+};
 use crate::{
     cbor,
     content::SEALED_CHUNK_MAX_BYTES,
@@ -29,7 +32,7 @@ use crate::{
     },
 };
 
-/// How long either side waits for the other's next bytes. A slow line moves a piece of [`PIECE_BYTES`] within it.
+/// How long either side waits for the other's next bytes. A slow line moves a piece of 64 KiB within it.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the serving side waits for the request itself.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +44,7 @@ const ABORT: u32 = u32::MAX;
 /// A request on its way out, with the local ends of what comes back.
 #[derive(Debug)]
 pub(in crate::network) struct Outgoing {
+    pub(super) id: TransferId,
     pub(super) request: Wanted,
     pub(super) frame_max_bytes: usize,
     pub(super) head: oneshot::Sender<(Head, Transport)>,
@@ -52,6 +56,8 @@ pub(in crate::network) struct Outgoing {
 pub(in crate::network) enum Request {
     Outgoing(Outgoing),
     Incoming(Wanted),
+    /// Either way: the transfer of this id is not wanted any more.
+    Cancel(TransferId),
 }
 
 /// A response that has been delivered, or that the service still owes.
@@ -90,7 +96,11 @@ impl Opening {
 #[derive(Debug)]
 pub(in crate::network) struct Codec {
     label: Label,
+    cancels: Cancels,
+    /// Between writing a request and reading its response.
     sink: Option<Sink>,
+    /// Between reading a request and writing its response.
+    ticket: Option<Ticket>,
 }
 
 #[derive(Debug)]
@@ -101,14 +111,15 @@ enum Label {
 
 #[derive(Debug)]
 struct Sink {
+    id: TransferId,
     frame_max_bytes: usize,
     head: oneshot::Sender<(Head, Transport)>,
     frames: mpsc::Sender<Result<Option<Bytes>, BodyError>>,
 }
 
 impl Codec {
-    pub(in crate::network) const fn new(opening: Opening) -> Self {
-        Self { label: Label::Prototype(opening), sink: None }
+    pub(in crate::network) fn new(opening: Opening) -> Self {
+        Self { label: Label::Prototype(opening), cancels: Cancels::default(), sink: None, ticket: None }
     }
 
     const fn transport(&self) -> Option<Transport> {
@@ -125,7 +136,7 @@ impl Clone for Codec {
             Label::Prototype(opening) => opening.get(),
             Label::Bound(transport) => *transport,
         };
-        Self { label: Label::Bound(transport), sink: None }
+        Self { label: Label::Bound(transport), cancels: self.cancels.clone(), sink: None, ticket: None }
     }
 }
 
@@ -138,19 +149,35 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        let request = timeout(REQUEST_TIMEOUT, read_prefixed(io, MAX_REQUEST_BYTES)).await??;
-        Ok(Request::Incoming(request))
+        timeout(REQUEST_TIMEOUT, async {
+            let id = TransferId::from_bytes(read_array(io).await?);
+            match read_prefixed(io, MAX_REQUEST_BYTES).await? {
+                None => {
+                    self.cancels.cancel(id);
+                    Ok(Request::Cancel(id))
+                }
+                Some(request) => {
+                    self.ticket = Some(self.cancels.enter(id)?);
+                    Ok(Request::Incoming(request))
+                }
+            }
+        })
+        .await?
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Request) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        let Request::Outgoing(Outgoing { request, frame_max_bytes, head, frames }) = request else {
-            return Err(io::ErrorKind::Unsupported.into());
+        let (id, bytes) = match request {
+            Request::Outgoing(Outgoing { id, request, frame_max_bytes, head, frames }) => {
+                self.sink = Some(Sink { id, frame_max_bytes, head, frames });
+                (id, encode(&request, MAX_REQUEST_BYTES)?)
+            }
+            Request::Cancel(id) => (id, Vec::new()),
+            Request::Incoming(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
-        self.sink = Some(Sink { frame_max_bytes, head, frames });
-        let bytes = encode(&request, MAX_REQUEST_BYTES)?;
+        write_piece(io, &id.to_bytes()).await?;
         write_piece(io, &length(bytes.len())?).await?;
         write_piece(io, &bytes).await
     }
@@ -160,23 +187,32 @@ impl request_response::Codec for Codec {
         T: AsyncRead + Unpin + Send,
     {
         let (Some(transport), Some(sink)) = (self.transport(), self.sink.take()) else {
-            return Err(io::ErrorKind::Unsupported.into());
+            // Nothing answers a cancellation.
+            return Ok(Response::Delivered);
         };
-        let Sink { frame_max_bytes, head: head_sender, frames } = sink;
+        let Sink { id, frame_max_bytes, head: head_sender, frames } = sink;
         let head: Head = tokio::select! {
-            head = timeout(PROGRESS_TIMEOUT, read_prefixed(io, MAX_HEAD_BYTES)) => head??,
-            () = frames.closed() => return Err(cancelled()),
+            head = timeout(PROGRESS_TIMEOUT, read_prefixed(io, MAX_HEAD_BYTES)) => {
+                head??.ok_or(io::ErrorKind::InvalidData)?
+            }
+            () = frames.closed() => return Err(Cancelled(id).into()),
         };
-        head_sender.send((head, transport)).map_err(|_| cancelled())?;
+        head_sender.send((head, transport)).map_err(|_| Cancelled(id))?;
         loop {
             let frame = tokio::select! {
                 frame = read_frame(io, frame_max_bytes.min(SEALED_CHUNK_MAX_BYTES)) => frame,
-                () = frames.closed() => return Err(cancelled()),
+                () = frames.closed() => return Err(Cancelled(id).into()),
             };
-            let over = !matches!(frame, Ok(Some(_)));
-            frames.send(frame).await.map_err(|_| cancelled())?;
-            if over {
-                return Ok(Response::Delivered);
+            let outcome = match &frame {
+                Ok(Some(_)) => None,
+                // Nothing more comes.
+                Ok(None) | Err(BodyError::Aborted(_) | BodyError::Broken(_)) => Some(Ok(Response::Delivered)),
+                // More would come, and is not wanted.
+                Err(BodyError::Stalled | BodyError::FrameTooLarge { .. }) => Some(Err(Cancelled(id).into())),
+            };
+            frames.send(frame).await.map_err(|_| Cancelled(id))?;
+            if let Some(outcome) = outcome {
+                return outcome;
             }
         }
     }
@@ -190,34 +226,42 @@ impl request_response::Codec for Codec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        let Response::Owed(reply, _permit) = response else { return Err(CodecError::Unanswered.into()) };
-        let Reply { head, body } = reply.await.map_err(|_| CodecError::Unanswered)?;
-        let bytes = encode(&head, MAX_HEAD_BYTES)?;
-        write_piece(io, &length(bytes.len())?).await?;
-        write_piece(io, &bytes).await?;
-        if let Some(body) = body {
-            write_body(io, body).await
-        } else {
-            write_piece(io, &END.to_be_bytes()).await
+        let (Response::Owed(reply, _permit), Some(mut ticket)) = (response, self.ticket.take()) else {
+            return Ok(());
+        };
+        let writing = async {
+            let Reply { head, body } = reply.await.map_err(|_| CodecError::Unanswered)?;
+            let bytes = encode(&head, MAX_HEAD_BYTES)?;
+            write_piece(io, &length(bytes.len())?).await?;
+            write_piece(io, &bytes).await?;
+            match body {
+                Some(body) => write_body(io, body).await,
+                None => write_piece(io, &END.to_be_bytes()).await,
+            }
+        };
+        tokio::select! {
+            outcome = writing => outcome,
+            cancelled = ticket.cancelled() => Err(cancelled.into()),
         }
     }
-}
-
-fn cancelled() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the receiver does not want it any more")
 }
 
 fn length(bytes: usize) -> io::Result<[u8; 4]> {
     u32::try_from(bytes).map(u32::to_be_bytes).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
-async fn read_u32<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<u32> {
-    let mut bytes = [0; 4];
+async fn read_array<const N: usize, T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     io.read_exact(&mut bytes).await?;
-    Ok(u32::from_be_bytes(bytes))
+    Ok(bytes)
 }
 
-async fn read_prefixed<M, T>(io: &mut T, limit: usize) -> io::Result<M>
+async fn read_u32<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<u32> {
+    read_array(io).await.map(u32::from_be_bytes)
+}
+
+/// A message behind its length; none where the length is 0.
+async fn read_prefixed<M, T>(io: &mut T, limit: usize) -> io::Result<Option<M>>
 where
     M: DeserializeOwned,
     T: AsyncRead + Unpin + Send,
@@ -226,9 +270,12 @@ where
     if size > limit {
         return Err(CodecError::TooLarge { limit }.into());
     }
+    if size == 0 {
+        return Ok(None);
+    }
     let mut bytes = vec![0; size];
     io.read_exact(&mut bytes).await?;
-    Ok(cbor::from_slice(&bytes).map_err(CodecError::from)?)
+    Ok(Some(cbor::from_slice(&bytes).map_err(CodecError::from)?))
 }
 
 async fn read_frame<T>(io: &mut T, limit: usize) -> Result<Option<Bytes>, BodyError>
@@ -266,16 +313,15 @@ where
     T: AsyncWrite + Unpin + Send,
 {
     loop {
-        let piece = match body.try_recv() {
-            Ok(piece) => piece,
+        let piece = if let Ok(piece) = body.try_recv() {
+            piece
+        } else {
             // Nothing ready: what has been written should not wait for what is still being read from a disk.
-            Err(_) => {
-                timeout(PROGRESS_TIMEOUT, io.flush()).await??;
-                match timeout(PROGRESS_TIMEOUT, body.recv()).await {
-                    Ok(Some(piece)) => piece,
-                    Ok(None) => Piece::Abort(Abort::Stopping),
-                    Err(_) => Piece::Abort(Abort::Unreadable),
-                }
+            timeout(PROGRESS_TIMEOUT, io.flush()).await??;
+            match timeout(PROGRESS_TIMEOUT, body.recv()).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => Piece::Abort(Abort::Stopping),
+                Err(_) => Piece::Abort(Abort::Unreadable),
             }
         };
         match piece {
@@ -301,7 +347,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll},
+    };
 
     use futures::io::Cursor;
     use libp2p::request_response::Codec as _;
@@ -319,6 +369,17 @@ mod tests {
 
     fn bound() -> Codec {
         Codec::new(Opening::default()).clone()
+    }
+
+    /// The codec of a stream on which a request has arrived.
+    async fn serving() -> Codec {
+        let (outgoing, _, _) = chunk::fetch(wanted(), 1);
+        let mut wire = Cursor::new(Vec::new());
+        bound().write_request(&NAME, &mut wire, Request::Outgoing(outgoing)).await.unwrap();
+        let mut codec = bound();
+        let request = codec.read_request(&NAME, &mut Cursor::new(wire.into_inner())).await.unwrap();
+        assert!(matches!(request, Request::Incoming(request) if request == wanted()));
+        codec
     }
 
     async fn responder() -> (ChunkResponder, Response) {
@@ -361,7 +422,7 @@ mod tests {
             }
         };
         let (written, ()) =
-            tokio::join!(async { bound().write_response(&NAME, &mut wire, response).await }, feeding);
+            tokio::join!(async { serving().await.write_response(&NAME, &mut wire, response).await }, feeding);
         written.unwrap();
         wire.into_inner()
     }
@@ -372,6 +433,43 @@ mod tests {
         assert_eq!(wire, b"\0\0\0\x04\x63run\0\0\0\x02ab\0\0\0\x01c\0\0\0\0");
         let wire = send(vec![], Some(Abort::Changed)).await;
         assert_eq!(wire, b"\0\0\0\x04\x63run\xff\xff\xff\xff\x01");
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_transfer_ends_though_its_stream_takes_no_more() {
+        let (mut fetching, serving) = (bound(), bound());
+        let (outgoing, _head, _body) = chunk::fetch(wanted(), 16);
+        let id = outgoing.id;
+        let mut wire = Cursor::new(Vec::new());
+        fetching.write_request(&NAME, &mut wire, Request::Outgoing(outgoing)).await.unwrap();
+        let mut stream = serving.clone();
+        stream.read_request(&NAME, &mut Cursor::new(wire.into_inner())).await.unwrap();
+        let (responder, response) = responder().await;
+        let body = responder.stream(Head::Run);
+        let (name, mut stuck) = (NAME, Stuck);
+        let writing = stream.write_response(&name, &mut stuck, response);
+        let cancelling = async {
+            let mut wire = Cursor::new(Vec::new());
+            bound().write_request(&NAME, &mut wire, Request::Cancel(id)).await.unwrap();
+            serving.clone().read_request(&NAME, &mut Cursor::new(wire.into_inner())).await.unwrap();
+        };
+        let (outcome, ()) = tokio::join!(writing, cancelling);
+        assert_eq!(Cancelled::within(&outcome.unwrap_err()), Some(id));
+        body.gone().await;
+    }
+
+    /// A stream whose other side reads nothing.
+    struct Stuck;
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
     }
 
     #[tokio::test]
@@ -386,7 +484,7 @@ mod tests {
         let (responder, response) = responder().await;
         drop(responder.stream(Head::Run));
         let mut wire = Cursor::new(Vec::new());
-        bound().write_response(&NAME, &mut wire, response).await.unwrap();
+        serving().await.write_response(&NAME, &mut wire, response).await.unwrap();
         assert_eq!(receive(&wire.into_inner(), 16).await.1, Err(BodyError::Aborted(Abort::Stopping)));
     }
 
@@ -401,7 +499,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_oversized_request_or_head_is_called_too_large() {
-        let mut wire = Cursor::new(0x0010_0000_u32.to_be_bytes().to_vec());
+        let mut wire = Cursor::new([vec![7; 16], 0x0010_0000_u32.to_be_bytes().to_vec()].concat());
         let error = bound().read_request(&NAME, &mut wire).await.unwrap_err();
         assert_eq!(CodecError::within(&error), Some(&CodecError::TooLarge { limit: MAX_REQUEST_BYTES }));
         let (head, frames) = receive(&0x0010_0000_u32.to_be_bytes(), 16).await;

@@ -3,22 +3,25 @@
 //! It is a libp2p request-response protocol whose codec streams. The request that goes in carries the local end of a
 //! bounded channel (not serialised), and libp2p reads the response with the very codec that wrote the request, so the
 //! body flows from the stream into that channel; on the serving side it flows out of one. Nowhere is more held than
-//! [`BODY_FRAMES`] frames. Whoever drops its end of the channel ends the transfer: the stream is reset, and the other
-//! side notices at its next frame.
+//! [`BODY_FRAMES`] frames. Whoever drops its end of the channel ends the transfer, and the other side is told at once.
 //!
 //! ```text
-//! request:  length (u32 BE) ‖ CBOR of messages::chunk::Request
+//! request:  transfer id (16 bytes) ‖ length (u32 BE) ‖ CBOR of messages::chunk::Request
+//!           transfer id ‖ 0                                 the rest of that transfer is not wanted
 //! response: length (u32 BE) ‖ CBOR of messages::chunk::Head ‖ frame…
 //! frame:    length (u32 BE, 1 to SEALED_CHUNK_MAX_BYTES) ‖ bytes
 //!           0                                               the body is complete
 //!           0xffffffff ‖ reason (1 byte, chunk::Abort)      the sender gives up
 //! ```
 
+mod cancelling;
 mod codec;
 
 use std::io;
 
 use bytes::Bytes;
+pub(super) use cancelling::Cancelled;
+use cancelling::TransferId;
 pub use codec::PROGRESS_TIMEOUT;
 pub(super) use codec::{Codec, Opening, Outgoing, Request, Response};
 use libp2p::PeerId;
@@ -104,7 +107,17 @@ pub(super) fn fetch(
 ) -> (Outgoing, oneshot::Receiver<(Head, Transport)>, Body) {
     let (head_sender, head) = oneshot::channel();
     let (frame_sender, frames) = mpsc::channel(BODY_FRAMES);
-    (Outgoing { request, frame_max_bytes, head: head_sender, frames: frame_sender }, head, Body::new(frames))
+    (
+        Outgoing {
+            id: TransferId::random(),
+            request,
+            frame_max_bytes,
+            head: head_sender,
+            frames: frame_sender,
+        },
+        head,
+        Body::new(frames),
+    )
 }
 
 /// A chunk request of a member, waiting for its answer. Dropping it refuses it without a reason.

@@ -135,7 +135,7 @@ impl Driver {
         } else if let Some((mut attempt, dialled)) = self.attempts.remove(&connection) {
             match error {
                 DialError::WrongPeerId { obtained, address } => {
-                    attempt.answered_by(obtained, &address, dialled)
+                    attempt.answered_by(obtained, &address, dialled);
                 }
                 error => attempt.failed(reasons(&error)),
             }

@@ -89,6 +89,13 @@ impl Default for Slots {
     }
 }
 
+impl Slots {
+    fn are_in_use(&self) -> bool {
+        self.requests.available_permits() < REQUESTS_PER_PEER_MAX
+            || self.transfers.available_permits() < TRANSFERS_PER_PEER_MAX
+    }
+}
+
 impl Driver {
     /// Runs until the last handle is gone, [`Command::Shutdown`], or the service no longer listens.
     pub(super) async fn run(mut self) {
@@ -140,7 +147,7 @@ impl Driver {
                 self.connect(peer, addresses, fresh, until, waiter);
             }
             Command::ConnectStranger { address, until, waiter } => {
-                self.connect_stranger(address, until, waiter)
+                self.connect_stranger(address, until, waiter);
             }
             Command::Call(call) => self.ask(call),
             Command::Fetch { peer, outgoing, failed } => self.fetch(peer, outgoing, failed),
@@ -189,7 +196,7 @@ impl Driver {
                 let transport = super::Transport::of(endpoint.get_remote_address());
                 self.observer.connection_closed(transport, endpoint.is_listener());
                 tracing::debug!(peer = %peer_id, connection = %connection_id, ?cause, "connection closed");
-                self.on_gone(connection_id, peer_id);
+                self.on_gone(connection_id);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.on_dial_failure(connection_id, error);
@@ -302,6 +309,8 @@ impl Driver {
             self.close(connection);
         }
         self.forget_late_attempts(now);
+        // What a peer had us begin counts against it also when it comes back.
+        self.slots.retain(|peer, slots| self.swarm.is_connected(peer) || slots.are_in_use());
     }
 
     /// Ends everything on a connection now, and its socket when the peer lets it.
@@ -320,12 +329,9 @@ impl Driver {
     }
 
     /// The socket is gone; what ran on it may have ended before.
-    fn on_gone(&mut self, connection: ConnectionId, peer: PeerId) {
+    fn on_gone(&mut self, connection: ConnectionId) {
         if let Some((peer, was_admitted)) = self.swarm.behaviour_mut().gate.forget(connection) {
             self.on_shut(connection, peer, was_admitted);
-        }
-        if !self.swarm.is_connected(&peer) {
-            self.slots.remove(&peer);
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::{
     Multiaddr, PeerId,
-    request_response::{self, InboundFailure, Message},
+    request_response::{self, InboundFailure, Message, OutboundFailure},
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -13,7 +13,7 @@ use crate::{
     credentials::{Membership, Role},
     messages::{admission::Admission, chunk as chunk_messages, index::Index, poll::Poll, sync::Sync},
     network::{
-        chunk::{self, ChunkAsked, ChunkResponder, Outgoing},
+        chunk::{self, Cancelled, ChunkAsked, ChunkResponder, Outgoing},
         codec::Response,
         error::CallError,
         event::{Asked, Event, Inbound},
@@ -122,7 +122,7 @@ impl Driver {
                     let asked = ChunkAsked { peer, membership, transport, request, responder };
                     self.outbox.push_back(Event::Request(Inbound::Chunk(asked)));
                 }
-                // Only incoming requests are read from a stream.
+                // A cancellation has done its work when it was read.
                 Message::Request { .. } => {}
                 Message::Response { request_id, .. } => {
                     if let Some((_, since)) = self.exchanges.fetches.remove(&request_id) {
@@ -130,7 +130,17 @@ impl Driver {
                     }
                 }
             },
-            request_response::Event::OutboundFailure { request_id, error, .. } => {
+            request_response::Event::OutboundFailure { peer, request_id, error, .. } => {
+                let cancelled = match &error {
+                    OutboundFailure::Io(error) => Cancelled::within(error),
+                    _ => None,
+                };
+                let lane = &mut self.swarm.behaviour_mut().chunk;
+                if let Some(id) = cancelled
+                    && lane.inner().is_connected(&peer)
+                {
+                    lane.inner_mut().send_request(&peer, chunk::Request::Cancel(id));
+                }
                 if let Some((failed, since)) = self.exchanges.fetches.remove(&request_id) {
                     self.observer.asked(chunk_messages::NAME, ExchangeOutcome::Failed, since.elapsed());
                     // Heard only by a fetch that still waits for its head.

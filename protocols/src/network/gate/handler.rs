@@ -35,11 +35,14 @@ pub(in crate::network) enum Command {
     KeepAlive(bool),
 }
 
+/// A greeting as verified.
+pub(super) type Heard = Result<Box<Presented>, Refusal>;
+
 /// What a connection tells the gate.
 #[derive(Debug)]
 pub(in crate::network) enum Report {
     /// The peer's greeting, verified or not; it waits for its answer.
-    Heard(Result<Box<Presented>, Refusal>),
+    Heard(Heard),
     /// The peer's answer to ours.
     Answered(Result<Response, SpeakError>),
 }
@@ -74,7 +77,7 @@ enum Speaking {
 
 enum Listening {
     Idle,
-    Reading(BoxFuture<'static, io::Result<(Result<Box<Presented>, Refusal>, Stream)>>),
+    Reading(BoxFuture<'static, io::Result<(Heard, Stream)>>),
     Waiting(Stream),
     Answering(BoxFuture<'static, io::Result<()>>),
 }

@@ -18,6 +18,7 @@ use crate::{
 
 /// One connection as the gate sees it.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one machine")]
 pub(in crate::network) struct Link {
     pub(in crate::network) peer: PeerId,
     pub(in crate::network) remote: Multiaddr,

@@ -197,7 +197,7 @@ impl Behaviour {
         }));
     }
 
-    fn heard(&mut self, connection: ConnectionId, heard: Result<Box<Presented>, Refusal>) {
+    fn heard(&mut self, connection: ConnectionId, heard: handler::Heard) {
         let Some(link) = self.links.get_mut(&connection) else { return };
         if let Some((refusal, _)) = link.refused {
             return self.command(connection, Command::Answer(hello::Response::Refused(refusal)));

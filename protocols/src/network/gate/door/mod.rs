@@ -13,24 +13,22 @@
 //! A second use of this wrapper: libp2p's request-response spreads requests over all connections that it knows to a
 //! peer, so shutting a dead one at once is what steers requests to the fresh one.
 
+mod handler;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
+use handler::{Handler, Order, Slot, Told, Turn, slot_of};
 use libp2p::{
-    Multiaddr, PeerId, Stream,
-    core::{ConnectedPoint, Endpoint, UpgradeInfo, transport::PortUse, upgrade::InboundUpgrade},
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
-        ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
-        FromSwarm, NetworkBehaviour, NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionId, FromSwarm, NetworkBehaviour,
+        NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         behaviour::ConnectionEstablished,
-        handler::{
-            ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError, UpgradeInfoSend,
-        },
     },
 };
 
@@ -49,29 +47,6 @@ struct Link<H> {
     peer: PeerId,
     endpoint: ConnectedPoint,
     listening: bool,
-}
-
-type Slot<H> = Arc<Mutex<Option<H>>>;
-
-fn take<H>(slot: &Slot<H>) -> Option<H> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// A change of one connection's door.
-#[derive(Debug, Clone, Copy)]
-enum Turn {
-    Release,
-    Shut,
-}
-
-/// What a gated connection is told.
-#[derive(Debug)]
-pub(in crate::network) struct Order<E>(Told<E>);
-
-#[derive(Debug)]
-enum Told<E> {
-    Turn(Turn),
-    Inner(E),
 }
 
 impl<B: NetworkBehaviour> Gated<B> {
@@ -144,7 +119,7 @@ impl<B: NetworkBehaviour> Gated<B> {
         };
         // None of the wrapped behaviours denies connections; to one that did, this one would simply stay shut.
         let Ok(handler) = handler else { return false };
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
+        *slot_of(slot) = Some(handler);
         *listening = true;
         true
     }
@@ -170,7 +145,7 @@ impl<B: NetworkBehaviour> Gated<B> {
         let Some(Link { slot, peer, endpoint, listening: true }) = self.links.remove(&connection) else {
             return;
         };
-        drop(take(&slot));
+        drop(slot_of(&slot).take());
         let remaining_established = self.listening_with(&peer);
         self.inner.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
             peer_id: peer,
@@ -196,14 +171,7 @@ impl<B: NetworkBehaviour> Gated<B> {
         let open = self.ajar.as_ref().is_some_and(|barred| !barred.contains(&peer));
         // Before the connection's task exists, so that a stranger's first stream finds it.
         let released = open && self.fill(connection);
-        Handler {
-            slot,
-            inner: None,
-            released,
-            shut: false,
-            held: VecDeque::new(),
-            stream_timeout: self.stream_timeout,
-        }
+        Handler::new(slot, released, self.stream_timeout)
     }
 }
 
@@ -286,146 +254,5 @@ where
             });
         }
         self.inner.poll(cx).map(|event| event.map_in(|event| Order(Told::Inner(event))))
-    }
-}
-
-/// A connection's handler behind the gate.
-pub(in crate::network) struct Handler<H: ConnectionHandler> {
-    slot: Slot<H>,
-    inner: Option<H>,
-    released: bool,
-    shut: bool,
-    /// What the inner handler wanted to open before the peer welcomed us.
-    held: VecDeque<SubstreamProtocol<H::OutboundProtocol>>,
-    stream_timeout: Duration,
-}
-
-impl<H: ConnectionHandler> Handler<H> {
-    fn inner(&mut self) -> Option<&mut H> {
-        if self.inner.is_none() && !self.shut {
-            self.inner = take(&self.slot);
-        }
-        self.inner.as_mut()
-    }
-}
-
-impl<H> ConnectionHandler for Handler<H>
-where
-    H: ConnectionHandler<InboundOpenInfo = (), OutboundOpenInfo = ()>,
-{
-    type FromBehaviour = Order<H::FromBehaviour>;
-    type ToBehaviour = H::ToBehaviour;
-    type InboundProtocol = Offer<H::InboundProtocol>;
-    type OutboundProtocol = H::OutboundProtocol;
-    type InboundOpenInfo = ();
-    type OutboundOpenInfo = ();
-
-    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        let offer = match &self.inner {
-            Some(inner) => Some(inner.listen_protocol()),
-            None if self.shut => None,
-            None => self
-                .slot
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_ref()
-                .map(ConnectionHandler::listen_protocol),
-        };
-        let upgrade = offer.map(|protocol| protocol.into_upgrade().0);
-        SubstreamProtocol::new(Offer(upgrade), ()).with_timeout(self.stream_timeout)
-    }
-
-    fn connection_keep_alive(&self) -> bool {
-        self.inner.as_ref().is_some_and(ConnectionHandler::connection_keep_alive)
-    }
-
-    fn on_behaviour_event(&mut self, Order(told): Self::FromBehaviour) {
-        match told {
-            Told::Turn(Turn::Release) => self.released = true,
-            Told::Turn(Turn::Shut) => {
-                self.shut = true;
-                self.inner = None;
-                self.held.clear();
-            }
-            Told::Inner(event) => {
-                if let Some(inner) = self.inner() {
-                    inner.on_behaviour_event(event);
-                }
-            }
-        }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Self::ToBehaviour>> {
-        if self.released
-            && let Some(protocol) = self.held.pop_front()
-        {
-            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
-        }
-        let (released, stream_timeout) = (self.released, self.stream_timeout);
-        loop {
-            let Some(inner) = self.inner() else { return Poll::Pending };
-            match inner.poll(cx) {
-                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol }) => {
-                    let protocol = protocol.with_timeout(stream_timeout);
-                    if released {
-                        return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
-                    }
-                    self.held.push_back(protocol);
-                }
-                other => return other,
-            }
-        }
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
-        self.inner().map_or(Poll::Ready(None), |inner| inner.poll_close(cx))
-    }
-
-    fn on_connection_event(
-        &mut self,
-        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
-    ) {
-        let Some(inner) = self.inner() else { return };
-        inner.on_connection_event(match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info }) => {
-                ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
-            }
-            ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error }) => {
-                ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error })
-            }
-            ConnectionEvent::FullyNegotiatedOutbound(event) => {
-                ConnectionEvent::FullyNegotiatedOutbound(event)
-            }
-            ConnectionEvent::DialUpgradeError(event) => ConnectionEvent::DialUpgradeError(event),
-            ConnectionEvent::AddressChange(event) => ConnectionEvent::AddressChange(event),
-            ConnectionEvent::LocalProtocolsChange(event) => ConnectionEvent::LocalProtocolsChange(event),
-            ConnectionEvent::RemoteProtocolsChange(event) => ConnectionEvent::RemoteProtocolsChange(event),
-            _ => return,
-        });
-    }
-}
-
-/// What a gated connection accepts: the protocol's own upgrade, or nothing.
-pub(in crate::network) struct Offer<U>(Option<U>);
-
-impl<U: UpgradeInfoSend> UpgradeInfo for Offer<U> {
-    type Info = U::Info;
-    type InfoIter = std::iter::Flatten<std::option::IntoIter<U::InfoIter>>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.as_ref().map(U::protocol_info).into_iter().flatten()
-    }
-}
-
-impl<U: InboundUpgradeSend> InboundUpgrade<Stream> for Offer<U> {
-    type Output = U::Output;
-    type Error = U::Error;
-    type Future = U::Future;
-
-    fn upgrade_inbound(self, stream: Stream, info: Self::Info) -> Self::Future {
-        self.0.expect("a name was negotiated, so one was offered").upgrade_inbound(stream, info)
     }
 }

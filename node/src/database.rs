@@ -1,0 +1,161 @@
+//! The node's own database: `DATA/node.sqlite`.
+//!
+//! It remembers what this node holds ([`Copy`]), every record it has verified ([`KnownFile`]), so that files are listed
+//! with every super-peer down, members it has met, its transfers, and how its last run ended. What a method has
+//! acknowledged survives a power loss: `SQLite` with a write-ahead log and `synchronous=FULL`.
+//!
+//! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
+//! each is a handful of row accesses, and lists come in pages.
+
+mod copies;
+mod members;
+mod records;
+mod runs;
+mod transfers;
+
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::Connection;
+
+pub use self::{
+    copies::{Copy, Source},
+    members::KnownMember,
+    records::{KnownFile, Listing},
+    transfers::{Direction, Share, TRANSFERS_KEPT, Transfer, TransferId, TransferState},
+};
+
+/// The file's name in the data folder.
+pub const FILE_NAME: &str = "node.sqlite";
+/// Marks the file as a node's: `QNOD`. A super-peer's has another.
+const APPLICATION_ID: i32 = 0x514e_4f44;
+/// Counts changes of the tables that need a migration.
+const FORMAT: i32 = 1;
+/// How long to wait for somebody who looks at the file with another program.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const SCHEMA: &str = include_str!("database/schema.sql");
+
+/// Why the database does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The file cannot be created or opened.
+    #[error("cannot open the database {}: {cause}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The file is of something else.
+    #[error("{} is not a Quarta node's database; is this another program's data folder?", .0.display())]
+    Foreign(PathBuf),
+    /// The file is of another version of Quarta.
+    #[error(
+        "the database {} has format {found}, this version reads format {FORMAT}; use the version that wrote it",
+        path.display()
+    )]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        found: i32,
+    },
+    /// A row does not say what it should: the file was damaged or edited.
+    #[error("the database is damaged: {0} is not readable; restore it from a backup")]
+    Damaged(&'static str),
+    /// `SQLite` fails.
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The open database. Share it between threads.
+#[derive(Debug)]
+pub struct Database(Mutex<Connection>);
+
+impl Database {
+    /// Opens a node's database, creating it (readable by its user only) where it is missing.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        // Made here, since SQLite would make it readable by everybody; its side files take over the mode.
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|cause| DatabaseError::Open { path: path.to_owned(), cause })?;
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let number = |connection: &Connection, pragma| {
+            connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0))
+        };
+        let foreign = |error| match error {
+            rusqlite::Error::SqliteFailure(cause, _) if cause.code == rusqlite::ErrorCode::NotADatabase => {
+                DatabaseError::Foreign(path.to_owned())
+            }
+            other => other.into(),
+        };
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(foreign)?;
+        let (application, format) =
+            (number(&connection, "application_id")?, number(&connection, "user_version")?);
+        match (application, format) {
+            (0, 0) if tables == 0 => {}
+            (APPLICATION_ID, FORMAT) => {}
+            (APPLICATION_ID, found) => return Err(DatabaseError::Format { path: path.to_owned(), found }),
+            _ => return Err(DatabaseError::Foreign(path.to_owned())),
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        if tables == 0 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+            transaction.commit()?;
+        }
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A transaction that a panic interrupted was rolled back when it was dropped.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The columns' integers are signed; sizes and counters stay far below the difference.
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The other way; a negative number can only be damage.
+fn unsigned(value: i64, what: &'static str) -> Result<u64, DatabaseError> {
+    u64::try_from(value).map_err(|_| DatabaseError::Damaged(what))
+}
+
+fn peer(bytes: &[u8], what: &'static str) -> Result<libp2p::PeerId, DatabaseError> {
+    libp2p::PeerId::from_bytes(bytes).map_err(|_| DatabaseError::Damaged(what))
+}
+
+/// The first and the last id that begin with the hexadecimal digits given; none where they are not such digits.
+fn id_range(prefix: &str) -> Option<([u8; 32], [u8; 32])> {
+    let digits = !prefix.is_empty() && prefix.len() <= 64 && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+    let padded = |fill: &str| {
+        let text = format!("{}{}", prefix.to_ascii_lowercase(), fill.repeat(64 - prefix.len()));
+        data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+    };
+    digits.then(|| Some((padded("0")?, padded("f")?))).flatten()
+}
+
+#[cfg(test)]
+mod tests;

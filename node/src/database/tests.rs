@@ -1,0 +1,333 @@
+use std::os::unix::fs::PermissionsExt;
+
+use libp2p::{PeerId, identity::Keypair};
+use quarta_protocols::{
+    content::{ContentKey, Geometry, Manifest},
+    credentials::{Role, Trust},
+    ids::{FileId, Sha256},
+    messages::inventory::{Completeness, Position},
+    names::{FileName, MemberName},
+    records::{Access, Body, Entry, Origin, Record, State},
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::library::{LibraryPath, Place, Stamp};
+
+/// A database, and a member that owns files.
+struct World {
+    base: TempDir,
+    database: Database,
+    owner: Keypair,
+    trust: Trust,
+}
+
+impl World {
+    fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let database = Database::open(&base.path().join(FILE_NAME)).unwrap();
+        let owner = Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let root = Keypair::ed25519_from_bytes([2; 32]).unwrap();
+        let trust = Trust::in_root(root.public().try_into_ed25519().unwrap());
+        Self { base, database, owner, trust }
+    }
+
+    fn reopened(self) -> Self {
+        drop(self.database);
+        let database = Database::open(&self.base.path().join(FILE_NAME)).unwrap();
+        Self { database, ..self }
+    }
+
+    fn peer(&self) -> PeerId {
+        self.owner.public().to_peer_id()
+    }
+
+    fn record(&self, nonce: u8, revision: u64, name: Option<&str>) -> Record {
+        let origin = Origin { owner: self.peer(), nonce: [nonce; 16].into() };
+        let entry = |name| Entry {
+            name: FileName::new(name).unwrap(),
+            size_bytes: 300_000,
+            content: manifest(nonce).id(),
+            manifest: None,
+            access: Access::Open {
+                key: ContentKey::from_bytes([9; 32]),
+                sha256: Sha256::from_bytes([nonce; 32]),
+                media_type: None,
+            },
+        };
+        let state = name.map_or(State::Deleted, |name| State::Present(entry(name)));
+        let body =
+            Body { file: origin.file_id(&self.trust.network), origin, links: Vec::new(), revision, state };
+        Record::sign(&body, &self.trust, &self.owner).unwrap()
+    }
+
+    fn copy(&self, nonce: u8, name: &str, source: Source) -> Copy {
+        let record = self.record(nonce, 1, Some(name));
+        Copy {
+            file: record.file(),
+            owner: self.peer(),
+            owner_name: MemberName::new("recife").unwrap(),
+            name: FileName::new(name).unwrap(),
+            source,
+            place: Place::Library(LibraryPath::parse(name).unwrap()),
+            stamp: Stamp { size_bytes: 300_000, mtime_ns: -5 },
+            sha256: Some(Sha256::from_bytes([nonce; 32])),
+            content: manifest(nonce).id(),
+            completeness: Completeness::Complete,
+            record: record.signed().clone(),
+        }
+    }
+}
+
+fn manifest(seed: u8) -> Manifest {
+    Manifest::new(Geometry::for_size(300_000).unwrap(), vec![[seed; 32]; 2]).unwrap()
+}
+
+#[test]
+fn the_file_is_private_and_durable() {
+    let world = World::new();
+    let mode = std::fs::metadata(world.base.path().join(FILE_NAME)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let connection = world.database.connection();
+    let pragma = |name| {
+        connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0)).unwrap()
+    };
+    assert_eq!(pragma("journal_mode"), rusqlite::types::Value::Text("wal".into()));
+    assert_eq!(pragma("synchronous"), rusqlite::types::Value::Integer(2));
+}
+
+#[test]
+fn another_programs_file_and_another_version_are_refused_untouched() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("db");
+    std::fs::write(
+        &path,
+        "this is a text file that is long enough to be taken for a database header, is it not? ".repeat(9),
+    )
+    .unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(Database::open(&path), Err(DatabaseError::Foreign(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    let path = base.path().join("foreign");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
+    assert!(matches!(Database::open(&path), Err(DatabaseError::Foreign(_))));
+
+    let path = base.path().join("newer");
+    drop(Database::open(&path).unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", FORMAT + 1).unwrap();
+    match Database::open(&path) {
+        Err(DatabaseError::Format { found, .. }) => assert_eq!(found, FORMAT + 1),
+        unexpected => panic!("{unexpected:?}"),
+    }
+}
+
+/// Data folders outlive versions: a changed table needs a new format number and a migration.
+#[test]
+fn the_tables_are_held_still() {
+    let hash = blake3::hash(SCHEMA.as_bytes()).to_string();
+    assert_eq!(hash, GOLDEN_SCHEMA, "raise FORMAT and migrate");
+}
+const GOLDEN_SCHEMA: &str = "";
+
+#[test]
+fn a_copy_reads_back_as_it_was_put_after_a_restart() {
+    let world = World::new();
+    let own = world.copy(1, "a/b", Source::Own);
+    let elsewhere: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"/srv/\xff/x".to_vec());
+    let in_place = Copy {
+        place: Place::InPlace(elsewhere.into()),
+        completeness: Completeness::Partial(1),
+        sha256: None,
+        ..world.copy(2, "c", Source::Fetched)
+    };
+    world.database.put_copy(&own, &manifest(1)).unwrap();
+    world.database.put_copy(&in_place, &manifest(2)).unwrap();
+    let world = world.reopened();
+    assert_eq!(world.database.copy(&own.file).unwrap().as_ref(), Some(&own));
+    assert_eq!(world.database.copy_of_content(&in_place.content).unwrap().as_ref(), Some(&in_place));
+    assert_eq!(world.database.manifest(&own.content).unwrap(), Some(manifest(1)));
+    let prefix = &own.file.to_string()[..10];
+    assert_eq!(world.database.copies_by_prefix(prefix, 2).unwrap(), std::slice::from_ref(&own));
+    assert_eq!(world.database.copies_by_prefix("xyz", 2).unwrap(), []);
+    let pages = [None, world.database.copies(None, 1).unwrap().first().map(|copy| copy.file)];
+    let mut all: Vec<Copy> =
+        pages.iter().flat_map(|after| world.database.copies(after.as_ref(), 1).unwrap()).collect();
+    all.sort_by_key(|copy| copy.name.clone());
+    assert_eq!(all, [own, in_place]);
+}
+
+#[test]
+fn a_manifest_goes_with_the_last_copy_that_needs_it() {
+    let world = World::new();
+    let copy = world.copy(1, "a", Source::Fetched);
+    world.database.put_copy(&copy, &manifest(1)).unwrap();
+    let updated = Copy { content: manifest(2).id(), ..copy.clone() };
+    world.database.put_copy(&updated, &manifest(2)).unwrap();
+    assert_eq!(world.database.manifest(&copy.content).unwrap(), None);
+    assert!(world.database.manifest(&updated.content).unwrap().is_some());
+    assert!(world.database.remove_copy(&copy.file).unwrap());
+    assert!(!world.database.remove_copy(&copy.file).unwrap());
+    assert_eq!(world.database.manifest(&updated.content).unwrap(), None);
+}
+
+#[test]
+fn own_names_are_unique_but_for_case_and_fetched_ones_need_not_be() {
+    let world = World::new();
+    let first = world.copy(1, "Foto.jpg", Source::Own);
+    world.database.put_copy(&first, &manifest(1)).unwrap();
+    assert!(world.database.put_copy(&world.copy(2, "foto.JPG", Source::Own), &manifest(2)).is_err());
+    assert_eq!(world.database.manifest(&manifest(2).id()).unwrap(), None, "all or nothing");
+    world.database.put_copy(&world.copy(3, "foto.jpg", Source::Fetched), &manifest(3)).unwrap();
+    assert_eq!(world.database.own_named(&FileName::new("FOTO.jpg").unwrap()).unwrap(), Some(first));
+    assert_eq!(world.database.own_named(&FileName::new("other").unwrap()).unwrap(), None);
+}
+
+#[test]
+fn records_only_move_forward() {
+    let world = World::new();
+    let remember = |record: &Record| world.database.remember_record(record, &world.trust, 7).unwrap();
+    let (old, new) = (world.record(1, 1, Some("a")), world.record(1, 2, Some("b")));
+    assert!(remember(&new));
+    assert!(!remember(&old) && !remember(&new));
+    let stored = world.database.record(&new.file()).unwrap().unwrap();
+    assert_eq!(Record::verify(stored, &world.trust).unwrap(), new);
+    let gone = world.record(1, 3, None);
+    assert!(remember(&gone) && !remember(&world.record(1, 9, Some("a"))));
+    assert_eq!(world.database.list_files(&Listing::default(), 10).unwrap(), []);
+    assert!(world.database.record(&gone.file()).unwrap().is_some(), "a deletion is remembered");
+    world.database.forget_record(&gone.file()).unwrap();
+    assert_eq!(world.database.record(&gone.file()).unwrap(), None);
+}
+
+#[test]
+fn a_damaged_record_gives_way_to_a_genuine_one() {
+    let world = World::new();
+    let record = world.record(1, 5, Some("a"));
+    world.database.remember_record(&record, &world.trust, 7).unwrap();
+    world.database.connection().execute("UPDATE records SET record = x'00'", []).unwrap();
+    assert!(matches!(world.database.record(&record.file()), Err(DatabaseError::Damaged(_))));
+    assert!(world.database.remember_record(&record, &world.trust, 8).unwrap());
+    assert!(world.database.record(&record.file()).unwrap().is_some());
+}
+
+#[test]
+fn files_are_found_by_part_of_a_name_by_name_by_id_and_in_pages() {
+    let world = World::new();
+    for (nonce, name) in [(1, "Verão/Foto 1.jpg"), (2, "verba.csv"), (3, "100%.txt"), (4, "plano_a.txt")] {
+        world.database.remember_record(&world.record(nonce, 1, Some(name)), &world.trust, 7).unwrap();
+    }
+    let names = |listing: &Listing| -> Vec<String> {
+        let listed = world.database.list_files(listing, 10).unwrap();
+        listed.into_iter().map(|known| known.name.to_string()).collect()
+    };
+    let query = |text: &str| names(&Listing { query: Some(text.into()), ..Listing::default() });
+    assert_eq!(
+        query("VER"),
+        ["Verão/Foto 1.jpg".to_owned(), "verba.csv".into()].iter().rev().cloned().collect::<Vec<_>>()
+    );
+    assert_eq!(query("vera\u{303}O"), ["Verão/Foto 1.jpg"]);
+    assert_eq!(query("0%"), ["100%.txt"]);
+    assert_eq!(query("o_"), ["plano_a.txt"]);
+    assert_eq!(query("'; DROP TABLE records; --"), [""; 0]);
+    assert_eq!(names(&Listing { owner: Some(PeerId::random()), ..Listing::default() }), [""; 0]);
+    let mut listing = Listing::default();
+    let mut paged = Vec::new();
+    while let Some(known) = world.database.list_files(&listing, 1).unwrap().pop() {
+        listing.after = Some((known.name.clone(), known.file));
+        paged.push(known.name.to_string());
+    }
+    assert_eq!(paged, names(&Listing::default()));
+    assert_eq!(paged.len(), 4);
+    let verba = FileName::new("verba.csv").unwrap();
+    let found = world.database.files_named(&verba, Some(&world.peer()), 2).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(world.database.files_named(&FileName::new("VERBA.csv").unwrap(), None, 2).unwrap(), []);
+    assert_eq!(world.database.files_by_prefix(&found[0].file.short(), 2).unwrap(), found);
+}
+
+#[test]
+fn a_run_that_did_not_end_cleanly_cannot_be_continued() {
+    let world = World::new();
+    assert_eq!(world.database.begin_run().unwrap(), None);
+    let position = Position { epoch: u64::MAX - 3, revision: 17 };
+    world.database.end_run(position).unwrap();
+    let world = world.reopened();
+    assert_eq!(world.database.begin_run().unwrap(), Some(position));
+    // Killed now.
+    let world = world.reopened();
+    assert_eq!(world.database.begin_run().unwrap(), None);
+}
+
+#[test]
+fn a_members_addresses_stay_until_newer_ones_come() {
+    let world = World::new();
+    let seen = |addresses: &[&str], seen_ms| KnownMember {
+        peer: world.peer(),
+        name: MemberName::new("recife").unwrap(),
+        role: Role::Superpeer,
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        seen_ms,
+    };
+    world.database.remember_member(&seen(&["/ip4/10.0.0.1/tcp/1"], 5)).unwrap();
+    world.database.remember_member(&seen(&[], 4)).unwrap();
+    assert_eq!(world.database.members().unwrap(), [seen(&["/ip4/10.0.0.1/tcp/1"], 5)]);
+    world.database.remember_member(&seen(&["/ip4/10.0.0.2/tcp/1"], 6)).unwrap();
+    assert_eq!(world.database.member(&world.peer()).unwrap(), Some(seen(&["/ip4/10.0.0.2/tcp/1"], 6)));
+    world.database.forget_member(&world.peer()).unwrap();
+    assert_eq!(world.database.members().unwrap(), []);
+}
+
+#[test]
+fn transfers_read_back_newest_first_and_running_ones_end_with_their_run() {
+    let world = World::new();
+    let mut transfer = Transfer {
+        file: FileId::from_bytes([1; 32]),
+        name: FileName::new("a").unwrap(),
+        direction: Direction::Download,
+        state: TransferState::Running,
+        problem: None,
+        size_bytes: 10,
+        bytes: 0,
+        started_ms: 1,
+        ended_ms: None,
+        sha256: None,
+        shares: Vec::new(),
+    };
+    let first = world.database.begin_transfer(&transfer).unwrap();
+    let second = world.database.begin_transfer(&transfer).unwrap();
+    transfer.state = TransferState::Done;
+    transfer.bytes = 10;
+    transfer.ended_ms = Some(9);
+    transfer.sha256 = Some(Sha256::from_bytes([3; 32]));
+    transfer.shares = vec![Share {
+        peer: world.peer(),
+        name: Some(MemberName::new("recife").unwrap()),
+        transport: Some("quic".into()),
+        bytes: 10,
+        chunks: 1,
+        bad_chunks: 0,
+        dropped: None,
+    }];
+    world.database.update_transfer(first, &transfer).unwrap();
+    let world = world.reopened();
+    assert_eq!(world.database.interrupt_transfers(20).unwrap(), 1);
+    assert_eq!(world.database.transfer(first).unwrap(), Some(transfer));
+    let listed = world.database.transfers(None, 10).unwrap();
+    assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second, first]);
+    assert_eq!((listed[0].1.state, listed[0].1.ended_ms), (TransferState::Interrupted, Some(20)));
+    assert_eq!(world.database.transfers(Some(second), 10).unwrap().len(), 1);
+}
+
+#[test]
+fn the_oldest_transfers_are_forgotten() {
+    let world = World::new();
+    let sql = "INSERT INTO transfers (file, name, direction, state, size_bytes, bytes, started_ms, shares)
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        SELECT zeroblob(32), 'a', 'download', 'done', 1, 1, i, '[]' FROM n";
+    world.database.connection().execute(sql, [TRANSFERS_KEPT]).unwrap();
+    let oldest = world.database.transfer(TransferId(1)).unwrap().unwrap();
+    world.database.begin_transfer(&oldest).unwrap();
+    assert_eq!(world.database.transfer(TransferId(1)).unwrap(), None);
+    assert_eq!(world.database.transfers(None, u32::MAX).unwrap().len(), TRANSFERS_KEPT as usize);
+}

@@ -1,0 +1,232 @@
+//! A file on its way in: chunks arrive from several sources in any order and become a file of the library, or nothing.
+//!
+//! Each sealed chunk is checked against the manifest before it is opened, and written where it belongs; several threads
+//! write at once. While the beginning of the file grows, a follower hashes it, so that at the end the whole file's
+//! SHA-256 is known without reading it again. Only a file whose SHA-256 is the record's gets into the library.
+//!
+//! The follower runs inside the writers: whoever finds it idle takes it a few chunks further, from the buffer just
+//! opened where chunks come in order, else from the page cache. So it needs no thread and no memory of its own, and no
+//! writer ever waits for it.
+
+mod chunk_set;
+
+use std::{
+    io,
+    os::unix::fs::FileExt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use quarta_protocols::{
+    content::{Cipher, ContentError, ContentKey, Manifest},
+    ids::{FileId, Sha256},
+    names::{FileName, MemberName},
+};
+use sha2::Digest;
+
+pub use self::chunk_set::ChunkSet;
+use crate::library::{Library, LibraryError, LibraryPath, Staged, Stamp};
+
+/// How many chunks one writer takes the follower further at most, so that no writer is kept from its source for long.
+const FOLLOW_CHUNKS: u32 = 8;
+
+/// Why a chunk is not kept or a file not finished.
+#[derive(Debug, thiserror::Error)]
+pub enum LandingError {
+    /// The bytes are not that chunk of this content: the source is at fault.
+    #[error("chunk {0} differs from the manifest")]
+    BadChunk(u32),
+    /// The content has no such chunk: the caller is at fault.
+    #[error("the content has no chunk {0}")]
+    NoSuchChunk(u32),
+    /// The chunk is as the manifest says, and the key does not open it: the record is at fault.
+    #[error("the file cannot be opened with the key in its record; its owner must update it")]
+    WrongKey,
+    /// The whole file is not what the record says, though every chunk is: the record is at fault.
+    #[error("the file's checksum is {found}, its record says {expected}; its owner must update it")]
+    OtherChecksum {
+        /// What the record says.
+        expected: Sha256,
+        /// What the chunks make.
+        found: Sha256,
+    },
+    /// Finished too early.
+    #[error("{0} chunks are missing")]
+    Incomplete(u32),
+    /// The file could not be written.
+    #[error("cannot write the file: {0}; check the disk and try again")]
+    Write(#[source] io::Error),
+    /// The library cannot take it; a full disk shows here, before the first byte is fetched.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
+/// What became of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// It is here now.
+    New,
+    /// It was here already, from this or another source.
+    Known,
+}
+
+/// A fetched file in the library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landed {
+    /// Where it lies.
+    pub path: LibraryPath,
+    /// Its size and modification time.
+    pub stamp: Stamp,
+}
+
+/// A file on its way in. Dropping it removes what has arrived.
+#[derive(Debug)]
+pub struct Landing {
+    staged: Staged,
+    manifest: Manifest,
+    cipher: Cipher,
+    expected: Sha256,
+    verified: Mutex<ChunkSet>,
+    follower: Mutex<Follower>,
+}
+
+/// Hashes the contiguous beginning of the file.
+#[derive(Debug)]
+struct Follower {
+    hash: sha2::Sha256,
+    next: u32,
+    /// What is read back, one chunk at a time.
+    buffer: Vec<u8>,
+}
+
+impl Landing {
+    /// Begins a file in `DATA/partial` and reserves its space.
+    ///
+    /// # Errors
+    /// [`LandingError::Library`] where the disk is full or refuses.
+    pub fn create(
+        library: &Library,
+        manifest: Manifest,
+        key: &ContentKey,
+        expected: Sha256,
+    ) -> Result<Self, LandingError> {
+        let geometry = manifest.geometry();
+        let staged = library.stage_reserved(geometry.size_bytes())?;
+        let follower = Follower { hash: sha2::Sha256::new(), next: 0, buffer: Vec::new() };
+        Ok(Self {
+            staged,
+            cipher: key.cipher(),
+            expected,
+            verified: Mutex::new(ChunkSet::none(geometry.chunks())),
+            follower: Mutex::new(follower),
+            manifest,
+        })
+    }
+
+    /// The manifest of what arrives.
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The chunks that are here and verified.
+    pub fn verified(&self) -> ChunkSet {
+        self.verified_set().clone()
+    }
+
+    /// Checks, opens and writes one chunk. Blocks on the disk; may be called by several threads at once.
+    ///
+    /// # Errors
+    /// [`LandingError::BadChunk`], [`LandingError::NoSuchChunk`], [`LandingError::WrongKey`] or
+    /// [`LandingError::Write`]; nothing is kept of the chunk then.
+    pub fn write(&self, index: u32, mut sealed: Vec<u8>) -> Result<Wrote, LandingError> {
+        self.manifest.check(index, &sealed).map_err(at_fault)?;
+        if self.verified_set().contains(index) {
+            return Ok(Wrote::Known);
+        }
+        let plain = self.cipher.open(index, &mut sealed).map_err(at_fault)?;
+        let offset = self.manifest.geometry().offset(index);
+        self.staged.file().write_all_at(plain, offset).map_err(LandingError::Write)?;
+        // Two threads with the same chunk have written the same bytes.
+        let new = self.verified_set().insert(index);
+        if let Ok(mut follower) = self.follower.try_lock() {
+            self.follow(&mut follower, Some((index, plain)), FOLLOW_CHUNKS)?;
+        }
+        Ok(if new { Wrote::New } else { Wrote::Known })
+    }
+
+    /// Checks the whole file's SHA-256, makes it durable and moves it to `<owner>/<name>` in the library.
+    ///
+    /// # Errors
+    /// [`LandingError::Incomplete`], [`LandingError::OtherChecksum`], [`LandingError::Write`] or
+    /// [`LandingError::Library`]; what has arrived is removed then.
+    pub fn finish(
+        self,
+        library: &Library,
+        owner: &MemberName,
+        name: &FileName,
+        file: &FileId,
+    ) -> Result<Landed, LandingError> {
+        let missing = {
+            let verified = self.verified_set();
+            verified.chunks() - verified.count()
+        };
+        if missing > 0 {
+            return Err(LandingError::Incomplete(missing));
+        }
+        let found = {
+            let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+            self.follow(&mut follower, None, u32::MAX)?;
+            Sha256::from_bytes(follower.hash.clone().finalize().into())
+        };
+        if found != self.expected {
+            return Err(LandingError::OtherChecksum { expected: self.expected, found });
+        }
+        let stamp = Stamp::of(self.staged.file()).map_err(LandingError::Write)?;
+        let path = library.place_fetched(self.staged, owner, name, file)?;
+        Ok(Landed { path, stamp })
+    }
+
+    /// Takes the follower at most `most` chunks further.
+    fn follow(
+        &self,
+        follower: &mut Follower,
+        at_hand: Option<(u32, &[u8])>,
+        most: u32,
+    ) -> Result<(), LandingError> {
+        let geometry = self.manifest.geometry();
+        for _ in 0..most {
+            let next = follower.next;
+            if !self.verified_set().contains(next) {
+                break;
+            }
+            match at_hand {
+                Some((index, plain)) if index == next => follower.hash.update(plain),
+                _ => {
+                    follower.buffer.resize(geometry.plain_len(next), 0);
+                    let file = self.staged.file();
+                    file.read_exact_at(&mut follower.buffer, geometry.offset(next))
+                        .map_err(LandingError::Write)?;
+                    follower.hash.update(&follower.buffer);
+                }
+            }
+            follower.next += 1;
+        }
+        Ok(())
+    }
+
+    fn verified_set(&self) -> MutexGuard<'_, ChunkSet> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const fn at_fault(error: ContentError) -> LandingError {
+    match error {
+        ContentError::NoSuchChunk(index) => LandingError::NoSuchChunk(index),
+        ContentError::OtherChunk(index) => LandingError::BadChunk(index),
+        ContentError::WrongKey(_) | ContentError::MalformedManifest | ContentError::OtherManifest => {
+            LandingError::WrongKey
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,531 @@
+//! The plaintext files that this branch shares or has fetched: the folder `DATA/library`.
+//!
+//! **Nothing outside the folder is ever written, and no symbolic link is followed**, also when a folder is swapped for a
+//! link meanwhile: every path is walked a component at a time over open descriptors (`beneath`). Files appear whole or
+//! not at all: they are made in `DATA/partial`, made durable, and renamed into place by a rename that never replaces.
+//!
+//! **Own files lie under their name, fetched ones under `<owner>/<name>`.** No name is reserved: which member a file is
+//! of is said by the database, not by its path, so a branch may well keep own files in a folder that is called like
+//! another branch. What is there first stays; what comes second gives way. A component of an *own* file's name that is
+//! taken, or whose twin by case or Unicode normalisation is there, is refused with the advice to choose another name. A
+//! *fetched* file's component gets a suffix made from the file's id, since nobody is there to choose.
+
+mod beneath;
+mod staged;
+mod twins;
+pub mod walk;
+
+use std::{
+    fmt, fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use quarta_protocols::{
+    ids::FileId,
+    names::{FileName, MemberName},
+};
+use rustix::fs::{AtFlags, FileType};
+
+pub(crate) use beneath::{irregular, open_path};
+pub(crate) use staged::Shortage;
+pub use staged::Staged;
+use twins::Twins;
+
+/// The library's folder below the data folder.
+const LIBRARY: &str = "library";
+/// The folder of files in the making. Beside the library, so that a rename moves them in.
+const PARTIAL: &str = "partial";
+/// Suffixes tried for a fetched file before giving up: every one of them taken means that something else is wrong.
+const SUFFIXES_MAX: u32 = 99;
+
+/// Where a file lies within the library: relative, without `.` and `..`.
+///
+/// Made by placing a file; unlike a [`FileName`] it may carry a suffix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LibraryPath(String);
+
+impl LibraryPath {
+    /// Reads a path back that was stored; none where it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let sound = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+        text.split('/').all(sound).then(|| Self(text.to_owned()))
+    }
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LibraryPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a file's plaintext lies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In the library.
+    Library(LibraryPath),
+    /// Outside, where its user keeps it (`add --in-place`): an absolute path without symbolic links.
+    InPlace(PathBuf),
+}
+
+/// What tells cheaply that a file is probably as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// Size, in bytes.
+    pub size_bytes: u64,
+    /// Modification time, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+impl Stamp {
+    /// The stamp of an open file.
+    ///
+    /// # Errors
+    /// Where the file cannot be asked.
+    pub fn of(file: &fs::File) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+        Ok(Self { size_bytes: meta.size(), mtime_ns })
+    }
+}
+
+/// Why a file does not get into the library, or the library cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// An own file's place is taken.
+    #[error("cannot add {name}: {taken:?} is already in the library; choose another name with --name")]
+    Taken {
+        /// The name wanted.
+        name: FileName,
+        /// What is there, relative to the library.
+        taken: String,
+    },
+    /// An own file's name differs from one that is there by case or Unicode normalisation only.
+    #[error(
+        "cannot add {name}: the library has {twin:?}, which is the same name on systems that ignore case; \
+         choose another name with --name"
+    )]
+    Twin {
+        /// The name wanted.
+        name: FileName,
+        /// What is there, relative to the library.
+        twin: String,
+    },
+    /// The name and all its suffixed forms are taken.
+    #[error(
+        "cannot keep {0}: its name and {SUFFIXES_MAX} variants of it are taken; tidy up the library folder"
+    )]
+    Crowded(String),
+    /// The disk is full.
+    #[error(
+        "cannot write to {}: the disk has {free} free and {needed} are needed; make room and try again",
+        folder.display(), free = bytesize::ByteSize(*free_bytes), needed = bytesize::ByteSize(*needed_bytes)
+    )]
+    DiskFull {
+        /// The folder that was to hold the file.
+        folder: PathBuf,
+        /// What the file needs, in bytes.
+        needed_bytes: u64,
+        /// What there was when it was tried, in bytes.
+        free_bytes: u64,
+    },
+    /// The file system refused something.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Disk {
+        /// What was tried, e.g. `create`.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The open library. Share it between threads; every method blocks on the disk.
+#[derive(Debug)]
+pub struct Library {
+    data: PathBuf,
+    root: OwnedFd,
+    partial: Arc<OwnedFd>,
+    /// Held while a file is placed, so that two of this process's own are not each other's twins.
+    twins: Mutex<Twins>,
+}
+
+/// Whose a name is decides what gives way.
+#[derive(Clone, Copy)]
+enum Whose<'a> {
+    Own(&'a FileName),
+    Fetched(&'a FileId),
+}
+
+/// What is found under a component.
+enum Found {
+    Nothing,
+    Folder(OwnedFd),
+    /// A file, a link, anything that is no folder.
+    Other,
+    Twin,
+}
+
+impl Library {
+    /// Opens the library of a data folder, creating it where it is missing.
+    ///
+    /// The caller holds the data folder's lock, so files in the making are leftovers of a run that was killed: they
+    /// are removed.
+    ///
+    /// # Errors
+    /// [`LibraryError::Disk`], also where `library` or `partial` is a symbolic link.
+    pub fn open(data: &Path) -> Result<Self, LibraryError> {
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| LibraryError::Disk { action, path, source }
+        };
+        let data = fs::canonicalize(data).map_err(failed("open", data))?;
+        let folder = |name: &str| {
+            let path = data.join(name);
+            let opened = match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => fs::File::open(&data).and_then(|at| beneath::open_folder(at, name.as_ref())),
+            };
+            opened.map_err(failed("open", &path))
+        };
+        let (root, partial) = (folder(LIBRARY)?, folder(PARTIAL)?);
+        let private = fs::Permissions::from_mode(0o700);
+        let leftovers = || -> io::Result<()> {
+            fs::File::from(partial.try_clone()?).set_permissions(private)?;
+            for name in beneath::names(&partial)? {
+                rustix::fs::unlinkat(&partial, name?, AtFlags::empty())?;
+            }
+            Ok(())
+        };
+        leftovers().map_err(failed("tidy up", &data.join(PARTIAL)))?;
+        Ok(Self { data, root, partial: Arc::new(partial), twins: Mutex::default() })
+    }
+
+    /// The library's folder.
+    pub fn folder(&self) -> PathBuf {
+        self.data.join(LIBRARY)
+    }
+
+    /// The data folder around it, without symbolic links: nothing in there is ever shared as a source.
+    pub(crate) fn data_folder(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where a file lies, for people: opening it by this path would follow links, so use [`Library::open_file`].
+    pub fn path_of(&self, place: &Place) -> PathBuf {
+        match place {
+            Place::Library(path) => self.folder().join(path.as_str()),
+            Place::InPlace(path) => path.clone(),
+        }
+    }
+
+    /// Opens a file for reading, following no link at any component of its path.
+    ///
+    /// # Errors
+    /// As the file system has them; `InvalidInput` where it is no regular file any more.
+    pub fn open_file(&self, place: &Place) -> io::Result<fs::File> {
+        let file = match place {
+            Place::Library(path) => open_path(&self.root, Path::new(path.as_str()))?,
+            Place::InPlace(path) => open_absolute(path)?,
+        };
+        match irregular(&file)? {
+            None => Ok(file),
+            Some(what) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}"))),
+        }
+    }
+
+    /// Removes a file of the library, and the folders that this leaves empty.
+    ///
+    /// # Errors
+    /// [`LibraryError::Disk`]; a file that is gone already is none.
+    pub fn remove(&self, path: &LibraryPath) -> Result<(), LibraryError> {
+        let removal = || -> io::Result<()> {
+            let parts: Vec<&str> = path.0.split('/').collect();
+            let mut folders = vec![self.root.try_clone()?];
+            for part in &parts[..parts.len() - 1] {
+                let next = beneath::open_folder(&folders[folders.len() - 1], part.as_ref())?;
+                folders.push(next);
+            }
+            rustix::fs::unlinkat(&folders[folders.len() - 1], parts[parts.len() - 1], AtFlags::empty())?;
+            // A folder that is not empty stays, by the system's own refusal.
+            for (folder, name) in folders.iter().zip(&parts[..parts.len() - 1]).rev() {
+                if rustix::fs::unlinkat(folder, *name, AtFlags::REMOVEDIR).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        match removal() {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("remove", path.as_str(), source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins a file in `DATA/partial`.
+    ///
+    /// # Errors
+    /// [`LibraryError::Disk`].
+    pub fn stage(&self) -> Result<Staged, LibraryError> {
+        Staged::create(&self.partial).map_err(|source| LibraryError::Disk {
+            action: "create a file in",
+            path: self.data.join(PARTIAL),
+            source,
+        })
+    }
+
+    /// Begins a file and reserves its whole size.
+    ///
+    /// # Errors
+    /// [`LibraryError::DiskFull`] or [`LibraryError::Disk`].
+    pub(crate) fn stage_reserved(&self, size_bytes: u64) -> Result<Staged, LibraryError> {
+        let staged = self.stage()?;
+        match staged.reserve(size_bytes) {
+            Ok(Ok(())) => Ok(staged),
+            Ok(Err(Shortage { needed_bytes, free_bytes })) => {
+                Err(LibraryError::DiskFull { folder: self.data.join(PARTIAL), needed_bytes, free_bytes })
+            }
+            Err(source) => {
+                Err(LibraryError::Disk { action: "reserve space in", path: self.data.join(PARTIAL), source })
+            }
+        }
+    }
+
+    /// Says early whether an own file could take its name; only [`Library::place_own`] settles it.
+    ///
+    /// # Errors
+    /// [`LibraryError::Taken`] or [`LibraryError::Twin`].
+    pub fn check_free(&self, name: &FileName) -> Result<(), LibraryError> {
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = self.root.try_clone().map_err(|e| self.failed("open", "", e))?;
+        let mut shown = String::new();
+        let parts: Vec<&str> = name.components().collect();
+        for (place, part) in parts.iter().enumerate() {
+            let leaf = place + 1 == parts.len();
+            let found = look(&mut twins, &at, part).map_err(|e| self.failed("look at", part, e))?;
+            match found {
+                Found::Nothing => return Ok(()),
+                Found::Folder(next) if !leaf => at = next,
+                clash => return Err(self.clash(name, &clash, &at, &shown, part)),
+            }
+            push(&mut shown, part);
+        }
+        Ok(())
+    }
+
+    /// Moves an own file to its name. On an error the staged file is gone and no folder is left behind.
+    ///
+    /// # Errors
+    /// [`LibraryError::Taken`], [`LibraryError::Twin`] or [`LibraryError::Disk`].
+    pub fn place_own(&self, staged: Staged, name: &FileName) -> Result<LibraryPath, LibraryError> {
+        self.place(staged, &name.components().collect::<Vec<_>>(), Whose::Own(name))
+    }
+
+    /// Moves a fetched file to `<owner>/<name>`, with suffixes where that is taken. On an error the staged file is
+    /// gone and no folder is left behind.
+    ///
+    /// # Errors
+    /// [`LibraryError::Crowded`] or [`LibraryError::Disk`].
+    pub fn place_fetched(
+        &self,
+        staged: Staged,
+        owner: &MemberName,
+        name: &FileName,
+        file: &FileId,
+    ) -> Result<LibraryPath, LibraryError> {
+        let parts: Vec<&str> = std::iter::once(owner.as_str()).chain(name.components()).collect();
+        self.place(staged, &parts, Whose::Fetched(file))
+    }
+
+    fn place(
+        &self,
+        mut staged: Staged,
+        parts: &[&str],
+        whose: Whose<'_>,
+    ) -> Result<LibraryPath, LibraryError> {
+        staged.file().sync_all().map_err(|e| self.failed("write", parts[0], e))?;
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = Made::default();
+        let placed = self.descend(&mut twins, &mut made, &mut staged, parts, whose);
+        if placed.is_err() {
+            made.undo();
+        }
+        placed
+    }
+
+    fn descend(
+        &self,
+        twins: &mut Twins,
+        made: &mut Made,
+        staged: &mut Staged,
+        parts: &[&str],
+        whose: Whose<'_>,
+    ) -> Result<LibraryPath, LibraryError> {
+        let (leaf, folders) = parts.split_last().expect("a name has at least one component");
+        let mut at = self.root.try_clone().map_err(|e| self.failed("open", "", e))?;
+        let mut shown = String::new();
+        for part in folders {
+            let (next, name) = self.enter(twins, made, &at, &shown, part, whose)?;
+            push(&mut shown, &name);
+            at = next;
+        }
+        for name in candidates(leaf, whose) {
+            match look(twins, &at, &name).map_err(|e| self.failed("look at", &name, e))? {
+                Found::Nothing => match staged.place(&at, &name) {
+                    Ok(()) => {
+                        let settled = twins.added(&at, &name).and_then(|()| Ok(rustix::fs::fsync(&at)?));
+                        if let Err(error) = settled {
+                            // What may not survive a power loss is not claimed to be here.
+                            let _ = rustix::fs::unlinkat(&at, name.as_str(), AtFlags::empty());
+                            return Err(self.failed("make durable", &name, error));
+                        }
+                        push(&mut shown, &name);
+                        return Ok(LibraryPath(shown));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        self.yield_or_refuse(whose, &Found::Other, &at, &shown, &name)?;
+                    }
+                    Err(error) => return Err(self.failed("create", &name, error)),
+                },
+                clash => self.yield_or_refuse(whose, &clash, &at, &shown, &name)?,
+            }
+        }
+        Err(LibraryError::Crowded(parts.join("/")))
+    }
+
+    /// Opens the folder `part` in `at`, making it where it is missing, and says under which name.
+    fn enter(
+        &self,
+        twins: &mut Twins,
+        made: &mut Made,
+        at: &OwnedFd,
+        shown: &str,
+        part: &str,
+        whose: Whose<'_>,
+    ) -> Result<(OwnedFd, String), LibraryError> {
+        for name in candidates(part, whose) {
+            match look(twins, at, &name).map_err(|e| self.failed("look at", &name, e))? {
+                Found::Folder(next) => return Ok((next, name)),
+                Found::Nothing => {
+                    let mut step = || -> io::Result<OwnedFd> {
+                        if beneath::make_folder(at, name.as_ref())? {
+                            made.0.push((at.try_clone()?, name.clone()));
+                            twins.added(at, &name)?;
+                            rustix::fs::fsync(at)?;
+                        }
+                        beneath::open_folder(at, name.as_ref())
+                    };
+                    return Ok((step().map_err(|e| self.failed("create", &name, e))?, name));
+                }
+                clash => self.yield_or_refuse(whose, &clash, at, shown, &name)?,
+            }
+        }
+        Err(LibraryError::Crowded(part.to_owned()))
+    }
+
+    /// A clash refuses an own name; a fetched one goes on to its next candidate.
+    fn yield_or_refuse(
+        &self,
+        whose: Whose<'_>,
+        clash: &Found,
+        at: &OwnedFd,
+        shown: &str,
+        part: &str,
+    ) -> Result<(), LibraryError> {
+        match whose {
+            Whose::Own(name) => Err(self.clash(name, clash, at, shown, part)),
+            Whose::Fetched(_) => Ok(()),
+        }
+    }
+
+    fn clash(&self, name: &FileName, found: &Found, at: &OwnedFd, shown: &str, part: &str) -> LibraryError {
+        let name = name.clone();
+        let mut there = shown.to_owned();
+        if matches!(found, Found::Twin) {
+            let twin = match twins::find(at, part) {
+                Ok(twin) => twin.unwrap_or_else(|| part.to_owned()),
+                Err(error) => return self.failed("list", shown, error),
+            };
+            push(&mut there, &twin);
+            LibraryError::Twin { name, twin: there }
+        } else {
+            push(&mut there, part);
+            LibraryError::Taken { name, taken: there }
+        }
+    }
+
+    fn failed(&self, action: &'static str, below: &str, source: io::Error) -> LibraryError {
+        LibraryError::Disk { action, path: self.folder().join(below), source }
+    }
+}
+
+/// Opens an absolute path, following no link at any component.
+pub(crate) fn open_absolute(path: &Path) -> io::Result<fs::File> {
+    let below = path.strip_prefix("/").map_err(|_| io::ErrorKind::InvalidInput)?;
+    open_path(fs::File::open("/")?, below)
+}
+
+fn push(path: &mut String, part: &str) {
+    if !path.is_empty() {
+        path.push('/');
+    }
+    path.push_str(part);
+}
+
+fn look(twins: &mut Twins, at: &OwnedFd, name: &str) -> io::Result<Found> {
+    Ok(match beneath::kind(at, name.as_ref())? {
+        Some(FileType::Directory) => Found::Folder(beneath::open_folder(at, name.as_ref())?),
+        Some(_) => Found::Other,
+        None if twins.has_twin(at, name)? => Found::Twin,
+        None => Found::Nothing,
+    })
+}
+
+/// The names to try for a component: an own file's only, a fetched one's and then with suffixes.
+fn candidates(part: &str, whose: Whose<'_>) -> impl Iterator<Item = String> {
+    let most = match whose {
+        Whose::Own(_) => 0,
+        Whose::Fetched(_) => SUFFIXES_MAX,
+    };
+    let id = match whose {
+        Whose::Own(_) => String::new(),
+        Whose::Fetched(file) => file.to_string()[..8].to_owned(),
+    };
+    let (stem, extension) = match part.rfind('.') {
+        Some(dot) if dot > 0 => part.split_at(dot),
+        _ => (part, ""),
+    };
+    let suffixed = move |count: u32| match count {
+        0 => format!("{stem}{extension}"),
+        1 => format!("{stem} ({id}){extension}"),
+        more => format!("{stem} ({id}-{more}){extension}"),
+    };
+    (0..=most).map(suffixed)
+}
+
+/// The folders made on the way, to be removed again where the way led nowhere.
+#[derive(Default)]
+struct Made(Vec<(OwnedFd, String)>);
+
+impl Made {
+    fn undo(&self) {
+        for (at, name) in self.0.iter().rev() {
+            // One that somebody has put something into meanwhile stays.
+            let _ = rustix::fs::unlinkat(at, name.as_str(), AtFlags::REMOVEDIR);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

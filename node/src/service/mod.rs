@@ -1,0 +1,453 @@
+//! The running node: one event loop over the network, and the pure parts it drives.
+//!
+//! ```text
+//!  network events ─┐            ┌▶ liaison with each super-peer ─▶ connect, register   (tasks)
+//!  timer ──────────┼▶ loop ─────┼▶ inventory ─▶ answers to polls
+//!  stop ───────────┘            └▶ uploads: chunks of the library to other nodes        (tasks)
+//!  HTTP API ─▶ adding, fetching, listing ─▶ library, database, super-peers              (tasks)
+//! ```
+//!
+//! The loop never hashes, seals, reads a disk or waits for a peer. What is slow runs on tokio's blocking threads, and
+//! what waits runs in tasks whose number is bounded: by upload slots, by the network layer's limits per peer, by
+//! [`fetching::FETCHES_MAX`].
+
+pub(crate) mod adding;
+pub(crate) mod fetching;
+pub(crate) mod listing;
+mod superpeers;
+mod uploads;
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use libp2p::Multiaddr;
+use quarta_daemon::{
+    cli::Failure,
+    data_dir::{DataDir, Role as DataRole},
+    http::{Config as HttpConfig, Listener},
+    identity::Identity,
+    joining::address_policy,
+    log::LogArgs,
+    observer::Recorder,
+    settings, shutdown,
+};
+use quarta_metrics::registry::{Registry, Service};
+use quarta_protocols::{
+    credentials::Role,
+    limits::ADDRESSES_MAX,
+    members::Enrolment,
+    messages::{
+        admission,
+        inventory::{Completeness, Item, Key},
+        poll::{self, Load},
+    },
+    network::{AddressPolicy, Config, Event, Inbound, Network},
+};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    database::{Copy, Database},
+    inventory::Inventory,
+    liaison::Input,
+    library::{Library, Stamp},
+    settings::Settings,
+};
+
+/// The database's file in the data folder.
+const DATABASE_FILE: &str = "node.db";
+/// Copies read from the database at a time.
+const COPIES_AT_A_TIME: u32 = 1000;
+
+/// What the command line decides over the settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides {
+    /// Where the HTTP API is served.
+    pub http: Option<SocketAddr>,
+    /// What all uploads together may send, in bytes a second.
+    pub upload_limit_bytes_per_second: Option<u64>,
+}
+
+/// The process's metrics.
+pub(crate) struct Metrics {
+    pub(crate) registry: Registry,
+    pub(crate) node: quarta_metrics::Node,
+}
+
+/// What every part of the service reaches.
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+    pub(crate) network: Network,
+    pub(crate) database: Arc<Database>,
+    pub(crate) library: Arc<Library>,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
+    pub(crate) superpeers: superpeers::Superpeers,
+    pub(crate) fetches: fetching::Fetches,
+    pub(crate) uploads: uploads::Uploads,
+    policy: AddressPolicy,
+    inventory: Mutex<Inventory>,
+    /// Where this node is reached.
+    addresses: Mutex<Vec<Multiaddr>>,
+    rescheduled: Notify,
+    dir: DataDir,
+}
+
+/// Runs the node of a data folder until it is told to stop.
+///
+/// # Errors
+/// A [`Failure`] with cause and next step where it cannot start.
+pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(), Failure> {
+    let dir = DataDir::open(path, DataRole::Node)?;
+    let lock = dir.lock()?;
+    log.init()?;
+    let mut settings: Settings = settings::load(dir.folder())?;
+    if overrides.upload_limit_bytes_per_second.is_some() {
+        settings.upload_limit_bytes_per_second = overrides.upload_limit_bytes_per_second;
+    }
+    let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
+    let tcp = match overrides.http {
+        Some(address) => Some(address),
+        None => settings.http_address().map_err(|text| {
+            let why = format!("{text:?} is not an address with a port");
+            Failure::new("cannot use the settings", why, "correct http in settings.toml, e.g. 127.0.0.1:7480")
+        })?,
+    };
+    let names = settings.http_names.clone();
+    let config = HttpConfig { tcp, names, open_metrics: settings.open_metrics, ..HttpConfig::default() };
+    let listener = Listener::bind(&dir, &lock, config).await?;
+    let stop = shutdown::on_signals()
+        .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
+
+    let bug = |e: quarta_metrics::registry::RegisterError| {
+        Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
+    };
+    let metrics = Metrics::new().map_err(bug)?;
+    let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
+    let stored = {
+        let dir = dir.clone();
+        tokio::task::spawn_blocking(move || Stored::open(&dir))
+            .await
+            .map_err(|e| Failure::new("cannot open the data folder", e.to_string(), "start again"))??
+    };
+    let policy = address_policy(&settings.listen);
+    let (network, events) = start_network(&identity, &settings, policy, recorder)?;
+    let known = quarta_daemon::identity::load_superpeers(dir.folder()).map_err(|e| Failure::told(&e))?;
+    let own_files = stored.own_files;
+    let shared = Arc::new(Shared {
+        superpeers: superpeers::Superpeers::new(
+            identity.keys.peer(),
+            known,
+            stored.inventory.position(),
+            own_files,
+        ),
+        fetches: fetching::Fetches::default(),
+        uploads: uploads::Uploads::new(&settings),
+        identity,
+        network,
+        database: Arc::new(stored.database),
+        library: Arc::new(stored.library),
+        metrics,
+        stop: stop.clone(),
+        policy,
+        inventory: Mutex::new(stored.inventory),
+        addresses: Mutex::new(Vec::new()),
+        rescheduled: Notify::new(),
+        settings,
+        dir,
+    });
+    tracing::info!(
+        name = %shared.identity.membership.name,
+        peer = %shared.identity.keys.peer(),
+        http = ?listener.tcp_address(),
+        "the node runs"
+    );
+    shutdown::notify_ready();
+    let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
+    events_until_stopped(&shared, events).await;
+    shutdown::notify_stopping();
+    shared.network.shutdown().await;
+    let _ = serving.await;
+    let position = shared.inventory().position();
+    let database = shared.database.clone();
+    let ended = tokio::task::spawn_blocking(move || database.end_run(position)).await;
+    if !matches!(ended, Ok(Ok(()))) {
+        tracing::warn!("the list's position could not be stored; the next start sends the whole list");
+    }
+    tracing::info!("the node has stopped");
+    Ok(())
+}
+
+/// What lies in the data folder, opened.
+struct Stored {
+    database: Database,
+    library: Library,
+    inventory: Inventory,
+    /// Own files, to be published to super-peers that may have missed them.
+    own_files: Vec<quarta_protocols::ids::FileId>,
+}
+
+impl Stored {
+    fn open(dir: &DataDir) -> Result<Self, Failure> {
+        let next = "check the disk; restore the data folder from a backup if it is damaged";
+        let failed = |what: &'static str| move |e: &dyn std::error::Error| Failure::new(what, e.to_string(), next);
+        let library = Library::open(dir.path()).map_err(|e| failed("cannot open the library")(&e))?;
+        let database =
+            Database::open(&dir.path().join(DATABASE_FILE)).map_err(|e| failed("cannot open the database")(&e))?;
+        let unreadable = |e: crate::database::DatabaseError| failed("cannot read the database")(&e);
+        database.interrupt_transfers(wall_ms()).map_err(unreadable)?;
+        let position = database.begin_run().map_err(unreadable)?;
+        let mut items = Vec::new();
+        let mut own_files = Vec::new();
+        let mut changed = false;
+        let mut after = None;
+        loop {
+            let copies = database.copies(after.as_ref(), COPIES_AT_A_TIME).map_err(unreadable)?;
+            let Some(last) = copies.last() else { break };
+            after = Some(last.file);
+            for copy in &copies {
+                if copy.source == crate::database::Source::Own {
+                    own_files.push(copy.file);
+                }
+                if is_unchanged(&library, copy) {
+                    items.push(item_of(copy));
+                } else {
+                    changed = true;
+                    tracing::warn!(file = %copy.name, "a file of the library has changed on disk and is not offered");
+                }
+            }
+        }
+        // What changed while the node was down has no place in the numbering of before.
+        let inventory = match position.filter(|_| !changed) {
+            Some(position) => Inventory::resume(position, items),
+            None => {
+                let mut inventory = Inventory::new(rand::random());
+                for item in items {
+                    inventory.upsert(item);
+                }
+                inventory
+            }
+        };
+        Ok(Self { database, library, inventory, own_files })
+    }
+}
+
+/// Whether a copy's size and modification time are as they were when it was known to be sound. Only a first look: no
+/// chunk is sent that differs from its manifest.
+fn is_unchanged(library: &Library, copy: &Copy) -> bool {
+    library.open_file(&copy.place).and_then(|file| Stamp::of(&file)).is_ok_and(|stamp| stamp == copy.stamp)
+}
+
+/// How a copy stands in the list.
+pub(crate) fn item_of(copy: &Copy) -> Item {
+    Item::Library {
+        file: copy.file,
+        name: copy.name.clone(),
+        size_bytes: copy.stamp.size_bytes,
+        sha256: copy.sha256,
+        content: copy.content,
+        completeness: copy.completeness,
+    }
+}
+
+fn start_network(
+    identity: &Identity,
+    settings: &Settings,
+    policy: AddressPolicy,
+    recorder: Recorder,
+) -> Result<(Network, mpsc::Receiver<Event>), Failure> {
+    let enrolment = Enrolment {
+        peer: identity.keys.peer(),
+        credential: identity.credential.clone(),
+        sealing_key: identity.sealing_statement(),
+    };
+    let config = Config {
+        enrolment: Some(enrolment),
+        listen: settings.listen.clone(),
+        external: settings.external.clone(),
+        addresses: policy,
+        observer: Box::new(recorder),
+        ..Config::new(
+            identity.keys.identity.clone(),
+            identity.trust.clone(),
+            Role::Node,
+            env!("CARGO_PKG_VERSION"),
+        )
+    };
+    Network::start(config).map_err(|e| {
+        let next = "stop the program that has the port, or change listen in settings.toml";
+        Failure::new("cannot listen for members", e.to_string(), next)
+    })
+}
+
+/// Milliseconds since 1970, by this machine's clock; 0 before.
+pub(crate) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn events_until_stopped(shared: &Arc<Shared>, mut events: mpsc::Receiver<Event>) {
+    shared.superpeers.feed_all(shared, Input::Tick);
+    let mut refresh = tokio::time::interval(superpeers::REFRESH_EVERY);
+    refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let wakeup = shared.superpeers.next_wakeup();
+        let timer = async {
+            match wakeup {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            event = events.recv() => match event {
+                Some(event) => on_event(shared, event),
+                None => return,
+            },
+            () = timer => shared.superpeers.feed_all(shared, Input::Tick),
+            () = shared.rescheduled.notified() => {}
+            _ = refresh.tick() => shared.superpeers.refresh(shared),
+        }
+    }
+}
+
+fn on_event(shared: &Arc<Shared>, event: Event) {
+    match event {
+        Event::Listening(address) => {
+            tracing::info!(%address, "listening for members");
+            let shared = shared.clone();
+            tokio::spawn(async move { shared.learn_addresses().await });
+        }
+        Event::Admitted { admitted, .. } => {
+            if admitted.membership().role == Role::Superpeer {
+                shared.superpeers.connected(shared, &admitted);
+            }
+        }
+        Event::Departed { peer } => shared.superpeers.feed(shared, peer, Input::Departed),
+        Event::Refused { peer, refusal, by_us } => {
+            tracing::warn!(%peer, reason = %refusal, by_us, "a connection was refused");
+            if !by_us {
+                shared.superpeers.refused(peer, refusal);
+            }
+        }
+        Event::Ping { .. } => {}
+        // Two pings in a row: better to try another connection than to wait for this one to time out.
+        Event::PingMissed { peer, .. } => shared.superpeers.reconnect(shared, peer),
+        Event::Request(Inbound::Poll(asked)) => {
+            let interval = Duration::from_millis(asked.request.interval_ms);
+            let page = shared.inventory().page(asked.request.since, asked.request.after);
+            let (load, addresses) = (shared.load(), shared.addresses());
+            asked.responder.respond(poll::Response { page, load, addresses });
+            shared.superpeers.feed(shared, asked.peer, Input::Polled(interval));
+        }
+        Event::Request(Inbound::Chunk(asked)) => uploads::serve(shared, asked),
+        Event::Request(Inbound::Admission(asked)) => {
+            asked.responder.respond(match asked.request {
+                admission::Request::Discover => admission::Response::Superpeers(shared.superpeers.known()),
+                admission::Request::Redeem { .. } => {
+                    admission::Response::Refused(admission::Refusal::NotASuperpeer)
+                }
+            });
+        }
+        // A node keeps no index; unanswered, the peer notices at once.
+        Event::Request(Inbound::Index(_) | Inbound::Sync(_)) => {}
+    }
+}
+
+impl Metrics {
+    fn new() -> Result<Self, quarta_metrics::registry::RegisterError> {
+        let registry = Registry::new(Service::Node, env!("CARGO_PKG_VERSION"))?;
+        let node = quarta_metrics::Node::register(&registry)?;
+        Ok(Self { registry, node })
+    }
+}
+
+impl Shared {
+    /// The node's list, for as short as it takes to read or change it; never across an await.
+    pub(crate) fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a copy into the list, and tells the super-peers.
+    pub(crate) fn offer(self: &Arc<Self>, copy: &Copy) {
+        let changed = {
+            let mut inventory = self.inventory();
+            inventory.upsert(item_of(copy)).then(|| inventory.position())
+        };
+        if let Some(position) = changed {
+            self.superpeers.feed_all(self, Input::Changed(position));
+        }
+    }
+
+    /// Takes a file out of the list: its copy is no source any more.
+    pub(crate) fn withdraw(self: &Arc<Self>, file: quarta_protocols::ids::FileId) {
+        let changed = {
+            let mut inventory = self.inventory();
+            inventory.remove(Key::Library(file)).then(|| inventory.position())
+        };
+        if let Some(position) = changed {
+            self.superpeers.feed_all(self, Input::Changed(position));
+        }
+    }
+
+    /// How busy this node is.
+    pub(crate) fn load(&self) -> Load {
+        let (_, stored_bytes) = self.holdings();
+        Load {
+            active_uploads: self.uploads.active(),
+            upload_slots: self.settings.upload_slots,
+            active_downloads: self.fetches.active(),
+            upload_capacity_bytes_per_second: self.settings.upload_limit_bytes_per_second,
+            upload_rate_bytes_per_second: self.uploads.rate(Instant::now()),
+            free_bytes: self.free_bytes(),
+            stored_bytes,
+            served_bytes: self.uploads.served_bytes(),
+        }
+    }
+
+    /// Files and bytes that are held whole.
+    pub(crate) fn holdings(&self) -> (u64, u64) {
+        let inventory = self.inventory();
+        let complete = inventory.items().filter(|item| item.completeness() == Completeness::Complete);
+        complete.fold((0, 0), |(files, bytes), item| (files + 1, bytes + item.size_bytes()))
+    }
+
+    /// Space left on the disk that holds the data folder, in bytes; 0 where it cannot be told.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        rustix::fs::statvfs(self.dir.path()).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Where this node is reached.
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn learn_addresses(&self) {
+        let own = self.identity.keys.peer();
+        let listen = self.network.listen_addresses().await;
+        let all: Vec<Multiaddr> = self.settings.external.iter().cloned().chain(listen).collect();
+        let mut chosen = self.policy.select(&own, all.clone());
+        if chosen.is_empty() {
+            // A machine without a network still takes part in a cluster on itself.
+            chosen = AddressPolicy::ONE_MACHINE.select(&own, all);
+        }
+        chosen.truncate(ADDRESSES_MAX);
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = chosen;
+    }
+
+    /// Brings the gauges up to date, before they are read.
+    pub(crate) fn refresh_metrics(&self) {
+        let (files, bytes) = self.holdings();
+        let metrics = &self.metrics.node;
+        metrics.library_files.set(files);
+        metrics.library_bytes.set(bytes);
+        metrics.superpeers_connected.set(self.superpeers.connected_peers().len());
+        metrics.inventory_revision.set(self.inventory().position().revision);
+    }
+}

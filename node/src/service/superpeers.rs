@@ -1,0 +1,484 @@
+//! The super-peers this node knows: connecting, registering and asking, around the pure [`Liaison`].
+//!
+//! Every super-peer gets this node's list. Questions go to one of them: each node prefers another one, so that the
+//! load spreads, and when the preferred one does not answer in [`ASK_TIMEOUT`] the next is asked.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId};
+use quarta_daemon::identity;
+use quarta_protocols::{
+    cbor,
+    credentials::Role,
+    ids::FileId,
+    limits::{PAGE_FILL_BYTES, RECORD_PAGE_ENTRIES},
+    messages::{
+        admission::PeerAddresses,
+        index::{Index, ListedMember, Publication, Request, Response},
+        inventory::{Coverage, Position},
+    },
+    names::MemberName,
+    network::{Admitted, Refusal},
+    records::SignedRecord,
+};
+
+use super::Shared;
+use crate::{
+    database::KnownMember,
+    liaison::{Effect, Input, Liaison},
+};
+
+/// How often the list of members, and with it of super-peers, is read again.
+pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(30);
+/// How long one super-peer may take to answer before the next is asked.
+const ASK_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Pages of members read at a time: an end for a super-peer that never ends.
+const MEMBER_PAGES_MAX: usize = 100;
+
+/// Why no super-peer gave an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    /// None is connected.
+    #[error("no super-peer is reachable")]
+    Unreachable,
+    /// Those that are did not answer; the text is the last one's reason.
+    #[error("no super-peer answered: {0}")]
+    Unanswered(String),
+}
+
+/// All super-peers.
+pub(crate) struct Superpeers {
+    own: PeerId,
+    state: Mutex<State>,
+}
+
+struct State {
+    superpeers: HashMap<PeerId, Superpeer>,
+    /// Where the list stands, for super-peers that are heard of later.
+    position: Position,
+    /// Own files that no super-peer has acknowledged yet.
+    unpublished: HashSet<FileId>,
+}
+
+struct Superpeer {
+    name: Option<MemberName>,
+    addresses: Vec<Multiaddr>,
+    liaison: Liaison,
+    /// Whether it has been sent all own records since this start.
+    has_records: bool,
+    refusal: Option<Refusal>,
+    reconnecting: bool,
+}
+
+/// One super-peer, for showing.
+pub(crate) struct Known {
+    pub(crate) peer: PeerId,
+    pub(crate) name: Option<MemberName>,
+    pub(crate) connected: bool,
+    pub(crate) registered: bool,
+    pub(crate) refusal: Option<Refusal>,
+}
+
+impl Superpeers {
+    pub(super) fn new(
+        own: PeerId,
+        known: Vec<PeerAddresses>,
+        position: Position,
+        own_files: Vec<FileId>,
+    ) -> Self {
+        let superpeers = known
+            .into_iter()
+            .map(|known| (known.peer, Superpeer::new(known.addresses, position)))
+            .collect();
+        let unpublished = own_files.into_iter().collect();
+        Self { own, state: Mutex::new(State { superpeers, position, unpublished }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When time next makes something due.
+    pub(super) fn next_wakeup(&self) -> Option<Instant> {
+        self.state().superpeers.values().filter_map(|superpeer| superpeer.liaison.next_wakeup()).min()
+    }
+
+    /// Takes in what happened with all of them.
+    pub(super) fn feed_all(&self, shared: &Arc<Shared>, input: Input) {
+        let peers: Vec<PeerId> = {
+            let mut state = self.state();
+            if let Input::Changed(position) = input {
+                state.position = position;
+            }
+            state.superpeers.keys().copied().collect()
+        };
+        for peer in peers {
+            self.feed(shared, peer, input);
+        }
+    }
+
+    /// Takes in what happened with one of them; nothing where it is none.
+    pub(super) fn feed(&self, shared: &Arc<Shared>, peer: PeerId, input: Input) {
+        let effects = match self.state().superpeers.get_mut(&peer) {
+            Some(superpeer) => superpeer.liaison.handle(Instant::now(), input),
+            None => return,
+        };
+        for effect in effects {
+            let shared = shared.clone();
+            match effect {
+                Effect::Connect { fresh } => {
+                    tokio::spawn(async move { shared.superpeers.connect(&shared, peer, fresh).await });
+                }
+                Effect::Register { since, after } => {
+                    tokio::spawn(async move { shared.superpeers.register(&shared, peer, since, after).await });
+                }
+            }
+        }
+        shared.rescheduled.notify_one();
+    }
+
+    /// A super-peer is connected.
+    pub(super) fn connected(&self, shared: &Arc<Shared>, admitted: &Admitted) {
+        let membership = admitted.membership();
+        {
+            let mut state = self.state();
+            let position = state.position;
+            let superpeer = state
+                .superpeers
+                .entry(membership.peer)
+                .or_insert_with(|| Superpeer::new(vec![admitted.remote.clone()], position));
+            superpeer.name = Some(membership.name.clone());
+            superpeer.refusal = None;
+        }
+        tracing::info!(superpeer = %membership.name, transport = %admitted.transport, "connected to a super-peer");
+        self.feed(shared, membership.peer, Input::Connected);
+        let (shared, peer) = (shared.clone(), membership.peer);
+        tokio::spawn(async move {
+            shared.superpeers.publish_missing(&shared, peer).await;
+            shared.superpeers.learn_members(&shared).await;
+        });
+    }
+
+    /// A super-peer did not let this node in.
+    pub(super) fn refused(&self, peer: PeerId, refusal: Refusal) {
+        if let Some(superpeer) = self.state().superpeers.get_mut(&peer) {
+            superpeer.refusal = Some(refusal);
+        }
+    }
+
+    /// Tries a further connection beside one that seems dead.
+    pub(super) fn reconnect(&self, shared: &Arc<Shared>, peer: PeerId) {
+        match self.state().superpeers.get_mut(&peer) {
+            Some(superpeer) if !superpeer.reconnecting => superpeer.reconnecting = true,
+            _ => return,
+        }
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            shared.superpeers.connect(&shared, peer, true).await;
+            if let Some(superpeer) = shared.superpeers.state().superpeers.get_mut(&peer) {
+                superpeer.reconnecting = false;
+            }
+        });
+    }
+
+    async fn connect(&self, shared: &Arc<Shared>, peer: PeerId, fresh: bool) {
+        let addresses = match self.state().superpeers.get(&peer) {
+            Some(superpeer) => superpeer.addresses.clone(),
+            None => return,
+        };
+        let connected = if fresh {
+            shared.network.connect_fresh(peer, addresses).await
+        } else {
+            shared.network.connect(peer, addresses).await
+        };
+        // Success comes as an event, since the super-peer may have dialled us meanwhile.
+        if let Err(error) = connected {
+            tracing::debug!(%peer, %error, fresh, "a super-peer could not be connected");
+            self.feed(shared, peer, Input::ConnectFailed);
+        }
+    }
+
+    async fn register(
+        &self,
+        shared: &Arc<Shared>,
+        peer: PeerId,
+        since: Option<Position>,
+        after: Option<quarta_protocols::messages::inventory::Key>,
+    ) {
+        let page = shared.inventory().page(since, after);
+        let last_key = match page.coverage {
+            Coverage::Full { .. } => page.present.last().map(quarta_protocols::messages::inventory::Item::key),
+            Coverage::Since(_) => None,
+        };
+        let request = Request::Register { page, load: shared.load(), addresses: shared.addresses() };
+        let input = match shared.network.call::<Index>(peer, request).await {
+            Ok(Response::Registered(registered)) => Input::Answered { registered, last_key },
+            Ok(other) => {
+                tracing::warn!(%peer, ?other, "a super-peer did not take this node's list");
+                Input::RegisterFailed
+            }
+            Err(error) => {
+                tracing::debug!(%peer, %error, "registering with a super-peer failed");
+                Input::RegisterFailed
+            }
+        };
+        self.feed(shared, peer, input);
+    }
+
+    /// Asks one super-peer after the other until one answers.
+    pub(crate) async fn ask(&self, shared: &Shared, request: Request) -> Result<Response, AskError> {
+        let mut last = None;
+        for peer in self.connected_peers() {
+            let asked = tokio::time::timeout(ASK_TIMEOUT, shared.network.call::<Index>(peer, request.clone()));
+            last = Some(match asked.await {
+                Ok(Ok(Response::Refused(refusal))) => refusal.to_string(),
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer in time".to_owned(),
+            });
+        }
+        Err(last.map_or(AskError::Unreachable, AskError::Unanswered))
+    }
+
+    /// The connected super-peers in this node's order of preference.
+    pub(crate) fn connected_peers(&self) -> Vec<PeerId> {
+        let mut peers: Vec<PeerId> = self
+            .state()
+            .superpeers
+            .iter()
+            .filter(|(_, superpeer)| superpeer.liaison.is_connected())
+            .map(|(peer, _)| *peer)
+            .collect();
+        peers.sort_by_cached_key(|peer| preference(&self.own, peer));
+        peers
+    }
+
+    /// All known ones with their addresses.
+    pub(crate) fn known(&self) -> Vec<PeerAddresses> {
+        let state = self.state();
+        let known = |(peer, superpeer): (&PeerId, &Superpeer)| PeerAddresses {
+            peer: *peer,
+            addresses: superpeer.addresses.clone(),
+        };
+        state.superpeers.iter().map(known).take(quarta_protocols::limits::SUPERPEERS_MAX).collect()
+    }
+
+    /// All known ones, for showing.
+    pub(crate) fn overview(&self) -> Vec<Known> {
+        let state = self.state();
+        let mut all: Vec<Known> = state
+            .superpeers
+            .iter()
+            .map(|(peer, superpeer)| Known {
+                peer: *peer,
+                name: superpeer.name.clone(),
+                connected: superpeer.liaison.is_connected(),
+                registered: superpeer.liaison.is_registered(),
+                refusal: superpeer.refusal,
+            })
+            .collect();
+        all.sort_by_cached_key(|known| (known.name.clone(), known.peer));
+        all
+    }
+
+    /// Publishes own records: to all connected super-peers' benefit it is enough that one takes them. Whether one did.
+    pub(crate) async fn publish(
+        &self,
+        shared: &Shared,
+        records: Vec<(FileId, SignedRecord)>,
+    ) -> Result<(), AskError> {
+        self.state().unpublished.extend(records.iter().map(|(file, _)| *file));
+        for page in pages(records) {
+            let files: Vec<FileId> = page.iter().map(|(file, _)| *file).collect();
+            let request = Request::Publish(page.into_iter().map(|(_, record)| record).collect());
+            let response = self.ask(shared, request).await?;
+            self.published(&files, response);
+        }
+        Ok(())
+    }
+
+    fn published(&self, files: &[FileId], response: Response) {
+        let Response::Published(outcomes) = response else { return };
+        let mut state = self.state();
+        for (file, outcome) in files.iter().zip(outcomes) {
+            match outcome {
+                Publication::Stored | Publication::Known | Publication::Superseded => {
+                    state.unpublished.remove(file);
+                }
+                Publication::Invalid(_) | Publication::TooMany => {
+                    tracing::error!(%file, ?outcome, "a super-peer refused a record of this node");
+                }
+            }
+        }
+    }
+
+    /// Publishes to a super-peer that has just connected what it may lack: everything own after a start, later what no
+    /// super-peer has acknowledged.
+    async fn publish_missing(&self, shared: &Arc<Shared>, peer: PeerId) {
+        let (all, unpublished) = {
+            let mut state = self.state();
+            let unpublished: Vec<FileId> = state.unpublished.iter().copied().collect();
+            let Some(superpeer) = state.superpeers.get_mut(&peer) else { return };
+            (!std::mem::replace(&mut superpeer.has_records, true), unpublished)
+        };
+        let database = shared.database.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            if all { own_records(&database) } else { records_of(&database, &unpublished) }
+        });
+        let records = match read.await {
+            Ok(Ok(records)) => records,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "own records could not be read");
+                return;
+            }
+            Err(_) => return,
+        };
+        for page in pages(records) {
+            let files: Vec<FileId> = page.iter().map(|(file, _)| *file).collect();
+            let request = Request::Publish(page.into_iter().map(|(_, record)| record).collect());
+            match shared.network.call::<Index>(peer, request).await {
+                Ok(response) => self.published(&files, response),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "own records could not be published; the next connection tries again");
+                    if let Some(superpeer) = self.state().superpeers.get_mut(&peer) {
+                        superpeer.has_records = false;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads the members again, in a task.
+    pub(super) fn refresh(&self, shared: &Arc<Shared>) {
+        if self.connected_peers().is_empty() {
+            return;
+        }
+        let shared = shared.clone();
+        tokio::spawn(async move { shared.superpeers.learn_members(&shared).await });
+    }
+
+    async fn learn_members(&self, shared: &Arc<Shared>) {
+        let Ok(members) = self.members(shared).await else { return };
+        let mut news = false;
+        {
+            let mut state = self.state();
+            let position = state.position;
+            for member in members.iter().filter(|m| m.role == Role::Superpeer && !m.addresses.is_empty()) {
+                let addresses = shared.policy.select(&member.peer, member.addresses.clone());
+                if addresses.is_empty() {
+                    continue;
+                }
+                let superpeer = state.superpeers.entry(member.peer).or_insert_with(|| {
+                    news = true;
+                    Superpeer::new(Vec::new(), position)
+                });
+                news |= superpeer.addresses != addresses;
+                superpeer.addresses = addresses;
+                superpeer.name = Some(member.name.clone());
+            }
+        }
+        if news {
+            self.feed_all(shared, Input::Tick);
+        }
+        let (shared, known) = (shared.clone(), self.known());
+        tokio::task::spawn_blocking(move || {
+            if news && let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {
+                tracing::error!(%error, "the known super-peers could not be stored");
+            }
+            for member in members {
+                let known = KnownMember {
+                    peer: member.peer,
+                    name: member.name,
+                    role: member.role,
+                    addresses: member.addresses,
+                    seen_ms: super::wall_ms(),
+                };
+                if let Err(error) = shared.database.remember_member(&known) {
+                    tracing::error!(%error, "a member could not be noted");
+                    return;
+                }
+            }
+        });
+    }
+
+    /// All members as one super-peer sees them.
+    pub(crate) async fn members(&self, shared: &Shared) -> Result<Vec<ListedMember>, AskError> {
+        let mut all = Vec::new();
+        let mut after = None;
+        for _ in 0..MEMBER_PAGES_MAX {
+            let Response::Members { members, next } = self.ask(shared, Request::Members { after }).await? else {
+                return Err(AskError::Unanswered("it answered something else".to_owned()));
+            };
+            all.extend(members);
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Superpeer {
+    fn new(addresses: Vec<Multiaddr>, position: Position) -> Self {
+        Self {
+            name: None,
+            addresses,
+            liaison: Liaison::new(Instant::now(), position, rand::random()),
+            has_records: false,
+            refusal: None,
+            reconnecting: false,
+        }
+    }
+}
+
+/// Rendezvous hashing: every node has its own order, and the loss of one super-peer spreads its askers over the others.
+fn preference(own: &PeerId, superpeer: &PeerId) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("quarta 2026 super-peer preference v1");
+    hasher.update(&own.to_bytes());
+    hasher.update(&superpeer.to_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// Splits records into messages that fit.
+fn pages(records: Vec<(FileId, SignedRecord)>) -> Vec<Vec<(FileId, SignedRecord)>> {
+    let mut pages: Vec<Vec<(FileId, SignedRecord)>> = Vec::new();
+    let mut bytes = 0;
+    for record in records {
+        let size = cbor::to_vec(&record.1).len();
+        let full = pages.last().is_none_or(|page| page.len() == RECORD_PAGE_ENTRIES || bytes + size > PAGE_FILL_BYTES);
+        if full {
+            pages.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(page) = pages.last_mut() {
+            page.push(record);
+        }
+    }
+    pages
+}
+
+type Records = Result<Vec<(FileId, SignedRecord)>, crate::database::DatabaseError>;
+
+fn own_records(database: &crate::database::Database) -> Records {
+    let mut records = Vec::new();
+    let mut after = None;
+    loop {
+        let copies = database.copies(after.as_ref(), super::COPIES_AT_A_TIME)?;
+        let Some(last) = copies.last() else { return Ok(records) };
+        after = Some(last.file);
+        let own = copies.into_iter().filter(|copy| copy.source == crate::database::Source::Own);
+        records.extend(own.map(|copy| (copy.file, copy.record)));
+    }
+}
+
+fn records_of(database: &crate::database::Database, files: &[FileId]) -> Records {
+    let copies = files.iter().filter_map(|file| database.copy(file).transpose());
+    copies.map(|copy| copy.map(|copy| (copy.file, copy.record))).collect()
+}

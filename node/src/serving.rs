@@ -1,0 +1,172 @@
+//! Chunks for others, sealed afresh from a plaintext file.
+//!
+//! **A chunk is compared with the manifest before a byte of it leaves.** Sealing is deterministic, so a file that was
+//! edited in place would send a second plaintext under the same key and nonce, which gives both away; here such a chunk
+//! is never handed out. The comparison is of what was read and sealed, in one buffer, so that it does not matter when
+//! the file changes. Modification times are no substitute and are not looked at.
+
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use quarta_protocols::{
+    content::{Cipher, Geometry, Manifest},
+    messages::chunk::Abort,
+};
+use tokio::{sync::mpsc, task};
+
+use crate::{
+    library::{Library, Place, Stamp},
+    throttle::Throttle,
+};
+
+/// How many bytes one run reads ahead at most.
+const AHEAD_BYTES: u64 = 2 * 1024 * 1024;
+/// How many chunks one run reads ahead at most: enough to keep both a disk and a core busy.
+const AHEAD_CHUNKS: u64 = 4;
+
+/// One content that can be served from a plaintext file.
+#[derive(Debug)]
+pub struct Serving {
+    file: File,
+    cipher: Cipher,
+    manifest: Manifest,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// All chunks were handed over.
+    Complete,
+    /// The receiver is gone: the other side cancelled, or its connection broke.
+    Cancelled,
+    /// It was broken off, and the receiver was told. After [`Abort::Changed`] the copy must stop being a source.
+    Aborted(Abort),
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunReport {
+    /// How it ended.
+    pub end: RunEnd,
+    /// Chunks handed over.
+    pub chunks: u32,
+    /// Sealed bytes handed over.
+    pub bytes: u64,
+}
+
+impl Serving {
+    /// Opens a copy for serving. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`Abort::Changed`] where the file is gone or has another size, [`Abort::Unreadable`] where it cannot be opened.
+    pub fn open(library: &Library, place: &Place, cipher: Cipher, manifest: Manifest) -> Result<Self, Abort> {
+        let file = library.open_file(place).map_err(|error| match error.kind() {
+            // Gone, or now a link, a folder or something else.
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
+                Abort::Changed
+            }
+            _ => Abort::Unreadable,
+        })?;
+        let stamp = Stamp::of(&file).map_err(|_| Abort::Unreadable)?;
+        if stamp.size_bytes != manifest.geometry().size_bytes() {
+            return Err(Abort::Changed);
+        }
+        Ok(Self { file, cipher, manifest })
+    }
+
+    /// How the content is cut.
+    pub const fn geometry(&self) -> Geometry {
+        self.manifest.geometry()
+    }
+
+    /// The content's manifest.
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Reads and seals one chunk. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`Abort::Changed`] where the file is not what the manifest says, [`Abort::Unreadable`] where the disk fails or
+    /// there is no such chunk.
+    pub fn read(&self, index: u32) -> Result<Bytes, Abort> {
+        let geometry = self.geometry();
+        if index >= geometry.chunks() {
+            return Err(Abort::Unreadable);
+        }
+        let mut chunk = Vec::with_capacity(geometry.sealed_len(index));
+        chunk.resize(geometry.plain_len(index), 0);
+        self.file.read_exact_at(&mut chunk, geometry.offset(index)).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Abort::Changed,
+            _ => Abort::Unreadable,
+        })?;
+        self.cipher.seal(index, &mut chunk);
+        self.manifest.check(index, &chunk).map_err(|_| Abort::Changed)?;
+        Ok(Bytes::from(chunk))
+    }
+}
+
+/// Hands `count` chunks from `first` on to `to`, in order, reading a few ahead on the blocking threads.
+///
+/// Ends early where the receiver is gone. Memory is bounded by the channel's capacity and [`AHEAD_CHUNKS`] chunks.
+/// Cancel-safe: when dropped, the reads under way end by themselves.
+pub async fn stream_run(
+    serving: Arc<Serving>,
+    first: u32,
+    count: u32,
+    to: mpsc::Sender<Result<Bytes, Abort>>,
+    limit: Option<Arc<Throttle>>,
+) -> RunReport {
+    let mut report = RunReport { end: RunEnd::Complete, chunks: 0, bytes: 0 };
+    let read = |index| {
+        let serving = Arc::clone(&serving);
+        async move {
+            // A blocking task is only cancelled when the runtime ends.
+            task::spawn_blocking(move || serving.read(index)).await.unwrap_or(Err(Abort::Stopping))
+        }
+    };
+    let run = first..first.saturating_add(count);
+    let mut chunks = futures::stream::iter(run).map(read).buffered(ahead(serving.geometry()));
+    let receiver = to.clone();
+    let hand_over = async {
+        while let Some(chunk) = chunks.next().await {
+            let len = match &chunk {
+                Ok(bytes) => bytes.len(),
+                Err(_) => 0,
+            };
+            if let (Some(limit), true) = (&limit, len > 0) {
+                limit.pass(len).await;
+            }
+            let failed = chunk.as_ref().err().copied();
+            if to.send(chunk).await.is_err() {
+                report.end = RunEnd::Cancelled;
+                return;
+            }
+            if let Some(abort) = failed {
+                report.end = RunEnd::Aborted(abort);
+                return;
+            }
+            report.chunks += 1;
+            report.bytes += len as u64;
+        }
+    };
+    let cancelled = tokio::select! {
+        biased;
+        () = hand_over => false,
+        // Noticed also while waiting for the disk or the limit.
+        () = receiver.closed() => true,
+    };
+    if cancelled {
+        report.end = RunEnd::Cancelled;
+    }
+    report
+}
+
+/// How many chunks a run reads ahead: bounded in bytes, so that large chunks do not multiply.
+fn ahead(geometry: Geometry) -> usize {
+    usize::try_from((AHEAD_BYTES / geometry.chunk_bytes()).clamp(1, AHEAD_CHUNKS)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The network layer over real sockets on this machine: who is let in, and what travels.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod attacker;
+mod bodies;
+mod calls;
+mod gate;
+mod reconnecting;
+mod world;

@@ -1,0 +1,138 @@
+//! What an entry holds, verified, and which of two entries about one thing stays. Pure.
+
+use std::cmp::Ordering;
+
+use quarta_protocols::{
+    cbor,
+    clock::HybridTime,
+    credentials::Trust,
+    ids::{ID_BYTES, RecordHash, public_key_of},
+    members::{ENROLMENT_MAX_BYTES, Enrolled, Enrolment},
+    messages::sync::{Entry, Kind, Stamp},
+    records::{RECORD_MAX_BYTES, Record, SignedRecord},
+    signing::Signed,
+};
+use serde_bytes::{ByteArray, ByteBuf};
+
+use super::Context;
+
+/// What the envelope around a record's body adds at most, in bytes.
+const ENVELOPE_MAX_BYTES: usize = 256;
+/// The largest payload of an unknown kind: a page between super-peers has room for one more after it is full.
+pub(super) const UNKNOWN_MAX_BYTES: usize = 64 * 1024;
+
+/// An entry's place: its kind, and its id within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) kind: Kind,
+    pub(super) id: [u8; ID_BYTES],
+}
+
+/// What an entry says.
+#[derive(Debug, Clone)]
+pub(super) enum Payload {
+    File(Box<Record>),
+    Member(Box<Enrolled>),
+    /// Of a kind that this version does not know: kept and passed on as it is.
+    Unknown,
+}
+
+/// A verified entry: what it says, the bytes that say so, and its verified stamp.
+#[derive(Debug, Clone)]
+pub(super) struct Verified {
+    pub(super) key: Key,
+    pub(super) payload: Payload,
+    pub(super) bytes: Vec<u8>,
+    pub(super) stamp: Signed<Stamp>,
+    pub(super) time: HybridTime,
+}
+
+impl Key {
+    pub(super) const fn of_file(record: &Record) -> Self {
+        Self { kind: Kind::FILE, id: *record.file().as_bytes() }
+    }
+
+    pub(super) fn of_member(enrolled: &Enrolled) -> Self {
+        Self { kind: Kind::MEMBER, id: Enrolment::id_of(&enrolled.membership.peer) }
+    }
+}
+
+impl Payload {
+    /// Verifies an entry's payload by itself; the reason is for people.
+    pub(super) fn verify(key: &Key, bytes: &[u8], trust: &Trust) -> Result<Self, String> {
+        let payload = match key.kind {
+            Kind::FILE => {
+                let signed: SignedRecord =
+                    cbor::from_slice_within(bytes, RECORD_MAX_BYTES + ENVELOPE_MAX_BYTES).map_err(text)?;
+                let record = Record::verify(signed, trust).map_err(text)?;
+                (Key::of_file(&record) == *key).then(|| Self::File(Box::new(record)))
+            }
+            Kind::MEMBER => {
+                let enrolment: Enrolment =
+                    cbor::from_slice_within(bytes, ENROLMENT_MAX_BYTES).map_err(text)?;
+                let enrolled = enrolment.verify(trust).map_err(text)?;
+                (Key::of_member(&enrolled) == *key).then(|| Self::Member(Box::new(enrolled)))
+            }
+            _ => (bytes.len() <= UNKNOWN_MAX_BYTES).then_some(Self::Unknown),
+        };
+        payload.ok_or_else(|| "the entry does not belong under its id, or is too large".to_owned())
+    }
+}
+
+impl Verified {
+    /// Stamps what this super-peer accepts first.
+    pub(super) fn stamped(key: Key, payload: Payload, bytes: Vec<u8>, context: &Context<'_>) -> Self {
+        let superpeer = context.own.public().to_peer_id();
+        let stamp = Stamp { superpeer, payload: RecordHash::of(&bytes), time: context.now };
+        let stamp = Signed::new(&stamp, &context.trust.network, context.own);
+        Self { key, payload, bytes, stamp, time: context.now }
+    }
+
+    /// The entry as it travels.
+    pub(super) fn to_entry(&self) -> Entry {
+        Entry {
+            kind: self.key.kind,
+            id: ByteArray::new(self.key.id),
+            payload: ByteBuf::from(self.bytes.clone()),
+            stamp: self.stamp.clone(),
+        }
+    }
+
+    /// Which of two entries of one key stays: [`Ordering::Greater`] for this one.
+    ///
+    /// A total order, so that all super-peers end with the same bytes in whatever order they hear of them. Records and
+    /// enrolments have their own order; where that is silent (one body under two signatures) the bytes decide. Of an
+    /// unknown kind nothing is known but when it was accepted: the later acceptance is the likelier update.
+    pub(super) fn precedence(&self, other: &Self) -> Ordering {
+        let by_bytes = self.bytes.cmp(&other.bytes);
+        match (&self.payload, &other.payload) {
+            (Payload::File(a), Payload::File(b)) => order(a.supersedes(b), b.supersedes(a)).then(by_bytes),
+            (Payload::Member(a), Payload::Member(b)) => {
+                order(a.supersedes(b), b.supersedes(a)).then(by_bytes)
+            }
+            _ => self.time.cmp(&other.time).then(by_bytes),
+        }
+    }
+}
+
+const fn order(greater: bool, less: bool) -> Ordering {
+    match (greater, less) {
+        (true, _) => Ordering::Greater,
+        (_, true) => Ordering::Less,
+        _ => Ordering::Equal,
+    }
+}
+
+/// Checks that a stamp is its super-peer's own, over this payload. Whether that is a super-peer is for the caller.
+pub(super) fn verify_stamp(entry: &Entry, trust: &Trust) -> Option<Stamp> {
+    let claimed = entry.stamp.peek().ok()?;
+    let key = public_key_of(&claimed.superpeer).ok()?;
+    let stamp = entry.stamp.verify(&trust.network, &key).ok()?;
+    // SQLite counts to 2^63: no real clock comes near.
+    let possible = i64::try_from(stamp.time.millis).is_ok();
+    (possible && stamp.payload == RecordHash::of(&entry.payload)).then_some(stamp)
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}

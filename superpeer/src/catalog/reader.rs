@@ -1,0 +1,393 @@
+//! The reading side: searches, listings and pages for other super-peers, beside the writer.
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    cbor,
+    credentials::{Role, UnixSeconds},
+    ids::{ContentId, FileId, ID_BYTES},
+    members::Enrolment,
+    messages::{index::Cursor, sync::Kind},
+    names::{FileName, MemberName},
+    records::SignedRecord,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{
+    CatalogError,
+    fold::fold,
+    search::{Plan, SORTED_MAX, Wanted, bounds, phrase},
+};
+
+/// Files that a reference can stand for before it is simply too vague.
+pub const MATCHES_MAX: usize = 10;
+/// Hexadecimal digits that an id's beginning needs; shorter ones are taken for names only.
+pub const ID_PREFIX_MIN_DIGITS: usize = 4;
+
+/// A connection that reads the catalog. Each call sees the latest commit; none waits for the writer.
+pub struct Reader {
+    pub(super) conn: Connection,
+}
+
+/// A file as it stands in the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its record, verified when it was stored.
+    pub record: SignedRecord,
+    /// Its id.
+    pub file: FileId,
+    /// Its name.
+    pub name: FileName,
+    /// Its present owner.
+    pub owner: PeerId,
+    /// The owner's name.
+    pub owner_name: MemberName,
+}
+
+/// Files in name order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FilePage {
+    /// At most as many as were asked for.
+    pub files: Vec<StoredFile>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Cursor>,
+}
+
+/// A member as it stands in the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The member.
+    pub peer: PeerId,
+    /// Its name.
+    pub name: MemberName,
+    /// Node or super-peer.
+    pub role: Role,
+    /// When its latest credential was issued.
+    pub issued: UnixSeconds,
+    /// When that ends.
+    pub expires: UnixSeconds,
+}
+
+/// Members in name order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemberPage {
+    /// At most as many as were asked for.
+    pub members: Vec<Member>,
+    /// The name after which the next page begins; none after the last.
+    pub next: Option<MemberName>,
+}
+
+impl Reader {
+    pub(super) const fn over(conn: Connection) -> Self {
+        Self { conn }
+    }
+
+    /// Files whose name contains the text, without regard to case and accents, in name order; all where it is empty.
+    /// A text of one or two letters must begin the name.
+    ///
+    /// No character of the text has a special meaning. A page may be shorter than `limit` though more follow: a file
+    /// whose owner's enrolment has not arrived yet is not shown. `next` tells.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn search(
+        &self,
+        query: &str,
+        owner: Option<PeerId>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<FilePage, CatalogError> {
+        let (plan, beginning, text) = match Wanted::new(query) {
+            Wanted::Nothing => return Ok(FilePage::default()),
+            Wanted::Beginning(text) => (Plan::Range, text, String::new()),
+            Wanted::Sign(text) => (Plan::Walk, String::new(), text),
+            Wanted::Letters(text) if self.is_common(&text)? => (Plan::Walk, String::new(), text),
+            Wanted::Letters(text) => (Plan::Sorted, String::new(), text),
+        };
+        let ((low, low_file), high) = bounds(&beginning, after);
+        let (owner, phrase) = (owner.map(PeerId::to_bytes), phrase(&text));
+        let limit = limit.max(1);
+        // One more than asked for tells whether another page follows.
+        let fetched = i64::from(limit) + 1;
+        let mut values: Vec<(&str, &dyn rusqlite::ToSql)> =
+            vec![(":low", &low), (":low_file", &low_file), (":limit", &fetched)];
+        if let Some(owner) = &owner {
+            values.push((":owner", owner));
+        }
+        match plan {
+            Plan::Range => values.push((":high", &high)),
+            Plan::Walk => values.push((":text", &text)),
+            Plan::Sorted => values.push((":phrase", &phrase)),
+        }
+        let mut rows = self.conn.prepare_cached(&plan.rows(owner.is_some()))?;
+        let mut rows = rows.query(values.as_slice())?;
+        let mut page = FilePage::default();
+        let (mut seen, mut last) = (0, None);
+        while let Some(row) = rows.next()? {
+            if seen == limit {
+                page.next = last;
+                break;
+            }
+            seen += 1;
+            last = Some(Cursor { name: file_name(row, 2)?, file: FileId::from_bytes(row.get(0)?) });
+            page.files.extend(stored_file(row)?);
+        }
+        Ok(page)
+    }
+
+    /// Whether more names contain the text than are sorted for a page.
+    fn is_common(&self, text: &str) -> Result<bool, CatalogError> {
+        let mut count = self.conn.prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM file_names WHERE file_names MATCH ?1 LIMIT ?2)",
+        )?;
+        let found: u32 = count.query_row(params![phrase(text), SORTED_MAX + 1], |row| row.get(0))?;
+        Ok(found > SORTED_MAX)
+    }
+
+    /// The files that a person can mean by a text: a full id, the beginning of one (at least
+    /// [`ID_PREFIX_MIN_DIGITS`]), a full name, or `owner:name`. At most [`MATCHES_MAX`], names first; more than one is
+    /// for the person to tell apart. Deleted files are never meant.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn resolve(&self, reference: &str) -> Result<Vec<StoredFile>, CatalogError> {
+        let reference = reference.trim();
+        if let Ok(file) = reference.parse::<FileId>() {
+            return self.ids_between(file.as_bytes(), file.as_bytes());
+        }
+        // No file name contains a colon, so the two forms cannot be confused.
+        let mut matches = match reference.split_once(':') {
+            Some((owner, name)) => match MemberName::new(owner).ok().map(|owner| self.member_by_name(&owner))
+            {
+                Some(owner) => match owner? {
+                    Some(owner) => self.named(name, Some(owner.peer))?,
+                    None => Vec::new(),
+                },
+                None => Vec::new(),
+            },
+            None => self.named(reference, None)?,
+        };
+        if let Some((low, high)) = id_range(reference) {
+            for file in self.ids_between(&low, &high)? {
+                if !matches.iter().any(|found| found.file == file.file) {
+                    matches.push(file);
+                }
+            }
+        }
+        matches.truncate(MATCHES_MAX);
+        Ok(matches)
+    }
+
+    fn named(&self, name: &str, owner: Option<PeerId>) -> Result<Vec<StoredFile>, CatalogError> {
+        let Ok(name) = FileName::normalised(name) else { return Ok(Vec::new()) };
+        self.files_where(
+            "files.folded = ?1 AND files.name = ?2 AND (?3 IS NULL OR files.owner = ?3)",
+            params![fold(name.as_str()), name.as_str(), owner.map(PeerId::to_bytes)],
+            MATCHES_MAX,
+        )
+    }
+
+    fn ids_between(
+        &self,
+        low: &[u8; ID_BYTES],
+        high: &[u8; ID_BYTES],
+    ) -> Result<Vec<StoredFile>, CatalogError> {
+        self.files_where("files.file BETWEEN ?1 AND ?2", params![low, high], MATCHES_MAX)
+    }
+
+    /// The record of a file, also of a deleted one.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn record(&self, file: &FileId) -> Result<Option<SignedRecord>, CatalogError> {
+        self.payload(Kind::FILE, file.as_bytes())
+    }
+
+    /// A file that exists.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn file(&self, file: &FileId) -> Result<Option<StoredFile>, CatalogError> {
+        Ok(self.ids_between(file.as_bytes(), file.as_bytes())?.pop())
+    }
+
+    /// How many files there are that are not deleted.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn count_files(&self) -> Result<u64, CatalogError> {
+        let count: i64 =
+            self.conn.prepare_cached("SELECT count(*) FROM files")?.query_row([], |row| row.get(0))?;
+        u64::try_from(count).map_err(CatalogError::damaged)
+    }
+
+    /// The files with this content, in order of id, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn content_files(&self, content: &ContentId, limit: usize) -> Result<Vec<StoredFile>, CatalogError> {
+        self.files_where("files.content = ?1", params![content.as_bytes()], limit)
+    }
+
+    fn files_where(
+        &self,
+        condition: &str,
+        values: &[&dyn rusqlite::ToSql],
+        limit: usize,
+    ) -> Result<Vec<StoredFile>, CatalogError> {
+        let mut rows = self.conn.prepare_cached(&format!(
+            "SELECT files.file, files.owner, files.name, members.name, entries.payload
+             FROM files JOIN entries ON entries.row = files.row JOIN members ON members.peer = files.owner
+             WHERE {condition} ORDER BY files.file LIMIT {limit}"
+        ))?;
+        let mut rows = rows.query(values)?;
+        let mut files = Vec::new();
+        while let Some(row) = rows.next()? {
+            files.extend(stored_file(row)?);
+        }
+        Ok(files)
+    }
+
+    /// A member.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn member(&self, peer: &PeerId) -> Result<Option<Member>, CatalogError> {
+        Ok(self.members_where("peer = ?1", params![peer.to_bytes()], 1)?.pop())
+    }
+
+    /// The member that has this name. Should two super-peers cut off from each other have given it twice, the one
+    /// admitted earlier has it.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn member_by_name(&self, name: &MemberName) -> Result<Option<Member>, CatalogError> {
+        Ok(self.members_where("name = ?1", params![name.as_str()], 1)?.pop())
+    }
+
+    /// Members in name order, after a name.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn members(&self, after: Option<&MemberName>, limit: usize) -> Result<MemberPage, CatalogError> {
+        let limit = limit.max(1);
+        let after = after.map_or("", MemberName::as_str);
+        let mut members = self.members_where("name > ?1", params![after], limit + 1)?;
+        let mut next = None;
+        if members.len() > limit {
+            members.truncate(limit + 1);
+            let beyond = members.pop().map(|member| member.name);
+            // The next page begins after a name, so a name must not be torn in two.
+            let whole = members.iter().filter(|member| Some(&member.name) != beyond.as_ref()).count();
+            members.truncate(if whole > 0 { whole } else { limit });
+            next = members.last().map(|member| member.name.clone());
+        }
+        Ok(MemberPage { members, next })
+    }
+
+    fn members_where(
+        &self,
+        condition: &str,
+        values: &[&dyn rusqlite::ToSql],
+        limit: usize,
+    ) -> Result<Vec<Member>, CatalogError> {
+        let mut rows = self.conn.prepare_cached(&format!(
+            "SELECT peer, name, superpeer, issued, expires FROM members
+             WHERE {condition} ORDER BY name, issued, peer LIMIT {limit}"
+        ))?;
+        let mut rows = rows.query(values)?;
+        let mut members = Vec::new();
+        while let Some(row) = rows.next()? {
+            let seconds = |at: usize| -> Result<UnixSeconds, CatalogError> {
+                u64::try_from(row.get::<_, i64>(at)?).map(UnixSeconds).map_err(CatalogError::damaged)
+            };
+            members.push(Member {
+                peer: peer(row, 0)?,
+                name: member_name(row.get(1)?)?,
+                role: if row.get(2)? { Role::Superpeer } else { Role::Node },
+                issued: seconds(3)?,
+                expires: seconds(4)?,
+            });
+        }
+        Ok(members)
+    }
+
+    /// A member's entry: its latest credential and its sealing key.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn enrolment(&self, peer: &PeerId) -> Result<Option<Enrolment>, CatalogError> {
+        self.payload(Kind::MEMBER, &Enrolment::id_of(peer))
+    }
+
+    fn payload<T: serde::de::DeserializeOwned>(
+        &self,
+        kind: Kind,
+        id: &[u8; ID_BYTES],
+    ) -> Result<Option<T>, CatalogError> {
+        let mut query =
+            self.conn.prepare_cached("SELECT payload FROM entries WHERE kind = ?1 AND id = ?2")?;
+        let bytes: Option<Vec<u8>> = query.query_row(params![kind.0, id], |row| row.get(0)).optional()?;
+        bytes.map(|bytes| cbor::from_slice(&bytes).map_err(CatalogError::damaged)).transpose()
+    }
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+/// The ids that begin with these hexadecimal digits: the least and the greatest.
+fn id_range(digits: &str) -> Option<([u8; ID_BYTES], [u8; ID_BYTES])> {
+    if !(ID_PREFIX_MIN_DIGITS..2 * ID_BYTES).contains(&digits.len()) {
+        return None;
+    }
+    let (mut low, mut high) = ([0; ID_BYTES], [0xff; ID_BYTES]);
+    for (at, digit) in digits.chars().enumerate() {
+        let digit = u8::try_from(digit.to_digit(16)?).ok()?;
+        let (shift, kept) = if at % 2 == 0 { (4, 0x0f) } else { (0, 0xf0) };
+        low[at / 2] = low[at / 2] & kept | digit << shift;
+        high[at / 2] = high[at / 2] & kept | digit << shift;
+    }
+    Some((low, high))
+}
+
+/// A row of file, owner, name, owner's name and payload; none while the owner is not known.
+fn stored_file(row: &Row<'_>) -> Result<Option<StoredFile>, CatalogError> {
+    let Some(owner_name) = row.get::<_, Option<String>>(3)? else { return Ok(None) };
+    let payload = row.get_ref(4)?.as_blob().map_err(CatalogError::damaged)?;
+    Ok(Some(StoredFile {
+        record: cbor::from_slice(payload).map_err(CatalogError::damaged)?,
+        file: FileId::from_bytes(row.get(0)?),
+        name: file_name(row, 2)?,
+        owner: peer(row, 1)?,
+        owner_name: member_name(owner_name)?,
+    }))
+}
+
+fn file_name(row: &Row<'_>, at: usize) -> Result<FileName, CatalogError> {
+    FileName::new(row.get_ref(at)?.as_str().map_err(CatalogError::damaged)?).map_err(CatalogError::damaged)
+}
+
+fn member_name(text: String) -> Result<MemberName, CatalogError> {
+    MemberName::new(&text).map_err(CatalogError::damaged)
+}
+
+fn peer(row: &Row<'_>, at: usize) -> Result<PeerId, CatalogError> {
+    PeerId::from_bytes(row.get_ref(at)?.as_blob().map_err(CatalogError::damaged)?)
+        .map_err(CatalogError::damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_an_id_is_a_range_of_ids() {
+        let (low, high) = id_range("ABc4f").unwrap();
+        assert_eq!((&low[..4], &high[..4]), (&[0xab, 0xc4, 0xf0, 0][..], &[0xab, 0xc4, 0xff, 0xff][..]));
+        for not_one in ["abc", "abcg1", "", "ab d1", &"a".repeat(64), "日本語のid"] {
+            assert_eq!(id_range(not_one), None, "{not_one}");
+        }
+    }
+}

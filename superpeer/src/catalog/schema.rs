@@ -1,0 +1,184 @@
+//! The database file: its place, its settings, its format.
+//!
+//! Acknowledged means on the disk: write-ahead log, synced at every commit (`synchronous=FULL`). Readers have
+//! connections of their own and never wait for the writer.
+
+use std::{
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use quarta_protocols::{clock::HybridTime, ids::NetworkId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::CatalogError;
+
+/// One step per format: format *n* is what the first *n* steps make. Steps are only ever added.
+const STEPS: [&str; 1] = [include_str!("schema.sql")];
+/// Marks the file as ours: "Qcat".
+const APPLICATION_ID: i32 = 0x5163_6174;
+/// How long a statement waits for another connection's lock, e.g. of a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The log is cut back to this after a burst of writes, in bytes.
+const LOG_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+/// Page cache of the writer and of each reader, in KiB: holds the inner pages of the indexes of a million files.
+const CACHE_KIB: i64 = 16 * 1024;
+
+/// Opens the database for writing, creating it or bringing it to the newest format.
+pub(super) fn open(path: &Path, network: &NetworkId) -> Result<Connection, CatalogError> {
+    // SQLite gives its log the mode of the database, so the database must be private before SQLite sees it.
+    let file =
+        OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(CatalogError::File)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(CatalogError::File)?;
+    drop(file);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags)?;
+    set(&conn)?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    upgrade(&tx)?;
+    claim(&tx, network)?;
+    tx.commit()?;
+    // Only now: a file that is not ours keeps its own journal mode.
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "journal_size_limit", LOG_KEPT_BYTES)?;
+    Ok(conn)
+}
+
+/// Opens the database for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, CatalogError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    set(&conn)?;
+    Ok(conn)
+}
+
+fn set(conn: &Connection) -> Result<(), CatalogError> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn upgrade(tx: &Transaction<'_>) -> Result<(), CatalogError> {
+    let application: i32 = tx.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let found: u32 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: u32 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let fresh = application == 0 && found == 0 && tables == 0;
+    if !fresh && application != APPLICATION_ID {
+        return Err(CatalogError::NotACatalog);
+    }
+    let known = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(CatalogError::Newer { found, known });
+    }
+    for step in STEPS.iter().skip(found as usize) {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", known)?;
+    Ok(())
+}
+
+fn claim(tx: &Transaction<'_>, network: &NetworkId) -> Result<(), CatalogError> {
+    let found: Option<[u8; 32]> =
+        tx.query_row("SELECT network FROM catalog", [], |row| row.get(0)).optional()?;
+    match found.map(NetworkId::from_bytes) {
+        Some(found) if found != *network => Err(CatalogError::OtherNetwork { found, expected: *network }),
+        Some(_) => Ok(()),
+        None => {
+            tx.execute("INSERT INTO catalog VALUES (1, ?1, 0, 0)", params![network.as_bytes()])?;
+            Ok(())
+        }
+    }
+}
+
+/// The latest moment that was given out before.
+pub(super) fn latest_moment(conn: &Connection) -> Result<HybridTime, CatalogError> {
+    let (millis, counter): (i64, u32) =
+        conn.query_row("SELECT clock_millis, clock_counter FROM catalog", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let millis = u64::try_from(millis).map_err(CatalogError::damaged)?;
+    Ok(HybridTime { millis, counter })
+}
+
+/// Makes sure that no moment up to this one is given out again, even after a restart.
+pub(super) fn keep_moment(tx: &Transaction<'_>, latest: HybridTime) -> Result<(), CatalogError> {
+    let millis = i64::try_from(latest.millis).unwrap_or(i64::MAX);
+    tx.prepare_cached("UPDATE catalog SET clock_millis = ?1, clock_counter = ?2")?
+        .execute(params![millis, latest.counter])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
+
+    #[test]
+    fn the_format_on_disk_is_held_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = open(&dir.path().join("catalog.db"), &NETWORK).unwrap();
+        let mut schema =
+            conn.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'file_names_*' ORDER BY name").unwrap();
+        let all: Vec<String> = schema.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let hash = blake3::hash(all.join(";\n").as_bytes()).to_hex();
+        assert_eq!(hash.as_str(), GOLDEN, "a changed format needs a new step: {all:#?}");
+        let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+    }
+    const GOLDEN: &str = "261359ee8d97c34df453dce64bf4fc8c583082ed07ab1f3248cd337e27ecf64f";
+
+    #[test]
+    fn what_was_acknowledged_is_synced_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let conn = open(&path, &NETWORK).unwrap();
+        let pragma = |name: &str| {
+            conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
+                .unwrap()
+        };
+        assert_eq!(pragma("journal_mode"), "wal".to_owned().into());
+        assert_eq!(pragma("synchronous"), 2.into());
+        assert_eq!(pragma("foreign_keys"), 1.into());
+        for file in std::fs::read_dir(dir.path()).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn a_newer_foreign_or_damaged_file_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        let conn = open(&path, &NETWORK).unwrap();
+        conn.pragma_update(None, "user_version", 7).unwrap();
+        drop(conn);
+        assert!(matches!(open(&path, &NETWORK), Err(CatalogError::Newer { found: 7, known: 1 })));
+        let conn = Connection::open(&path).unwrap();
+        conn.pragma_update(None, "user_version", 1).unwrap();
+        drop(conn);
+        let other = NetworkId::from_bytes([2; 32]);
+        assert!(matches!(open(&path, &other), Err(CatalogError::OtherNetwork { found: NETWORK, .. })));
+        open(&path, &NETWORK).unwrap();
+
+        let path = dir.path().join("shopping.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE list (item TEXT)").unwrap();
+        let before = std::fs::read(&path).unwrap();
+        assert!(matches!(open(&path, &NETWORK), Err(CatalogError::NotACatalog)));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+
+        let path = dir.path().join("letter.txt");
+        std::fs::write(&path, "Dear reader, this is no database. ".repeat(100)).unwrap();
+        assert!(matches!(open(&path, &NETWORK), Err(CatalogError::Damaged(_))));
+        let nowhere = dir.path().join("missing").join("catalog.db");
+        assert!(matches!(open(&nowhere, &NETWORK), Err(CatalogError::File(_))));
+    }
+}

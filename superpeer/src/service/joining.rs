@@ -1,0 +1,73 @@
+//! Admitting a machine that shows an invite.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use quarta_protocols::{
+    credentials::UnixSeconds,
+    messages::admission::{Refusal, Response},
+};
+
+use super::Shared;
+use crate::admission::{Attempts, Authority, Redemption};
+
+/// What admits: the keys, and the memory of who tried how often.
+pub(crate) struct Door {
+    pub(crate) authority: Arc<Authority>,
+    attempts: Mutex<Attempts>,
+}
+
+impl Door {
+    pub(super) fn new(authority: Authority, now: Instant) -> Self {
+        Self { authority: Arc::new(authority), attempts: Mutex::new(Attempts::new(now)) }
+    }
+}
+
+/// Redeems an invite for a joiner at this address.
+pub(super) async fn redeem(shared: &Arc<Shared>, redemption: Redemption, remote: &Multiaddr) -> Response {
+    let address = ip_of(remote);
+    let (peer, name) = (redemption.peer, redemption.name.clone());
+    let attempts = || shared.door.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+    if !attempts().admits(&peer, address, Instant::now()) {
+        return Response::Refused(Refusal::TooManyAttempts);
+    }
+    let authority = shared.door.authority.clone();
+    let admitted = shared
+        .store
+        .write(move |catalog| authority.redeem(catalog, redemption, rand::random(), UnixSeconds::now()))
+        .await;
+    match admitted {
+        Ok(Ok(admitted)) => {
+            tracing::info!(member = %admitted.membership.name, role = %admitted.membership.role, %peer, "a member joined");
+            shared.state().meet(&admitted.membership, String::new());
+            shared.push(&admitted.entry);
+            Response::Joined { credential: admitted.credential, superpeers: shared.superpeers().await }
+        }
+        Ok(Err(error)) => {
+            let refusal = error.refusal();
+            if refusal == Refusal::Unavailable {
+                tracing::error!(%error, "an admission could not be completed");
+            } else {
+                tracing::info!(%peer, %name, reason = %refusal, "a joiner was refused");
+                attempts().refused(address, Instant::now());
+            }
+            Response::Refused(refusal)
+        }
+        Err(error) => {
+            tracing::error!(%error, "an admission could not be completed");
+            Response::Refused(Refusal::Unavailable)
+        }
+    }
+}
+
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
+        _ => None,
+    })
+}
