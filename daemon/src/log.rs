@@ -32,7 +32,12 @@ pub struct LogArgs {
     #[arg(long = "log", value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,quarta_node=debug`
-    #[arg(long = "log-level", env = "QUARTA_LOG", default_value = "info,libp2p_swarm=warn", value_name = "FILTER")]
+    #[arg(
+        long = "log-level",
+        env = "QUARTA_LOG",
+        default_value = "info,libp2p_swarm=warn",
+        value_name = "FILTER"
+    )]
     pub filter: String,
 }
 

@@ -131,38 +131,49 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             service::run(common.data_path()?, overrides, &log).await?;
         }
         Command::Status => {
-            let status: Status = common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
+            let status: Status =
+                common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
             output.fields(&status, &status_fields(&status))?;
         }
-        Command::Add { paths, name, in_place } => return add(&common, &mut output, paths, name, in_place).await,
+        Command::Add { paths, name, in_place } => {
+            return add(&common, &mut output, paths, name, in_place).await;
+        }
         Command::Ls { query } => list(&common, &mut output, &query.unwrap_or_default()).await?,
         Command::Info { file } => {
             let target = Target::new("/api/v1/files").segment(&file);
-            let found: File =
-                common.client()?.get(target).await.during(format!("cannot show {file}"))?;
+            let found: File = common.client()?.get(target).await.during(format!("cannot show {file}"))?;
             output.fields(&found, &file_fields(&found))?;
         }
         Command::Get { files, output: to } => return get(&common, &mut output, files, to).await,
         Command::Members => {
             let members: Vec<Member> =
                 common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
-            output.table(&["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"], &members, |m| {
-                vec![
-                    m.name.clone(),
-                    m.role.clone(),
-                    m.state.clone(),
-                    m.last_seen.map_or_else(|| "never".to_owned(), |seen| cli::ago(seen, UnixSeconds::now().0)),
-                    m.files.to_string(),
-                    size(m.stored_bytes),
-                    size(m.free_bytes),
-                    m.version.clone(),
-                ]
-            })?;
+            output.table(
+                &["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"],
+                &members,
+                |m| {
+                    vec![
+                        m.name.clone(),
+                        m.role.clone(),
+                        m.state.clone(),
+                        m.last_seen
+                            .map_or_else(|| "never".to_owned(), |seen| cli::ago(seen, UnixSeconds::now().0)),
+                        m.files.to_string(),
+                        size(m.stored_bytes),
+                        size(m.free_bytes),
+                        m.version.clone(),
+                    ]
+                },
+            )?;
         }
         Command::Transfers => {
             let transfers: Vec<Transfer> =
                 common.client()?.get("/api/v1/transfers").await.during("cannot list the transfers")?;
-            output.table(&["FILE", "OWNER", "STATE", "DONE", "SIZE", "RATE", "FROM"], &transfers, transfer_row)?;
+            output.table(
+                &["FILE", "OWNER", "STATE", "DONE", "SIZE", "RATE", "FROM"],
+                &transfers,
+                transfer_row,
+            )?;
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "quarta", &mut std::io::stdout());
@@ -183,8 +194,9 @@ async fn add(
     }
     let mut absolute = Vec::with_capacity(paths.len());
     for path in paths {
-        let path = std::path::absolute(&path)
-            .map_err(|e| Failure::new(format!("cannot add {}", path.display()), e.to_string(), "check the path"))?;
+        let path = std::path::absolute(&path).map_err(|e| {
+            Failure::new(format!("cannot add {}", path.display()), e.to_string(), "check the path")
+        })?;
         let text = path.into_os_string().into_string().map_err(|path| {
             usage(
                 &format!("cannot add {}", path.display()),
@@ -205,7 +217,8 @@ async fn add(
         match event.during("cannot add files")? {
             AddEvent::Progress { path, done_bytes, size_bytes } => {
                 if bar.as_ref().is_none_or(|(shown, _)| *shown != path) {
-                    let label = Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let label =
+                        Path::new(&path).file_name().unwrap_or_default().to_string_lossy().into_owned();
                     bar = Some((path, cli::progress(common.json, &label, size_bytes)));
                 }
                 if let Some((_, bar)) = &bar {
@@ -215,7 +228,12 @@ async fn add(
             AddEvent::Added { path, file } => {
                 clear(&mut bar);
                 added += 1;
-                let line = format!("{}  {}  {}", file.id.chars().take(12).collect::<String>(), file.name, size(file.size_bytes));
+                let line = format!(
+                    "{}  {}  {}",
+                    file.id.chars().take(12).collect::<String>(),
+                    file.name,
+                    size(file.size_bytes)
+                );
                 output.line(&json!({"path": path, "file": file}), &line)?;
             }
             AddEvent::Failed { path, why, next_step } => {
@@ -311,7 +329,12 @@ async fn get(
     })
 }
 
-async fn get_one(common: &Common, client: &Client, file: &str, to: Option<&Path>) -> Result<Transfer, Failure> {
+async fn get_one(
+    common: &Common,
+    client: &Client,
+    file: &str,
+    to: Option<&Path>,
+) -> Result<Transfer, Failure> {
     let what = || format!("cannot get {file}");
     let target = Target::new("/api/v1/files").segment(file).segment("fetch");
     let mut events = client.post_lines::<FetchEvent>(target, &json!({})).await.during(what())?;
@@ -319,7 +342,8 @@ async fn get_one(common: &Common, client: &Client, file: &str, to: Option<&Path>
     while let Some(event) = events.next().await {
         match event.during(what())? {
             FetchEvent::Progress(transfer) => {
-                let bar = bar.get_or_insert_with(|| cli::progress(common.json, &transfer.name, transfer.size_bytes));
+                let bar = bar
+                    .get_or_insert_with(|| cli::progress(common.json, &transfer.name, transfer.size_bytes));
                 bar.set_position(transfer.done_bytes);
             }
             FetchEvent::Done(mut transfer) => {
@@ -340,7 +364,11 @@ async fn get_one(common: &Common, client: &Client, file: &str, to: Option<&Path>
             }
         }
     }
-    Err(Failure::new(what(), "the daemon ended the transfer without a result", "see the daemon's log and try again"))
+    Err(Failure::new(
+        what(),
+        "the daemon ended the transfer without a result",
+        "see the daemon's log and try again",
+    ))
 }
 
 /// Copies a fetched file to where the person asked for it, whole or not at all.
@@ -369,7 +397,9 @@ async fn export(transfer: &Transfer, to: &Path) -> Result<PathBuf, Failure> {
             cause.to_string(),
             format!("it is in the library: {}", transfer.path.as_deref().unwrap_or_default()),
         )),
-        Err(cause) => Err(Failure::new("cannot copy the file", cause.to_string(), "please report this as a bug")),
+        Err(cause) => {
+            Err(Failure::new("cannot copy the file", cause.to_string(), "please report this as a bug"))
+        }
     }
 }
 
@@ -399,7 +429,11 @@ fn transfer_row(transfer: &Transfer) -> Vec<String> {
     ]
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is not negative, and `as` saturates")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is not negative, and `as` saturates"
+)]
 fn rounded(rate: f64) -> u64 {
     rate.round() as u64
 }
@@ -413,7 +447,10 @@ fn file_fields(file: &File) -> Vec<(&'static str, String)> {
         ("Type", file.media_type.clone().unwrap_or_else(|| "-".to_owned())),
         ("Id", file.id.clone()),
         ("Revision", file.revision.to_string()),
-        ("Holders", file.holders.map_or_else(|| "unknown: no super-peer answers".to_owned(), |n| n.to_string())),
+        (
+            "Holders",
+            file.holders.map_or_else(|| "unknown: no super-peer answers".to_owned(), |n| n.to_string()),
+        ),
         ("Here", file.path.clone().unwrap_or_else(|| "no; fetch it with `quarta get`".to_owned())),
     ]
 }
@@ -451,7 +488,9 @@ fn usage(what: &str, next: &str) -> Failure {
 }
 
 fn rate(text: &str) -> Result<u64, String> {
-    let bytes = text.parse::<bytesize::ByteSize>().map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())?;
+    let bytes = text
+        .parse::<bytesize::ByteSize>()
+        .map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())?;
     if bytes.0 == 0 { Err("a limit of 0 would stop all uploads".to_owned()) } else { Ok(bytes.0) }
 }
 

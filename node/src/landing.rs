@@ -8,8 +8,6 @@
 //! opened where chunks come in order, else from the page cache. So it needs no thread and no memory of its own, and no
 //! writer ever waits for it.
 
-mod chunk_set;
-
 use std::{
     io,
     os::unix::fs::FileExt,
@@ -23,8 +21,10 @@ use quarta_protocols::{
 };
 use sha2::Digest;
 
-pub use self::chunk_set::ChunkSet;
-use crate::library::{Library, LibraryError, LibraryPath, Staged, Stamp};
+use crate::{
+    download::chunk_set::ChunkSet,
+    library::{Library, LibraryError, LibraryPath, Staged, Stamp},
+};
 
 /// How many chunks one writer takes the follower further at most, so that no writer is kept from its source for long.
 const FOLLOW_CHUNKS: u32 = 8;

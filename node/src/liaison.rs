@@ -151,7 +151,9 @@ impl Liaison {
                     self.register_at = Some(now);
                 }
             }
-            Input::Answered { registered, last_key } => self.answered(now, registered, last_key, &mut effects),
+            Input::Answered { registered, last_key } => {
+                self.answered(now, registered, last_key, &mut effects)
+            }
             Input::RegisterFailed => {
                 self.registering = false;
                 self.register_at = self.is_connected().then_some(now + REGISTRATION_RETRY);
@@ -167,12 +169,20 @@ impl Liaison {
         let link = match self.link {
             Link::Down { try_at, .. } => Some(try_at),
             Link::Connecting { .. } => None,
-            Link::Up { heard, fresh_try_at } => self.silent_from(heard).map(|silent| silent.max(fresh_try_at)),
+            Link::Up { heard, fresh_try_at } => {
+                self.silent_from(heard).map(|silent| silent.max(fresh_try_at))
+            }
         };
         link.into_iter().chain(self.register_at.filter(|_| !self.registering)).min()
     }
 
-    fn answered(&mut self, now: Instant, registered: Registered, last_key: Option<Key>, effects: &mut Vec<Effect>) {
+    fn answered(
+        &mut self,
+        now: Instant,
+        registered: Registered,
+        last_key: Option<Key>,
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.registering {
             // The answer of a registration that was given up when the connection changed.
             return;
@@ -273,7 +283,10 @@ mod tests {
         assert_eq!(liaison.handle(now, accepted(1)), []);
         // The super-peer restarted without what it had.
         liaison.handle(now, Input::Departed);
-        assert_eq!(liaison.handle(now, Input::Connected), [Effect::Register { since: Some(at(1)), after: None }]);
+        assert_eq!(
+            liaison.handle(now, Input::Connected),
+            [Effect::Register { since: Some(at(1)), after: None }]
+        );
         let all = Input::Answered { registered: Registered::SendAll, last_key: None };
         assert_eq!(liaison.handle(now, all), [Effect::Register { since: None, after: None }]);
     }

@@ -1,3 +1,26 @@
 //! Quarta's node: a branch's daemon and command line.
+//!
+//! Read it in this order. The pure parts decide (a moment and an input give a result); the rest is the shell around
+//! them.
+//!
+//! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`download`]: which chunks from
+//!    whom.
+//! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
+//!    others; [`database`]: what is known of them.
+//! 3. [`service`]: the running node; [`api`]: its HTTP API.
+//! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.
 
 pub mod api;
+pub mod cli;
+pub mod database;
+pub mod download;
+pub mod inventory;
+pub mod landing;
+pub mod liaison;
+pub mod library;
+pub mod sealing;
+pub mod service;
+pub mod serving;
+pub mod settings;
+pub mod setup;
+pub mod throttle;

@@ -1,3 +1,6 @@
-//! The HTTP API.
+//! The node's HTTP API: how it is, the network's files, adding and fetching, members and transfers.
 
 pub mod model;
+mod routes;
+
+pub(crate) use routes::router;

@@ -305,8 +305,7 @@ fn transfers_read_back_newest_first_and_running_ones_end_with_their_run() {
         name: Some(MemberName::new("recife").unwrap()),
         transport: Some("quic".into()),
         bytes: 10,
-        chunks: 1,
-        bad_chunks: 0,
+        busy_ms: 1,
         dropped: None,
     }];
     world.database.update_transfer(first, &transfer).unwrap();

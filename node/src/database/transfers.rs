@@ -53,12 +53,10 @@ pub struct Share {
     pub name: Option<MemberName>,
     /// What carried the bytes, e.g. `tcp` or `quic`.
     pub transport: Option<String>,
-    /// Sealed bytes that were of use.
+    /// Verified plaintext bytes.
     pub bytes: u64,
-    /// Chunks that were of use.
-    pub chunks: u32,
-    /// Chunks that were not what the manifest says.
-    pub bad_chunks: u32,
+    /// For how long bytes were under way, in milliseconds.
+    pub busy_ms: u64,
     /// Why it was given up as a source, if it was.
     #[serde(default)]
     pub dropped: Option<String>,

@@ -196,10 +196,11 @@ struct Stored {
 impl Stored {
     fn open(dir: &DataDir) -> Result<Self, Failure> {
         let next = "check the disk; restore the data folder from a backup if it is damaged";
-        let failed = |what: &'static str| move |e: &dyn std::error::Error| Failure::new(what, e.to_string(), next);
+        let failed =
+            |what: &'static str| move |e: &dyn std::error::Error| Failure::new(what, e.to_string(), next);
         let library = Library::open(dir.path()).map_err(|e| failed("cannot open the library")(&e))?;
-        let database =
-            Database::open(&dir.path().join(DATABASE_FILE)).map_err(|e| failed("cannot open the database")(&e))?;
+        let database = Database::open(&dir.path().join(DATABASE_FILE))
+            .map_err(|e| failed("cannot open the database")(&e))?;
         let unreadable = |e: crate::database::DatabaseError| failed("cannot read the database")(&e);
         database.interrupt_transfers(wall_ms()).map_err(unreadable)?;
         let position = database.begin_run().map_err(unreadable)?;

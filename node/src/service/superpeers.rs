@@ -90,10 +90,8 @@ impl Superpeers {
         position: Position,
         own_files: Vec<FileId>,
     ) -> Self {
-        let superpeers = known
-            .into_iter()
-            .map(|known| (known.peer, Superpeer::new(known.addresses, position)))
-            .collect();
+        let superpeers =
+            known.into_iter().map(|known| (known.peer, Superpeer::new(known.addresses, position))).collect();
         let unpublished = own_files.into_iter().collect();
         Self { own, state: Mutex::new(State { superpeers, position, unpublished }) }
     }
@@ -134,7 +132,9 @@ impl Superpeers {
                     tokio::spawn(async move { shared.superpeers.connect(&shared, peer, fresh).await });
                 }
                 Effect::Register { since, after } => {
-                    tokio::spawn(async move { shared.superpeers.register(&shared, peer, since, after).await });
+                    tokio::spawn(
+                        async move { shared.superpeers.register(&shared, peer, since, after).await },
+                    );
                 }
             }
         }
@@ -211,7 +211,9 @@ impl Superpeers {
     ) {
         let page = shared.inventory().page(since, after);
         let last_key = match page.coverage {
-            Coverage::Full { .. } => page.present.last().map(quarta_protocols::messages::inventory::Item::key),
+            Coverage::Full { .. } => {
+                page.present.last().map(quarta_protocols::messages::inventory::Item::key)
+            }
             Coverage::Since(_) => None,
         };
         let request = Request::Register { page, load: shared.load(), addresses: shared.addresses() };
@@ -233,7 +235,8 @@ impl Superpeers {
     pub(crate) async fn ask(&self, shared: &Shared, request: Request) -> Result<Response, AskError> {
         let mut last = None;
         for peer in self.connected_peers() {
-            let asked = tokio::time::timeout(ASK_TIMEOUT, shared.network.call::<Index>(peer, request.clone()));
+            let asked =
+                tokio::time::timeout(ASK_TIMEOUT, shared.network.call::<Index>(peer, request.clone()));
             last = Some(match asked.await {
                 Ok(Ok(Response::Refused(refusal))) => refusal.to_string(),
                 Ok(Ok(response)) => return Ok(response),
@@ -411,7 +414,8 @@ impl Superpeers {
         let mut all = Vec::new();
         let mut after = None;
         for _ in 0..MEMBER_PAGES_MAX {
-            let Response::Members { members, next } = self.ask(shared, Request::Members { after }).await? else {
+            let Response::Members { members, next } = self.ask(shared, Request::Members { after }).await?
+            else {
                 return Err(AskError::Unanswered("it answered something else".to_owned()));
             };
             all.extend(members);
@@ -451,7 +455,9 @@ fn pages(records: Vec<(FileId, SignedRecord)>) -> Vec<Vec<(FileId, SignedRecord)
     let mut bytes = 0;
     for record in records {
         let size = cbor::to_vec(&record.1).len();
-        let full = pages.last().is_none_or(|page| page.len() == RECORD_PAGE_ENTRIES || bytes + size > PAGE_FILL_BYTES);
+        let full = pages
+            .last()
+            .is_none_or(|page| page.len() == RECORD_PAGE_ENTRIES || bytes + size > PAGE_FILL_BYTES);
         if full {
             pages.push(Vec::new());
             bytes = 0;

@@ -50,12 +50,13 @@ async fn poll(shared: &Arc<Shared>, peer: PeerId) {
             });
         }
         match outcome {
-            Outcome::Stands { verified: true, .. } => return,
+            // What the node has meanwhile comes with its own registration, or with the next poll.
+            Outcome::Stands { verified: true, .. } | Outcome::Elsewhere(_) => return,
             Outcome::Refused(refusal) => {
                 tracing::warn!(member = shared.state().name_of(&peer), %refusal, "a node's list is refused");
                 return;
             }
-            Outcome::Stands { .. } | Outcome::Staged | Outcome::Elsewhere(_) | Outcome::Unusable(_) => {}
+            Outcome::Stands { .. } | Outcome::Staged | Outcome::Unusable(_) => {}
         }
     }
     tracing::warn!(

@@ -1,0 +1,345 @@
+//! Finding files and showing them: at a super-peer where one answers, else from what this node has heard.
+
+use std::{collections::HashMap, sync::Arc};
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    ids::FileId,
+    messages::index::{Cursor, ListedFile, Request, Response},
+    names::{FileName, MemberName},
+    records::{Access, Record, SignedRecord},
+};
+
+use super::{Shared, superpeers::AskError, wall_ms};
+use crate::{
+    api::model::{self, File},
+    database::{Copy, Database, DatabaseError, KnownFile, Listing, TransferState as StoredState},
+    library::Library,
+};
+
+/// Files of one page.
+pub(crate) const PAGE_FILES: u32 = 200;
+/// Matches of one reference that are told apart for the person.
+const MATCHES_SHOWN: usize = 5;
+/// Transfers that are shown.
+const TRANSFERS_SHOWN: u32 = 200;
+
+/// Why a reference names no file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FindError {
+    /// Nothing is called so.
+    #[error("no file is called {0:?}")]
+    NotFound(String),
+    /// Several are.
+    #[error("{reference:?} names several files: {matches}")]
+    Ambiguous {
+        /// What was typed.
+        reference: String,
+        /// Some of them.
+        matches: String,
+    },
+    /// It cannot be found out.
+    #[error("{0}")]
+    Unanswered(AskError),
+    /// The database failed.
+    #[error("the database could not be read: {0}")]
+    Database(String),
+}
+
+/// A file that a reference names.
+pub(crate) struct FoundFile {
+    pub(crate) record: Record,
+    pub(crate) owner_name: MemberName,
+    pub(crate) holders: Option<u32>,
+}
+
+impl From<DatabaseError> for FindError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+impl Shared {
+    /// The one file that a reference names.
+    pub(crate) async fn find(self: &Arc<Self>, reference: &str) -> Result<FoundFile, FindError> {
+        let request = Request::Resolve { reference: reference.to_owned() };
+        let found = match self.superpeers.ask(self, request).await {
+            Ok(Response::Files { files, .. }) => self.verified(files).await,
+            Ok(_) => {
+                return Err(FindError::Unanswered(AskError::Unanswered("it answered something else".into())));
+            }
+            Err(error) => {
+                let local = self.find_known(reference.to_owned()).await?;
+                if local.is_empty() {
+                    return Err(FindError::Unanswered(error));
+                }
+                local
+            }
+        };
+        one_of(reference, found)
+    }
+
+    /// Keeps those records that are genuine, and remembers them.
+    async fn verified(self: &Arc<Self>, files: Vec<ListedFile>) -> Vec<FoundFile> {
+        let shared = self.clone();
+        let verified = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::with_capacity(files.len());
+            for file in files {
+                match Record::verify(file.record, &shared.identity.trust) {
+                    Ok(record) => {
+                        if let Err(error) =
+                            shared.database.remember_record(&record, &shared.identity.trust, wall_ms())
+                        {
+                            tracing::error!(%error, "a record could not be remembered");
+                        }
+                        let holders = Some(file.holders);
+                        found.push(FoundFile { record, owner_name: file.owner, holders });
+                    }
+                    Err(error) => tracing::warn!(%error, "a super-peer listed a record that is not genuine"),
+                }
+            }
+            found
+        });
+        verified.await.unwrap_or_default()
+    }
+
+    /// What this node has heard of that the reference could name.
+    async fn find_known(self: &Arc<Self>, reference: String) -> Result<Vec<FoundFile>, FindError> {
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let names = member_names(&shared.database)?;
+            let mut files: Vec<FileId> = Vec::new();
+            let limit = u32::try_from(MATCHES_SHOWN + 1).unwrap_or(u32::MAX);
+            let (owner, name) = match reference.split_once(':') {
+                Some((owner, name)) => {
+                    (names.iter().find(|(_, n)| n.as_str() == owner).map(|(peer, _)| *peer), name)
+                }
+                None => (None, reference.as_str()),
+            };
+            if let Ok(name) = FileName::normalised(name) {
+                files.extend(
+                    shared.database.files_named(&name, owner.as_ref(), limit)?.iter().map(|f| f.file),
+                );
+            }
+            if files.is_empty() && reference.len() >= 4 {
+                files.extend(shared.database.files_by_prefix(&reference, limit)?.iter().map(|f| f.file));
+            }
+            let mut found = Vec::new();
+            for file in files {
+                let Some(signed) = shared.database.record(&file)? else { continue };
+                let Ok(record) = Record::verify(signed, &shared.identity.trust) else { continue };
+                let owner_name = shared.name_of(&names, &record.owner());
+                if let Some(owner_name) = owner_name.filter(|_| record.entry().is_some()) {
+                    found.push(FoundFile { record, owner_name, holders: None });
+                }
+            }
+            Ok(found)
+        })
+        .await
+        .map_err(|e| FindError::Database(e.to_string()))?
+    }
+
+    fn name_of(&self, names: &HashMap<PeerId, MemberName>, peer: &PeerId) -> Option<MemberName> {
+        if *peer == self.identity.keys.peer() {
+            return Some(self.identity.membership.name.clone());
+        }
+        names.get(peer).cloned()
+    }
+
+    /// A page of the network's files.
+    pub(crate) async fn list(
+        self: &Arc<Self>,
+        query: String,
+        after: Option<Cursor>,
+    ) -> Result<(Vec<File>, Option<Cursor>, bool), FindError> {
+        let request =
+            Request::Search { query: query.clone(), owner: None, after: after.clone(), limit: PAGE_FILES };
+        match self.superpeers.ask(self, request).await {
+            Ok(Response::Files { files, next }) => {
+                let found = self.verified(files).await;
+                Ok((self.show_all(found).await?, next, false))
+            }
+            Ok(_) => {
+                Err(FindError::Unanswered(AskError::Unanswered("it answered something else".to_owned())))
+            }
+            Err(error) => {
+                tracing::info!(%error, "listing what this node has heard of");
+                self.list_known(query, after).await
+            }
+        }
+    }
+
+    async fn list_known(
+        self: &Arc<Self>,
+        query: String,
+        after: Option<Cursor>,
+    ) -> Result<(Vec<File>, Option<Cursor>, bool), FindError> {
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let names = member_names(&shared.database)?;
+            let listing = Listing {
+                query: Some(query).filter(|query| !query.is_empty()),
+                owner: None,
+                after: after.map(|cursor| (cursor.name, cursor.file)),
+            };
+            let known = shared.database.list_files(&listing, PAGE_FILES)?;
+            let full = known.len() == PAGE_FILES as usize;
+            let next = known.last().filter(|_| full).map(cursor_of);
+            let mut files = Vec::with_capacity(known.len());
+            for known in known {
+                let Some(signed) = shared.database.record(&known.file)? else { continue };
+                let Ok(record) = Record::verify(signed, &shared.identity.trust) else { continue };
+                let Some(owner_name) = shared.name_of(&names, &record.owner()) else { continue };
+                let found = FoundFile { record, owner_name, holders: None };
+                files.extend(show(&found, shared.database.copy(&known.file)?.as_ref(), &shared.library));
+            }
+            Ok((files, next, true))
+        })
+        .await
+        .map_err(|e| FindError::Database(e.to_string()))?
+    }
+
+    async fn show_all(self: &Arc<Self>, found: Vec<FoundFile>) -> Result<Vec<File>, FindError> {
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut files = Vec::with_capacity(found.len());
+            for file in found {
+                let copy = shared.database.copy(&file.record.file())?;
+                files.extend(show(&file, copy.as_ref(), &shared.library));
+            }
+            Ok(files)
+        })
+        .await
+        .map_err(|e| FindError::Database(e.to_string()))?
+    }
+
+    /// One file as people see it.
+    pub(crate) async fn show_found(self: &Arc<Self>, found: FoundFile) -> Result<File, FindError> {
+        let reference = found.record.file().to_string();
+        self.show_all(vec![found]).await?.pop().ok_or(FindError::NotFound(reference))
+    }
+
+    /// An own file that has just been added, as people see it.
+    pub(crate) fn show_copy(&self, copy: &Copy) -> Option<File> {
+        let record = Record::verify(copy.record.clone(), &self.identity.trust).ok()?;
+        let found = FoundFile { record, owner_name: copy.owner_name.clone(), holders: None };
+        show(&found, Some(copy), &self.library)
+    }
+
+    /// This node's fetches, the latest first.
+    pub(crate) async fn transfers(self: &Arc<Self>) -> Result<Vec<model::Transfer>, FindError> {
+        let running = self.fetches.now();
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let names = member_names(&shared.database)?;
+            let mut transfers = Vec::new();
+            for (id, stored) in shared.database.transfers(None, TRANSFERS_SHOWN)? {
+                let id = u64::try_from(id.0).unwrap_or(0);
+                if let Some(running) = running.get(&id) {
+                    transfers.push(running.clone());
+                    continue;
+                }
+                let record: Option<SignedRecord> = shared.database.record(&stored.file)?;
+                let owner = record.and_then(|signed| Record::verify(signed, &shared.identity.trust).ok());
+                let owner = owner.and_then(|record| shared.name_of(&names, &record.owner()));
+                let path =
+                    shared.database.copy(&stored.file)?.map(|copy| shared.library.path_of(&copy.place));
+                transfers.push(show_transfer(id, &stored, owner, path));
+            }
+            Ok(transfers)
+        })
+        .await
+        .map_err(|e| FindError::Database(e.to_string()))?
+    }
+}
+
+fn member_names(database: &Database) -> Result<HashMap<PeerId, MemberName>, DatabaseError> {
+    Ok(database.members()?.into_iter().map(|member| (member.peer, member.name)).collect())
+}
+
+fn cursor_of(known: &KnownFile) -> Cursor {
+    Cursor { name: known.name.clone(), file: known.file }
+}
+
+fn one_of(reference: &str, mut found: Vec<FoundFile>) -> Result<FoundFile, FindError> {
+    if found.len() > 1 {
+        let describe = |file: &FoundFile| {
+            let name = file.record.entry().map(|entry| entry.name.to_string()).unwrap_or_default();
+            format!("{}:{name} ({})", file.owner_name, file.record.file().short())
+        };
+        let mut matches: Vec<String> = found.iter().take(MATCHES_SHOWN).map(describe).collect();
+        if found.len() > MATCHES_SHOWN {
+            matches.push("…".to_owned());
+        }
+        return Err(FindError::Ambiguous { reference: reference.to_owned(), matches: matches.join(", ") });
+    }
+    found.pop().ok_or_else(|| FindError::NotFound(reference.to_owned()))
+}
+
+/// A file as people see it; none for a deleted one.
+fn show(found: &FoundFile, copy: Option<&Copy>, library: &Library) -> Option<File> {
+    let entry = found.record.entry()?;
+    let (sha256, media_type) = match &entry.access {
+        Access::Open { sha256, media_type, .. } => (Some(sha256.to_string()), media_type.clone()),
+        Access::Restricted { .. } => (None, None),
+    };
+    Some(File {
+        id: found.record.file().to_string(),
+        name: entry.name.to_string(),
+        owner: found.owner_name.to_string(),
+        owner_id: found.record.owner().to_string(),
+        size_bytes: entry.size_bytes,
+        sha256,
+        media_type,
+        content: entry.content.to_string(),
+        revision: found.record.body().revision,
+        holders: found.holders,
+        path: copy
+            .filter(|copy| copy.content == entry.content)
+            .map(|copy| library.path_of(&copy.place).display().to_string()),
+    })
+}
+
+fn show_transfer(
+    id: u64,
+    stored: &crate::database::Transfer,
+    owner: Option<MemberName>,
+    path: Option<std::path::PathBuf>,
+) -> model::Transfer {
+    let state = match stored.state {
+        StoredState::Running => model::TransferState::Active,
+        StoredState::Done => model::TransferState::Completed,
+        StoredState::Failed => model::TransferState::Failed,
+        StoredState::Cancelled | StoredState::Interrupted => model::TransferState::Cancelled,
+    };
+    let took_ms = stored.ended_ms.unwrap_or(stored.started_ms).saturating_sub(stored.started_ms).max(1);
+    model::Transfer {
+        id,
+        file: stored.file.to_string(),
+        name: stored.name.to_string(),
+        owner: owner.map(|name| name.to_string()).unwrap_or_default(),
+        state,
+        size_bytes: stored.size_bytes,
+        done_bytes: stored.bytes,
+        bytes_per_second: stored.bytes as f64 * 1000.0 / took_ms as f64,
+        started_ms: stored.started_ms,
+        ended_ms: stored.ended_ms,
+        path: path
+            .filter(|_| state == model::TransferState::Completed)
+            .map(|path| path.display().to_string()),
+        sha256: stored.sha256.map(|sum| sum.to_string()),
+        error: stored.problem.clone(),
+        sources: stored
+            .shares
+            .iter()
+            .map(|share| model::TransferSource {
+                name: share.name.as_ref().map_or_else(|| share.peer.to_string(), MemberName::to_string),
+                peer_id: share.peer.to_string(),
+                transport: share.transport.clone(),
+                bytes: share.bytes,
+                busy_ms: share.busy_ms,
+                fault: share.dropped.clone(),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,247 @@
+//! Serving chunks to other nodes: bounded by slots, limited in rate, and never a byte that differs from its manifest.
+//!
+//! Any verified member may fetch any current content, since what is served is sealed; the key stands in the record,
+//! which only those who may read it have.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use quarta_metrics::node::Flow;
+use quarta_protocols::{
+    ids::{ContentId, FileId},
+    limits::RUN_MAX_CHUNKS,
+    messages::chunk::{Abort, Head, Refusal, Request},
+    network::ChunkAsked,
+    records::{Access, Record},
+};
+use serde_bytes::ByteBuf;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::Shared;
+use crate::{
+    download::chunk_set::ChunkSet,
+    serving::{RunEnd, Serving, stream_run},
+    settings::Settings,
+    throttle::Throttle,
+};
+
+/// Contents kept open: more than are fetched from one node at once, far below the limit of open files.
+const OPEN_MAX: usize = 64;
+/// Chunks between the disk and the network: one that is being sent and one that waits.
+const AHEAD: usize = 1;
+/// Over how long the shown rate is a mean.
+const RATE_OVER: Duration = Duration::from_secs(5);
+
+/// What this node sends.
+pub(crate) struct Uploads {
+    slots: Arc<Semaphore>,
+    slots_all: u32,
+    throttle: Option<Arc<Throttle>>,
+    served_bytes: AtomicU64,
+    open: Mutex<Open>,
+    rate: Mutex<VecDeque<(Instant, u64)>>,
+}
+
+/// Contents opened lately, the latest last.
+#[derive(Default)]
+struct Open {
+    order: VecDeque<ContentId>,
+    servings: HashMap<ContentId, (FileId, Arc<Serving>)>,
+}
+
+impl Uploads {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let slots = settings.upload_slots.max(1);
+        Self {
+            slots: Arc::new(Semaphore::new(slots as usize)),
+            slots_all: slots,
+            throttle: settings.upload_limit_bytes_per_second.map(|rate| Arc::new(Throttle::new(rate))),
+            served_bytes: AtomicU64::new(0),
+            open: Mutex::new(Open::default()),
+            rate: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Uploads in progress.
+    pub(crate) fn active(&self) -> u32 {
+        self.slots_all.saturating_sub(u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX))
+    }
+
+    /// Sealed bytes sent since the start.
+    pub(crate) fn served_bytes(&self) -> u64 {
+        self.served_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sealed bytes a second, over the last [`RATE_OVER`] or since this was last asked, whichever is longer.
+    pub(super) fn rate(&self, now: Instant) -> u64 {
+        let served = self.served_bytes();
+        let mut samples = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        while samples.len() > 1 && samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= RATE_OVER)
+        {
+            samples.pop_front();
+        }
+        let rate = samples.front().map_or(0, |(at, before)| {
+            let millis = u64::try_from(now.duration_since(*at).as_millis()).unwrap_or(u64::MAX).max(1);
+            (served - before).saturating_mul(1000) / millis
+        });
+        // Polls and registrations come seldom; this keeps the queue short even if they do not.
+        if samples.back().is_none_or(|(at, _)| now.duration_since(*at) >= RATE_OVER / 10) {
+            samples.push_back((now, served));
+        }
+        rate
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, content: &ContentId) {
+        let mut open = self.open();
+        open.servings.remove(content);
+        open.order.retain(|other| other != content);
+    }
+}
+
+/// Answers a node's request for chunks, in a task that holds an upload slot.
+pub(super) fn serve(shared: &Arc<Shared>, asked: ChunkAsked) {
+    let Ok(slot) = shared.uploads.slots.clone().try_acquire_owned() else {
+        asked.responder.respond(Head::Refused(Refusal::Busy));
+        return;
+    };
+    let shared = shared.clone();
+    tokio::spawn(async move { answer(&shared, asked, slot).await });
+}
+
+async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePermit) {
+    let content = asked.request.content();
+    let (file, serving) = match find(shared, content).await {
+        Ok(found) => found,
+        Err(refusal) => {
+            asked.responder.respond(Head::Refused(refusal));
+            return;
+        }
+    };
+    match asked.request {
+        Request::Manifest { .. } => {
+            let body = asked.responder.stream(Head::Manifest);
+            // Where the peer is gone there is nobody to tell.
+            if body.send(Bytes::from(serving.manifest().to_bytes())).await.is_ok() {
+                let _ = body.finish().await;
+            }
+        }
+        Request::Availability { .. } => {
+            let all = ChunkSet::all(serving.geometry().chunks());
+            asked.responder.respond(Head::Availability(ByteBuf::from(all.to_wire())));
+        }
+        Request::Run { first, count, .. } => {
+            let end = first.checked_add(count).filter(|end| *end <= serving.geometry().chunks());
+            if end.is_none() || !(1..=RUN_MAX_CHUNKS).contains(&count) {
+                asked.responder.respond(Head::Refused(Refusal::NoSuchChunk));
+                return;
+            }
+            let body = asked.responder.stream(Head::Run);
+            run(shared, (content, file), serving, (first, count), body, asked.membership.name.as_str()).await;
+        }
+    }
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    (content, file): (ContentId, FileId),
+    serving: Arc<Serving>,
+    (first, count): (u32, u32),
+    body: quarta_protocols::network::BodySender,
+    receiver: &str,
+) {
+    let started = Instant::now();
+    let metrics = &shared.metrics.node;
+    let _active = metrics.active_transfers.hold(Flow::Upload);
+    let (chunks, mut ready) = mpsc::channel::<Result<Bytes, Abort>>(AHEAD);
+    let limit = shared.uploads.throttle.clone();
+    let reading = stream_run(serving, first, count, chunks, limit);
+    let mut sent = 0u64;
+    let sending = async {
+        while let Some(chunk) = ready.recv().await {
+            match chunk {
+                Ok(chunk) => {
+                    let bytes = chunk.len() as u64;
+                    if body.send(chunk).await.is_err() {
+                        return;
+                    }
+                    sent += bytes;
+                    shared.uploads.served_bytes.fetch_add(bytes, Ordering::Relaxed);
+                }
+                Err(abort) => {
+                    let _ = body.abort(abort).await;
+                    return;
+                }
+            }
+        }
+        let _ = body.finish().await;
+    };
+    let (report, ()) = tokio::join!(reading, sending);
+    metrics.served_bytes.add(receiver, sent);
+    metrics.transfer_ended(Flow::Upload, sent, started.elapsed());
+    if report.end == RunEnd::Aborted(Abort::Changed) {
+        metrics.seal_mismatches.inc();
+        tracing::warn!(%file, "a file of the library has changed on disk; nothing of it was sent, and it is not offered any more");
+        shared.uploads.forget(&content);
+        shared.withdraw(file);
+    }
+}
+
+/// Opens a content of the library, or finds it open.
+async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<(FileId, Arc<Serving>), Refusal> {
+    if let Some((file, serving)) = shared.uploads.open().servings.get(&content) {
+        return Ok((*file, serving.clone()));
+    }
+    let blocking = shared.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&blocking, &content)).await;
+    let (file, serving) = opened.ok().flatten().ok_or(Refusal::NotHeld)?;
+    let serving = Arc::new(serving);
+    let mut open = shared.uploads.open();
+    if open.order.len() >= OPEN_MAX
+        && let Some(oldest) = open.order.pop_front()
+    {
+        open.servings.remove(&oldest);
+    }
+    if open.servings.insert(content, (file, serving.clone())).is_none() {
+        open.order.push_back(content);
+    }
+    Ok((file, serving))
+}
+
+fn open(shared: &Arc<Shared>, content: &ContentId) -> Option<(FileId, Serving)> {
+    let found = shared.database.copy_of_content(content).and_then(|copy| {
+        let manifest = shared.database.manifest(content)?;
+        Ok(copy.zip(manifest))
+    });
+    let (copy, manifest) = match found {
+        Ok(found) => found?,
+        Err(error) => {
+            tracing::error!(%error, "the database could not be read");
+            return None;
+        }
+    };
+    // What has been withdrawn, or is here in part only, is not served.
+    shared.inventory().get(&quarta_protocols::messages::inventory::Key::Library(copy.file))?;
+    let record = Record::verify(copy.record, &shared.identity.trust).ok()?;
+    let Access::Open { key, .. } = &record.entry()?.access else { return None };
+    match Serving::open(&shared.library, &copy.place, key.cipher(), manifest) {
+        Ok(serving) => Some((copy.file, serving)),
+        Err(abort) => {
+            tracing::warn!(file = %copy.name, reason = %abort, "a file of the library cannot be served and is not offered any more");
+            if abort == Abort::Changed {
+                shared.withdraw(copy.file);
+            }
+            None
+        }
+    }
+}
