@@ -55,13 +55,12 @@ pub struct MemberPlan {
 
 impl Member {
     pub(super) fn new(plan: MemberPlan, dir: &Path, programs: Programs) -> Result<Self, ClusterError> {
-        let port = || Port::free(plan.ip).ok_or(ClusterError::NoPort);
+        let port = || Port::free().ok_or(ClusterError::NoPort);
         Ok(Self {
             data: dir.join(&plan.name),
             log: dir.join(format!("{}.log", plan.name)),
             peer_port: port()?,
-            // Its HTTP stays on loopback, where a port free on any address is free.
-            http_port: Port::free(Ipv4Addr::LOCALHOST).ok_or(ClusterError::NoPort)?,
+            http_port: port()?,
             name: plan.name,
             role: plan.role,
             ip: plan.ip,

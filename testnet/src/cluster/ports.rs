@@ -21,15 +21,15 @@ static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 pub(crate) struct Port(u16);
 
 impl Port {
-    /// Takes a port that is free on `ip` now, for TCP and UDP. None where all are in use.
-    pub(crate) fn free(ip: Ipv4Addr) -> Option<Self> {
+    /// Takes a port that is free on every address of this machine now, for TCP and UDP. None where all are in use.
+    pub(crate) fn free() -> Option<Self> {
         let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = taken.get_or_insert_default();
         // Other programs begin to look elsewhere.
         let first = rand::rng().random_range(PORTS);
         (first..PORTS.end)
             .chain(PORTS.start..first)
-            .find(|port| !taken.contains(port) && is_free(ip, *port) && taken.insert(*port))
+            .find(|port| !taken.contains(port) && is_free(*port) && taken.insert(*port))
             .map(Self)
     }
 
@@ -47,8 +47,9 @@ impl Drop for Port {
     }
 }
 
-fn is_free(ip: Ipv4Addr, port: u16) -> bool {
-    TcpListener::bind((ip, port)).is_ok() && UdpSocket::bind((ip, port)).is_ok()
+fn is_free(port: u16) -> bool {
+    let any = Ipv4Addr::UNSPECIFIED;
+    TcpListener::bind((any, port)).is_ok() && UdpSocket::bind((any, port)).is_ok()
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
 
     #[test]
     fn no_port_is_given_twice_and_returned_ones_are_given_again() {
-        let ports: Vec<Port> = (0..200).map(|_| Port::free(Ipv4Addr::LOCALHOST).unwrap()).collect();
+        let ports: Vec<Port> = (0..200).map(|_| Port::free().unwrap()).collect();
         assert_eq!(ports.iter().collect::<HashSet<_>>().len(), ports.len());
         let number = ports[0].get();
         drop(ports);
@@ -67,8 +68,8 @@ mod tests {
     #[test]
     fn a_port_in_use_on_either_protocol_is_not_free() {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(!is_free(Ipv4Addr::LOCALHOST, tcp.local_addr().unwrap().port()));
+        assert!(!is_free(tcp.local_addr().unwrap().port()));
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        assert!(!is_free(Ipv4Addr::LOCALHOST, udp.local_addr().unwrap().port()));
+        assert!(!is_free(udp.local_addr().unwrap().port()));
     }
 }
