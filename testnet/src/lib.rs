@@ -4,6 +4,7 @@
 //!
 //! - [`process`], [`attached`], [`wait`]: processes that cannot be lost, and waiting for them without sleeping;
 //! - [`cluster`]: a network of such processes; [`api`]: asking its members;
+//! - [`watch`]: seeing a member leave the lists and come back;
 //! - [`exposition`]: reading what they tell Prometheus;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
 //! - [`stranger`]: somebody who is no member and knocks;
@@ -23,3 +24,4 @@ pub mod samples;
 pub mod stranger;
 pub mod up;
 pub mod wait;
+pub mod watch;

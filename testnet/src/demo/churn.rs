@@ -6,8 +6,9 @@
 use super::DemoError;
 use super::fetching::sources;
 use super::run::{Run, Shared};
-use crate::api::{NodeApi, SuperpeerApi};
-use crate::wait::{Late, Look, until};
+use crate::api::NodeApi;
+use crate::wait::{Look, until};
+use crate::watch::{Seen, back_at_superpeer, gone_at_superpeer, state_at_node};
 use futures::TryStreamExt;
 use quarta_daemon::cli::size;
 use quarta_node::api::model::{FetchEvent, Transfer};
@@ -21,9 +22,6 @@ const MIDDLE: std::ops::RangeInclusive<u64> = 10..=70;
 const BOUND: Duration = Duration::from_secs(2);
 /// How long is waited for it, so that a miss is told with its real figure.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// When somebody saw that something had happened, or that they did not.
-type Seen = (String, Result<Instant, Late>);
 
 /// A holder that was killed.
 struct Killed {
@@ -91,10 +89,10 @@ impl Run {
     fn watch_removal(&self, victim: &str, fetcher: &str) -> Result<JoinSet<Seen>, DemoError> {
         let mut watchers = JoinSet::new();
         for superpeer in self.cluster()?.superpeers() {
-            watchers.spawn(gone_at_superpeer(superpeer.superpeer(), victim.to_owned()));
+            watchers.spawn(gone_at_superpeer(superpeer.superpeer(), victim.to_owned(), DEADLINE));
         }
         if let Some(node) = self.cluster()?.nodes().find(|node| ![victim, fetcher].contains(&node.name())) {
-            watchers.spawn(state_at_node(node.node(), victim.to_owned(), "offline"));
+            watchers.spawn(state_at_node(node.node(), victim.to_owned(), "offline", DEADLINE));
         }
         Ok(watchers)
     }
@@ -137,12 +135,17 @@ impl Run {
         self.cluster_mut()?.restart(name)?;
         let mut watchers = JoinSet::new();
         for superpeer in self.cluster()?.superpeers() {
-            watchers.spawn(back_at_superpeer(superpeer.superpeer(), name.to_owned(), expected.clone()));
+            watchers.spawn(back_at_superpeer(
+                superpeer.superpeer(),
+                name.to_owned(),
+                expected.clone(),
+                DEADLINE,
+            ));
         }
         if let Some(node) =
             self.cluster()?.nodes().find(|node| ![name, &largest.file.owner].contains(&node.name()))
         {
-            watchers.spawn(state_at_node(node.node(), name.to_owned(), "online"));
+            watchers.spawn(state_at_node(node.node(), name.to_owned(), "online", DEADLINE));
         }
         let node = self.cluster()?.member(name)?.node();
         let running = until(DEADLINE, async || match node.status().await {
@@ -198,69 +201,6 @@ async fn collect(watchers: &mut JoinSet<Seen>) -> Result<Vec<Seen>, DemoError> {
         seen.push(watcher?);
     }
     Ok(seen)
-}
-
-/// Waits until a super-peer lists `victim` as offline and as nobody's holder.
-async fn gone_at_superpeer(superpeer: SuperpeerApi, victim: String) -> Seen {
-    let seen = until(DEADLINE, async || {
-        match superpeer.members().await {
-            Ok(members)
-                if members.iter().any(|member| member.name == victim && member.state != "offline") =>
-            {
-                return Look::NotYet(format!("{victim} is still listed"));
-            }
-            Ok(_) => {}
-            Err(error) => return Look::failed(error),
-        }
-        match superpeer.files().await {
-            Ok(files) if files.iter().any(|file| file.holders.contains(&victim)) => {
-                Look::NotYet(format!("{victim} is still listed as a holder"))
-            }
-            Ok(_) => Look::Holds(()),
-            Err(error) => Look::failed(error),
-        }
-    })
-    .await;
-    (superpeer.member().to_owned(), seen.map(|((), at)| at))
-}
-
-/// Waits until a super-peer lists `name` as online with exactly the files in `expected`.
-async fn back_at_superpeer(superpeer: SuperpeerApi, name: String, expected: BTreeSet<String>) -> Seen {
-    let seen = until(DEADLINE, async || {
-        match superpeer.members().await {
-            Ok(members) if !members.iter().any(|member| member.name == name && member.state == "online") => {
-                return Look::NotYet(format!("{name} is not listed"));
-            }
-            Ok(_) => {}
-            Err(error) => return Look::failed(error),
-        }
-        match superpeer.held(&name).await {
-            Ok(held) => {
-                let files: BTreeSet<_> =
-                    held.into_iter().filter(|entry| entry.complete).filter_map(|entry| entry.id).collect();
-                let missing = expected.len().saturating_sub(files.len());
-                Look::of((files == expected).then_some(()), || {
-                    format!("{missing} files of {name} are missing")
-                })
-            }
-            Err(error) => Look::failed(error),
-        }
-    })
-    .await;
-    (superpeer.member().to_owned(), seen.map(|((), at)| at))
-}
-
-/// Waits until a node hears that `name` is in `state`.
-async fn state_at_node(node: NodeApi, name: String, state: &'static str) -> Seen {
-    let seen = until(DEADLINE, async || match node.members().await {
-        Ok(members) => {
-            let there = members.iter().any(|member| member.name == name && member.state == state);
-            Look::of(there.then_some(()), || format!("{name} is not yet {state}"))
-        }
-        Err(error) => Look::failed(error),
-    })
-    .await;
-    (node.member().to_owned(), seen.map(|((), at)| at))
 }
 
 /// The source to kill: one that sent since the event `before`, while the transfer is in its middle. Another than the
