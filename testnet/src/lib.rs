@@ -1,3 +1,27 @@
 //! Local Quarta clusters on one machine: what the demo, the scenarios and the end-to-end tests run on.
+//!
+//! In reading order:
+//!
+//! - [`process`], [`attached`], [`wait`]: processes that cannot be lost, and waiting for them without sleeping;
+//! - [`cluster`]: a network of such processes; [`api`]: asking its members;
+//! - [`watch`]: seeing a member leave the lists and come back;
+//! - [`exposition`]: reading what they tell Prometheus;
+//! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
+//! - [`stranger`]: somebody who is no member and knocks;
+//! - [`record`]: what a run did and found, kept in a folder;
+//! - [`up`], [`demo`], [`cli`]: the commands of `quarta-testnet`.
 
+pub mod api;
+mod attached;
+pub mod cli;
+pub mod cluster;
+pub mod demo;
+pub mod exposition;
+pub mod original;
+pub mod process;
+pub mod record;
 pub mod samples;
+pub mod stranger;
+pub mod up;
+pub mod wait;
+pub mod watch;
