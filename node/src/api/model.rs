@@ -197,6 +197,8 @@ pub struct Transfer {
     pub sha256: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
+    /// What to do next, while the failure is fresh.
+    pub next_step: Option<String>,
     /// Who sent what.
     pub sources: Vec<TransferSource>,
 }

@@ -175,7 +175,7 @@ fn fetch_events(watched: watch::Receiver<Transfer>) -> impl Stream<Item = FetchE
             TransferState::Completed => return Some((FetchEvent::Done(now), None)),
             TransferState::Failed | TransferState::Cancelled => {
                 let why = now.error.clone().unwrap_or_else(|| "it was stopped".to_owned());
-                let next_step = fetching::next_step(&why).to_owned();
+                let next_step = now.next_step.clone().unwrap_or_else(|| "run the command again".to_owned());
                 return Some((FetchEvent::Failed { transfer: now, why, next_step }, None));
             }
         };

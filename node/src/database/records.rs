@@ -11,7 +11,7 @@ use quarta_protocols::{
     names::FileName,
     records::{Access, Record, SignedRecord},
 };
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{OptionalExtension, Row, Transaction};
 
 use super::{Database, DatabaseError, id_range, integer, peer, unsigned};
 
@@ -60,43 +60,30 @@ impl Database {
         trust: &Trust,
         now_ms: u64,
     ) -> Result<bool, DatabaseError> {
+        Ok(self.remember_records([record], trust, now_ms)? == 1)
+    }
+
+    /// Keeps those of the records that supersede what is here, in one step; says how many.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; then none is kept.
+    pub fn remember_records<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a Record>,
+        trust: &Trust,
+        now_ms: u64,
+    ) -> Result<usize, DatabaseError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let file = record.file();
-        let file = &file.as_bytes()[..];
-        let stored: Option<Vec<u8>> = transaction
-            .query_row("SELECT record FROM records WHERE file = ?1", [file], |row| row.get(0))
-            .optional()?;
-        // One that does not verify any more is worth nothing.
-        let current = stored
-            .and_then(|bytes| cbor::from_slice::<SignedRecord>(&bytes).ok())
-            .and_then(|signed| Record::verify(signed, trust).ok());
-        if current.is_some_and(|current| !record.supersedes(&current)) {
-            return Ok(false);
+        let mut kept = 0;
+        for record in records {
+            kept += usize::from(remember(&transaction, record, trust, now_ms)?);
         }
-        let entry = record.entry();
-        let sha256 = entry.and_then(|entry| match &entry.access {
-            Access::Open { sha256, .. } => Some(&sha256.as_bytes()[..]),
-            Access::Restricted { .. } => None,
-        });
-        transaction.execute(
-            "INSERT OR REPLACE INTO records (file, owner, revision, name, folded, size_bytes, restricted, sha256,
-                record, seen_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-            rusqlite::params![
-                file,
-                record.owner().to_bytes(),
-                integer(record.body().revision),
-                entry.map(|entry| entry.name.as_str()),
-                entry.map(|entry| entry.name.folded()),
-                entry.map(|entry| integer(entry.size_bytes)),
-                entry.map(|entry| matches!(entry.access, Access::Restricted { .. })),
-                sha256,
-                cbor::to_vec(record.signed()),
-                integer(now_ms),
-            ],
-        )?;
-        transaction.commit()?;
-        Ok(true)
+        // What was known already, as most of a listing is, costs no write.
+        if kept > 0 {
+            transaction.commit()?;
+        }
+        Ok(kept)
     }
 
     /// Forgets a file as if it had never been known: it was hidden from this node.
@@ -178,6 +165,52 @@ impl Database {
         let mut rows = connection.prepare_cached(&sql)?;
         rows.query_map(values, raw)?.map(|row| read(row?)).collect()
     }
+}
+
+fn remember(
+    transaction: &Transaction<'_>,
+    record: &Record,
+    trust: &Trust,
+    now_ms: u64,
+) -> Result<bool, DatabaseError> {
+    let file = record.file();
+    let file = &file.as_bytes()[..];
+    let bytes = cbor::to_vec(record.signed());
+    let stored: Option<Vec<u8>> = transaction
+        .prepare_cached("SELECT record FROM records WHERE file = ?1")?
+        .query_row([file], |row| row.get(0))
+        .optional()?;
+    if stored.as_ref() == Some(&bytes) {
+        return Ok(false);
+    }
+    // One that does not verify any more is worth nothing.
+    let current = stored
+        .and_then(|bytes| cbor::from_slice::<SignedRecord>(&bytes).ok())
+        .and_then(|signed| Record::verify(signed, trust).ok());
+    if current.is_some_and(|current| !record.supersedes(&current)) {
+        return Ok(false);
+    }
+    let entry = record.entry();
+    let sha256 = entry.and_then(|entry| match &entry.access {
+        Access::Open { sha256, .. } => Some(&sha256.as_bytes()[..]),
+        Access::Restricted { .. } => None,
+    });
+    let sql =
+        "INSERT OR REPLACE INTO records (file, owner, revision, name, folded, size_bytes, restricted, sha256,
+            record, seen_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    transaction.prepare_cached(sql)?.execute(rusqlite::params![
+        file,
+        record.owner().to_bytes(),
+        integer(record.body().revision),
+        entry.map(|entry| entry.name.as_str()),
+        entry.map(|entry| entry.name.folded()),
+        entry.map(|entry| integer(entry.size_bytes)),
+        entry.map(|entry| matches!(entry.access, Access::Restricted { .. })),
+        sha256,
+        bytes,
+        integer(now_ms),
+    ])?;
+    Ok(true)
 }
 
 /// A search text in the form in which names are compared.

@@ -87,16 +87,14 @@ impl Shared {
             for file in files {
                 match Record::verify(file.record, &shared.identity.trust) {
                     Ok(record) => {
-                        if let Err(error) =
-                            shared.database.remember_record(&record, &shared.identity.trust, wall_ms())
-                        {
-                            tracing::error!(%error, "a record could not be remembered");
-                        }
-                        let holders = Some(file.holders);
-                        found.push(FoundFile { record, owner_name: file.owner, holders });
+                        found.push(FoundFile { record, owner_name: file.owner, holders: Some(file.holders) });
                     }
                     Err(error) => tracing::warn!(%error, "a super-peer listed a record that is not genuine"),
                 }
+            }
+            let records = found.iter().map(|file| &file.record);
+            if let Err(error) = shared.database.remember_records(records, &shared.identity.trust, wall_ms()) {
+                tracing::error!(%error, "records could not be remembered");
             }
             found
         });
@@ -329,6 +327,7 @@ fn show_transfer(
             .map(|path| path.display().to_string()),
         sha256: stored.sha256.map(|sum| sum.to_string()),
         error: stored.problem.clone(),
+        next_step: None,
         sources: stored
             .shares
             .iter()

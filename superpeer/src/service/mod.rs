@@ -13,75 +13,49 @@
 //! records, members and invites are durable before they are acknowledged.
 
 mod federation;
+mod gauges;
 mod joining;
+mod membership;
 mod polling;
 mod requests;
+mod start;
 mod state;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use quarta_daemon::{
-    cli::Failure,
-    data_dir::{DataDir, Role as DataRole},
-    http::{Config as HttpConfig, Listener},
-    identity::{self, Identity, IdentityError},
-    log::LogArgs,
-    observer::Recorder,
-    reach::{Reach, enrolment, http_address},
-    settings, shutdown,
-};
+use libp2p::{Multiaddr, PeerId};
+use quarta_daemon::{data_dir::DataDir, identity::Identity, reach::Reach};
 use quarta_metrics::{
-    registry::{RegisterError, Registry, Service},
-    superpeer::{
-        MemberState as StateLabel, Query, QueryOutcome, RemovalCause as CauseLabel, Role as RoleLabel,
-    },
+    registry::Registry,
+    superpeer::{Query, QueryOutcome, RemovalCause as CauseLabel},
 };
 use quarta_protocols::{
-    credentials::{Membership, Role, UnixSeconds},
+    credentials::{Membership, Role},
     ids::ContentId,
     messages::{
-        admission::PeerAddresses,
-        index::{Cursor, ListedFile, ListedMember, MemberState, Refusal, Response, Source, SourceOutcome},
+        index::{Cursor, ListedFile, Refusal, Response, Source, SourceOutcome},
         inventory::Page,
         poll::Load,
         sync::Entry,
     },
-    network::{AddressPolicy, Admitted, Event, Inbound, Network},
+    network::{AddressPolicy, Event, Inbound, Network},
     records::{Body, State as RecordState},
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::Authority,
-    api, balancing,
-    catalog::{self, Catalog, Taken},
+    balancing,
     health::{Effect, Input, RemovalCause},
     index::Outcome,
-    settings::Settings,
-    setup::ROOT_KEY_FILE,
     store::Store,
 };
+pub use start::{Overrides, run};
 use state::State;
-
-/// The catalog's file in the data folder.
-const CATALOG_FILE: &str = "catalog.db";
-
-/// What the command line decides over the settings.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Overrides {
-    /// How often nodes are polled.
-    pub poll_interval: Option<Duration>,
-    /// Where the HTTP API is served.
-    pub http: Option<SocketAddr>,
-}
 
 /// The process's metrics.
 pub(crate) struct Metrics {
@@ -104,107 +78,6 @@ pub(crate) struct Shared {
     /// Tells the loop that a timer may be due earlier than it thinks.
     rescheduled: Notify,
     dir: DataDir,
-}
-
-/// Runs the super-peer of a data folder until it is told to stop.
-///
-/// # Errors
-/// A [`Failure`] with cause and next step where it cannot start.
-pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(), Failure> {
-    let dir = DataDir::open(path, DataRole::Superpeer)?;
-    let lock = dir.lock()?;
-    log.init()?;
-    let settings: Settings = settings::load(dir.folder())?;
-    let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
-    let interval = overrides.poll_interval.unwrap_or(settings.poll_interval());
-    let interval = crate::health::PollInterval::new(interval).map_err(|e| {
-        Failure::new(
-            "cannot poll at the configured interval",
-            e.to_string(),
-            "correct poll_interval_ms in settings.toml",
-        )
-    })?;
-    let http = match overrides.http {
-        Some(address) => Some(address),
-        None => http_address(&settings.http)?,
-    };
-    let config = HttpConfig {
-        tcp: http,
-        names: settings.http_names.clone(),
-        open_metrics: settings.open_metrics,
-        ..HttpConfig::default()
-    };
-    let listener = Listener::bind(&dir, &lock, config).await?;
-    let stop = shutdown::on_signals()
-        .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
-
-    let bug = |e: RegisterError| {
-        Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
-    };
-    let metrics = Metrics::new().map_err(bug)?;
-    let store = open_store(&dir, &identity).await?;
-    let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
-    let reach = settings.reach();
-    let (network, events) = reach.start(&identity, Role::Superpeer, recorder)?;
-    let root = load_root(&dir)?;
-    let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
-    let shared = Arc::new(Shared {
-        door: joining::Door::new(authority, Instant::now()),
-        network,
-        store,
-        metrics,
-        stop: stop.clone(),
-        policy: reach.policy(),
-        reach,
-        state: Mutex::new(State::new(interval, Instant::now())),
-        links: Mutex::new(HashMap::new()),
-        rescheduled: Notify::new(),
-        identity,
-        dir,
-    });
-    shared.remember_members().await?;
-    tracing::info!(
-        name = %shared.identity.membership.name,
-        peer = %shared.identity.keys.peer(),
-        http = ?listener.tcp_address(),
-        "the super-peer runs"
-    );
-    shutdown::notify_ready();
-    let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
-    events_until_stopped(&shared, events).await;
-    shutdown::notify_stopping();
-    shared.network.shutdown().await;
-    let _ = serving.await;
-    tracing::info!("the super-peer has stopped");
-    Ok(())
-}
-
-async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure> {
-    let what = "cannot open the catalog";
-    let next = "check the disk; restore the data folder from a backup if the file is damaged";
-    let path = dir.path().join(CATALOG_FILE);
-    let (trust, key) = (identity.trust.clone(), identity.keys.identity.clone());
-    let catalog = tokio::task::spawn_blocking(move || Catalog::open(&path, trust, key))
-        .await
-        .map_err(|e| Failure::new(what, e.to_string(), next))?
-        .map_err(|e| Failure::new(what, e.to_string(), next))?;
-    let store = Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))?;
-    let own = enrolment(identity);
-    store
-        .write(move |catalog| catalog.meet(own, wall_ms()))
-        .await
-        .map_err(|e| Failure::new(what, e.to_string(), next))?
-        .map_err(|e| Failure::new(what, e.to_string(), next))?;
-    Ok(store)
-}
-
-/// The root key, where it lies on this machine.
-fn load_root(dir: &DataDir) -> Result<Option<Keypair>, Failure> {
-    match identity::load_key(dir.folder(), ROOT_KEY_FILE) {
-        Ok(root) => Ok(Some(root)),
-        Err(IdentityError::Folder(error)) if error.is_not_found() => Ok(None),
-        Err(error) => Err(Failure::told(&error)),
-    }
 }
 
 /// Milliseconds since 1970, by this machine's clock; 0 before.
@@ -278,14 +151,6 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
     }
 }
 
-impl Metrics {
-    fn new() -> Result<Self, RegisterError> {
-        let registry = Registry::new(Service::SuperPeer, env!("CARGO_PKG_VERSION"))?;
-        let superpeer = quarta_metrics::SuperPeer::register(&registry)?;
-        Ok(Self { registry, superpeer })
-    }
-}
-
 impl Shared {
     /// The state, for as short as it takes to read or change it; never across an await.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -352,35 +217,6 @@ impl Shared {
         });
     }
 
-    /// A member is connected, or showed a new credential.
-    fn admitted(self: &Arc<Self>, admitted: &Admitted, first: bool) {
-        let membership = admitted.membership().clone();
-        let peer = membership.peer;
-        {
-            let mut state = self.state();
-            state.meet(&membership, admitted.presented.version.as_str().to_owned());
-            if !admitted.inbound {
-                state.reached_at(&peer, &admitted.remote);
-            }
-        }
-        let enrolment = admitted.presented.enrolled.enrolment().clone();
-        let shared = self.clone();
-        tokio::spawn(async move {
-            match shared.store.write(move |catalog| catalog.meet(enrolment, wall_ms())).await {
-                Ok(Ok(Some(entry))) => shared.push(&entry),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a member could not be noted"),
-                Err(error) => tracing::error!(%error, "a member could not be noted"),
-            }
-        });
-        if first {
-            self.feed(Input::Connected(peer, membership.role));
-        }
-        if membership.role == Role::Superpeer {
-            self.link(peer).compare();
-        }
-    }
-
     /// The queue towards another super-peer, started where there is none yet.
     fn link(self: &Arc<Self>, peer: PeerId) -> federation::Link {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -393,92 +229,6 @@ impl Shared {
         for link in links.values() {
             link.push(entry);
         }
-    }
-
-    /// Takes over entries of another super-peer's catalog.
-    async fn take_entries(self: &Arc<Self>, from: Membership, entries: Vec<Entry>) -> Result<Taken, String> {
-        let taken = self
-            .store
-            .write(move |catalog| catalog.take(&from, entries, wall_ms()))
-            .await
-            .map_err(|e| e.to_string())?
-            .map_err(|e| e.to_string())?;
-        for applied in &taken.applied {
-            if let catalog::Applied::Member(membership) = applied {
-                self.state().meet(membership, String::new());
-                self.feed(Input::Known(membership.peer, membership.role));
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Makes the members of the catalog known, so that lists and dials begin with them.
-    async fn remember_members(self: &Arc<Self>) -> Result<(), Failure> {
-        let failed = |e: String| Failure::new("cannot read the catalog", e, "check the disk and start again");
-        let own = self.identity.keys.peer();
-        for known in identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))? {
-            self.state().hear_addresses(known.peer, known.addresses);
-            if known.peer != own {
-                self.feed(Input::Known(known.peer, Role::Superpeer));
-            }
-        }
-        let mut after = None;
-        loop {
-            let from = after.take();
-            let page = self
-                .store
-                .read(move |reader| reader.members(from.as_ref(), 1000))
-                .await
-                .map_err(|e| failed(e.to_string()))?;
-            for member in page.members.iter().filter(|member| member.peer != own) {
-                self.state().know(member.peer, member.name.clone(), member.role);
-                self.feed(Input::Known(member.peer, member.role));
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Where this super-peer is reached.
-    pub(crate) async fn advertised(&self) -> Vec<Multiaddr> {
-        self.reach.advertised(&self.network).await
-    }
-
-    /// All super-peers and where they are reached, this one first.
-    pub(crate) async fn superpeers(&self) -> Vec<PeerAddresses> {
-        let mut superpeers =
-            vec![PeerAddresses { peer: self.identity.keys.peer(), addresses: self.advertised().await }];
-        superpeers.extend(self.state().other_superpeers());
-        superpeers.truncate(quarta_protocols::limits::SUPERPEERS_MAX);
-        superpeers
-    }
-
-    /// Takes note of where another super-peer is reached, also for the next start.
-    fn hear_addresses(self: &Arc<Self>, peer: PeerId, addresses: Vec<Multiaddr>) {
-        let addresses = self.policy.select(&peer, addresses);
-        let known = {
-            let mut state = self.state();
-            if addresses.is_empty() || !state.hear_addresses(peer, addresses) {
-                return;
-            }
-            state.other_superpeers()
-        };
-        let shared = self.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {
-                tracing::error!(%error, "the known super-peers could not be stored");
-            }
-        });
-    }
-
-    async fn superpeer_membership(&self, peer: &PeerId) -> Option<Membership> {
-        let connections = self.network.connections(Some(*peer)).await;
-        connections
-            .first()
-            .map(|admitted| admitted.membership().clone())
-            .filter(|m| m.role == Role::Superpeer)
     }
 
     /// Takes in a page of a node's list that the node sent by itself.
@@ -533,56 +283,5 @@ impl Shared {
     /// Available members that hold all of a content.
     fn available_holders(&self, content: &ContentId) -> u32 {
         u32::try_from(self.state().available_holders(content).count()).unwrap_or(u32::MAX)
-    }
-
-    /// A member of the catalog with what is known of it now.
-    pub(crate) fn describe(&self, member: catalog::Member) -> ListedMember {
-        if member.peer == self.identity.keys.peer() {
-            return ListedMember {
-                peer: member.peer,
-                name: member.name,
-                role: member.role,
-                state: MemberState::Online,
-                last_seen: Some(UnixSeconds::now()),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                files: 0,
-                stored_bytes: 0,
-                free_bytes: 0,
-                addresses: self.state().own_addresses.clone(),
-            };
-        }
-        self.state().describe(member, Instant::now(), UnixSeconds::now())
-    }
-
-    /// Brings the gauges up to date, before they are read.
-    pub(crate) async fn refresh_metrics(&self) {
-        let kinds = self.store.write(|catalog| {
-            use quarta_protocols::messages::sync::Kind;
-            (catalog.count(Kind::FILE), catalog.count(Kind::MEMBER))
-        });
-        let metrics = &self.metrics.superpeer;
-        if let Ok((files, members)) = kinds.await {
-            metrics.catalog_records.set(quarta_metrics::superpeer::RecordKind::File, files);
-            metrics.catalog_records.set(quarta_metrics::superpeer::RecordKind::Member, members);
-        }
-        let now = Instant::now();
-        let mut state = self.state();
-        let stats = state.index.stats();
-        metrics.index_entries.set(stats.entries);
-        metrics.index_files.set(stats.files);
-        metrics.index_contents.set(stats.contents);
-        for (role, label) in [(Role::Node, RoleLabel::Node), (Role::Superpeer, RoleLabel::SuperPeer)] {
-            for (how, state_label) in [
-                (MemberState::Online, StateLabel::Online),
-                (MemberState::Suspect, StateLabel::Suspect),
-                (MemberState::Offline, StateLabel::Offline),
-            ] {
-                let count = state.health.iter().filter(|seen| seen.role == role && seen.state == how).count();
-                metrics.members.set((label, state_label), count);
-            }
-        }
-        let leased = state.leased(now);
-        metrics.leased_bytes.replace(leased.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
-        metrics.fairness_of(&state.served_by_available(now));
     }
 }

@@ -1,0 +1,214 @@
+//! What the transfer engine needs: sources from super-peers, chunks from holders, a place on the disk.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use quarta_metrics::node::ChunkRefusal;
+use quarta_protocols::{
+    content::{MANIFEST_MAX_BYTES, Manifest, SEALED_CHUNK_MAX_BYTES},
+    ids::ContentId,
+    messages::{
+        chunk::{Head, Refusal, Request as ChunkRequest},
+        index::{Fault, Request, Response, Source},
+    },
+    network::{CallError, Incoming, Transport},
+};
+use tokio::sync::mpsc;
+
+use super::Wanted;
+use crate::service::Shared;
+use crate::{
+    download::{
+        chunk_set::ChunkSet,
+        fetch::ports::{FinishError, Peers, RunError, Sink, Sources, TransportLabel, Written},
+    },
+    landing::{Landed, Landing, LandingError},
+};
+
+/// Finds sources at the super-peers.
+pub(super) struct Locating {
+    pub(super) shared: Arc<Shared>,
+    pub(super) content: ContentId,
+    pub(super) size_bytes: u64,
+}
+
+impl Sources for Locating {
+    async fn locate(&self, except: Vec<PeerId>) -> Vec<Source> {
+        let request = Request::Locate { content: self.content, wanted_bytes: self.size_bytes, except };
+        match self.shared.superpeers.ask(&self.shared, request).await {
+            Ok(Response::Sources(sources)) => sources,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                tracing::info!(%error, "sources could not be located");
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Reaches holders over the network.
+pub(super) struct Holders {
+    pub(super) shared: Arc<Shared>,
+    /// What carried the latest run of each.
+    pub(super) carried: Arc<Mutex<HashMap<PeerId, Transport>>>,
+}
+
+impl Holders {
+    async fn ask(&self, peer: PeerId, request: ChunkRequest, frame_max: usize) -> Result<Incoming, RunError> {
+        let incoming = self.shared.network.fetch(peer, request, frame_max).await.map_err(|error| {
+            tracing::debug!(%peer, %error, "a holder did not answer");
+            RunError::Fault(match error {
+                CallError::NotConnected | CallError::Unsupported => Fault::Unreachable,
+                CallError::Timeout => Fault::Stalled,
+                CallError::TooLarge(_) | CallError::Malformed(_) => Fault::WrongBytes,
+                CallError::Unanswered | CallError::Closed | CallError::Shutdown => Fault::BrokeOff,
+            })
+        })?;
+        match &incoming.head {
+            Head::Refused(Refusal::Busy) => Err(RunError::Busy),
+            Head::Refused(Refusal::NotHeld | Refusal::NoSuchChunk) => Err(RunError::Fault(Fault::NotHeld)),
+            Head::Manifest | Head::Run | Head::Availability(_) => Ok(incoming),
+        }
+    }
+}
+
+/// A small question's answer has no "later": busy counts as broken off.
+pub(super) const fn fault_of(error: RunError) -> Fault {
+    match error {
+        RunError::Busy => Fault::BrokeOff,
+        RunError::Fault(fault) => fault,
+    }
+}
+
+impl Peers for Holders {
+    async fn connect(&self, source: &Source) -> Result<(), Fault> {
+        let addresses = self.shared.policy.select(&source.peer, source.addresses.clone());
+        match self.shared.network.connect(source.peer, addresses).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::info!(holder = %source.name, %error, "a holder could not be reached");
+                Err(Fault::Unreachable)
+            }
+        }
+    }
+
+    async fn manifest(&self, peer: PeerId, content: ContentId) -> Result<Bytes, Fault> {
+        let request = ChunkRequest::Manifest { content };
+        let mut incoming = self.ask(peer, request, MANIFEST_MAX_BYTES).await.map_err(fault_of)?;
+        if incoming.head != Head::Manifest {
+            return Err(Fault::WrongBytes);
+        }
+        incoming.body.next().await.map_err(|_| Fault::BrokeOff)?.ok_or(Fault::WrongBytes)
+    }
+
+    async fn availability(&self, peer: PeerId, content: ContentId) -> Result<Bytes, Fault> {
+        let incoming = self.ask(peer, ChunkRequest::Availability { content }, 0).await.map_err(fault_of)?;
+        match incoming.head {
+            Head::Availability(bitmap) => Ok(Bytes::from(bitmap.into_vec())),
+            Head::Manifest | Head::Run | Head::Refused(_) => Err(Fault::WrongBytes),
+        }
+    }
+
+    async fn run(
+        &self,
+        peer: PeerId,
+        content: ContentId,
+        first: u32,
+        count: u32,
+        sink: mpsc::Sender<Bytes>,
+    ) -> Result<TransportLabel, RunError> {
+        let request = ChunkRequest::Run { content, first, count };
+        let mut incoming = self.ask(peer, request, SEALED_CHUNK_MAX_BYTES).await?;
+        if incoming.head != Head::Run {
+            return Err(RunError::Fault(Fault::WrongBytes));
+        }
+        let transport = incoming.transport;
+        self.carried.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, transport);
+        loop {
+            match incoming.body.next().await {
+                Ok(Some(chunk)) => {
+                    if sink.send(chunk).await.is_err() {
+                        return Ok(label(transport));
+                    }
+                }
+                Ok(None) => return Ok(label(transport)),
+                Err(error) => {
+                    tracing::info!(%peer, %error, "a holder broke off");
+                    return Err(RunError::Fault(Fault::BrokeOff));
+                }
+            }
+        }
+    }
+}
+
+pub(super) const fn label(transport: Transport) -> TransportLabel {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Quic => "quic",
+        Transport::Relay => "relay",
+    }
+}
+
+/// Puts chunks on the disk.
+pub(super) struct Disk {
+    pub(super) shared: Arc<Shared>,
+    pub(super) wanted: Wanted,
+    pub(super) landing: OnceLock<Mutex<Option<Arc<Landing>>>>,
+    pub(super) landed: Mutex<Option<(Landed, Manifest)>>,
+}
+
+impl Disk {
+    fn landing(&self) -> Option<Arc<Landing>> {
+        self.landing.get()?.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Sink for Disk {
+    type Error = LandingError;
+
+    fn begin(&self, manifest: &Manifest) -> Result<ChunkSet, LandingError> {
+        let landing =
+            Landing::create(&self.shared.library, manifest.clone(), &self.wanted.key, self.wanted.sha256)?;
+        let verified = landing.verified();
+        let slot = self.landing.get_or_init(|| Mutex::new(None));
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(landing));
+        Ok(verified)
+    }
+
+    fn write(&self, index: u32, sealed: Bytes) -> Result<Written, LandingError> {
+        let Some(landing) = self.landing() else { return Err(LandingError::NoSuchChunk(index)) };
+        match landing.write(index, Vec::from(sealed)) {
+            Ok(_) => {
+                self.shared.metrics.node.chunks_verified.inc();
+                Ok(Written::Verified)
+            }
+            Err(LandingError::BadChunk(_)) => {
+                self.shared.metrics.node.chunks_refused.inc(ChunkRefusal::WrongHash);
+                Ok(Written::Refused)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn finish(&self) -> Result<(), FinishError<LandingError>> {
+        let slot = self.landing.get().map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Nobody writes any more once all chunks are verified, so this is the last reference.
+        let Some(landing) = slot.flatten().and_then(Arc::into_inner) else {
+            return Err(FinishError::Store(LandingError::Incomplete(0)));
+        };
+        let manifest = landing.manifest().clone();
+        let wanted = &self.wanted;
+        match landing.finish(&self.shared.library, &wanted.owner_name, &wanted.name, &wanted.file) {
+            Ok(landed) => {
+                *self.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some((landed, manifest));
+                Ok(())
+            }
+            Err(LandingError::OtherChecksum { .. }) => Err(FinishError::WrongChecksum),
+            Err(error) => Err(FinishError::Store(error)),
+        }
+    }
+}

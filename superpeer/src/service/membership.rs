@@ -1,0 +1,164 @@
+//! Who is a member and where: what connections, the catalog and other super-peers tell of it.
+
+use std::{sync::Arc, time::Instant};
+
+use libp2p::{Multiaddr, PeerId};
+use quarta_daemon::{
+    cli::Failure,
+    identity::{self},
+};
+use quarta_protocols::{
+    credentials::{Membership, Role, UnixSeconds},
+    messages::{
+        admission::PeerAddresses,
+        index::{ListedMember, MemberState},
+        sync::Entry,
+    },
+    network::Admitted,
+};
+
+use super::{Shared, wall_ms};
+use crate::{
+    catalog::{self, Taken},
+    health::Input,
+};
+
+impl Shared {
+    /// A member is connected, or showed a new credential.
+    pub(super) fn admitted(self: &Arc<Self>, admitted: &Admitted, first: bool) {
+        let membership = admitted.membership().clone();
+        let peer = membership.peer;
+        {
+            let mut state = self.state();
+            state.meet(&membership, admitted.presented.version.as_str().to_owned());
+            if !admitted.inbound {
+                state.reached_at(&peer, &admitted.remote);
+            }
+        }
+        let enrolment = admitted.presented.enrolled.enrolment().clone();
+        let shared = self.clone();
+        tokio::spawn(async move {
+            match shared.store.write(move |catalog| catalog.meet(enrolment, wall_ms())).await {
+                Ok(Ok(Some(entry))) => shared.push(&entry),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a member could not be noted"),
+                Err(error) => tracing::error!(%error, "a member could not be noted"),
+            }
+        });
+        if first {
+            self.feed(Input::Connected(peer, membership.role));
+        }
+        if membership.role == Role::Superpeer {
+            self.link(peer).compare();
+        }
+    }
+
+    /// Takes over entries of another super-peer's catalog.
+    pub(super) async fn take_entries(
+        self: &Arc<Self>,
+        from: Membership,
+        entries: Vec<Entry>,
+    ) -> Result<Taken, String> {
+        let taken = self
+            .store
+            .write(move |catalog| catalog.take(&from, entries, wall_ms()))
+            .await
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())?;
+        for applied in &taken.applied {
+            if let catalog::Applied::Member(membership) = applied {
+                self.state().meet(membership, String::new());
+                self.feed(Input::Known(membership.peer, membership.role));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Makes the members of the catalog known, so that lists and dials begin with them.
+    pub(super) async fn remember_members(self: &Arc<Self>) -> Result<(), Failure> {
+        let failed = |e: String| Failure::new("cannot read the catalog", e, "check the disk and start again");
+        let own = self.identity.keys.peer();
+        for known in identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))? {
+            self.state().hear_addresses(known.peer, known.addresses);
+            if known.peer != own {
+                self.feed(Input::Known(known.peer, Role::Superpeer));
+            }
+        }
+        let mut after = None;
+        loop {
+            let from = after.take();
+            let page = self
+                .store
+                .read(move |reader| reader.members(from.as_ref(), 1000))
+                .await
+                .map_err(|e| failed(e.to_string()))?;
+            for member in page.members.iter().filter(|member| member.peer != own) {
+                self.state().know(member.peer, member.name.clone(), member.role);
+                self.feed(Input::Known(member.peer, member.role));
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Where this super-peer is reached.
+    pub(crate) async fn advertised(&self) -> Vec<Multiaddr> {
+        self.reach.advertised(&self.network).await
+    }
+
+    /// All super-peers and where they are reached, this one first.
+    pub(crate) async fn superpeers(&self) -> Vec<PeerAddresses> {
+        let mut superpeers =
+            vec![PeerAddresses { peer: self.identity.keys.peer(), addresses: self.advertised().await }];
+        superpeers.extend(self.state().other_superpeers());
+        superpeers.truncate(quarta_protocols::limits::SUPERPEERS_MAX);
+        superpeers
+    }
+
+    /// Takes note of where another super-peer is reached, also for the next start.
+    pub(super) fn hear_addresses(self: &Arc<Self>, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let addresses = self.policy.select(&peer, addresses);
+        let known = {
+            let mut state = self.state();
+            if addresses.is_empty() || !state.hear_addresses(peer, addresses) {
+                return;
+            }
+            state.other_superpeers()
+        };
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {
+                tracing::error!(%error, "the known super-peers could not be stored");
+            }
+        });
+    }
+
+    pub(super) async fn superpeer_membership(&self, peer: &PeerId) -> Option<Membership> {
+        let connections = self.network.connections(Some(*peer)).await;
+        connections
+            .first()
+            .map(|admitted| admitted.membership().clone())
+            .filter(|m| m.role == Role::Superpeer)
+    }
+
+    /// A member of the catalog with what is known of it now.
+    pub(crate) fn describe(&self, member: catalog::Member) -> ListedMember {
+        if member.peer == self.identity.keys.peer() {
+            return ListedMember {
+                peer: member.peer,
+                name: member.name,
+                role: member.role,
+                state: MemberState::Online,
+                last_seen: Some(UnixSeconds::now()),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                files: 0,
+                stored_bytes: 0,
+                free_bytes: 0,
+                addresses: self.state().own_addresses.clone(),
+            };
+        }
+        self.state().describe(member, Instant::now(), UnixSeconds::now())
+    }
+}

@@ -1,0 +1,149 @@
+//! From a data folder to a running super-peer, and back to rest.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use libp2p::identity::Keypair;
+use quarta_daemon::{
+    cli::Failure,
+    data_dir::{DataDir, Role as DataRole},
+    http::{Config as HttpConfig, Listener},
+    identity::{self, Identity, IdentityError},
+    log::LogArgs,
+    observer::Recorder,
+    reach::{enrolment, http_address},
+    settings, shutdown,
+};
+use quarta_metrics::registry::{RegisterError, Registry, Service};
+use quarta_protocols::credentials::Role;
+use tokio::sync::Notify;
+
+use super::{Metrics, Shared, events_until_stopped, joining, state::State, wall_ms};
+use crate::{
+    admission::Authority, api, catalog::Catalog, settings::Settings, setup::ROOT_KEY_FILE, store::Store,
+};
+/// The catalog's file in the data folder.
+const CATALOG_FILE: &str = "catalog.db";
+
+/// What the command line decides over the settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overrides {
+    /// How often nodes are polled.
+    pub poll_interval: Option<Duration>,
+    /// Where the HTTP API is served.
+    pub http: Option<SocketAddr>,
+}
+
+/// Runs the super-peer of a data folder until it is told to stop.
+///
+/// # Errors
+/// A [`Failure`] with cause and next step where it cannot start.
+pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(), Failure> {
+    let dir = DataDir::open(path, DataRole::Superpeer)?;
+    let lock = dir.lock()?;
+    log.init()?;
+    let settings: Settings = settings::load(dir.folder())?;
+    let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
+    let interval = overrides.poll_interval.unwrap_or(settings.poll_interval());
+    let interval = crate::health::PollInterval::new(interval).map_err(|e| {
+        Failure::new(
+            "cannot poll at the configured interval",
+            e.to_string(),
+            "correct poll_interval_ms in settings.toml",
+        )
+    })?;
+    let http = match overrides.http {
+        Some(address) => Some(address),
+        None => http_address(&settings.http)?,
+    };
+    let config = HttpConfig {
+        tcp: http,
+        names: settings.http_names.clone(),
+        open_metrics: settings.open_metrics,
+        ..HttpConfig::default()
+    };
+    let listener = Listener::bind(&dir, &lock, config).await?;
+    let stop = shutdown::on_signals()
+        .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
+
+    let bug = |e: RegisterError| {
+        Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
+    };
+    let metrics = Metrics::new().map_err(bug)?;
+    let store = open_store(&dir, &identity).await?;
+    let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
+    let reach = settings.reach();
+    let (network, events) = reach.start(&identity, Role::Superpeer, recorder)?;
+    let root = load_root(&dir)?;
+    let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
+    let shared = Arc::new(Shared {
+        door: joining::Door::new(authority, Instant::now()),
+        network,
+        store,
+        metrics,
+        stop: stop.clone(),
+        policy: reach.policy(),
+        reach,
+        state: Mutex::new(State::new(interval, Instant::now())),
+        links: Mutex::new(HashMap::new()),
+        rescheduled: Notify::new(),
+        identity,
+        dir,
+    });
+    shared.remember_members().await?;
+    tracing::info!(
+        name = %shared.identity.membership.name,
+        peer = %shared.identity.keys.peer(),
+        http = ?listener.tcp_address(),
+        "the super-peer runs"
+    );
+    shutdown::notify_ready();
+    let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
+    events_until_stopped(&shared, events).await;
+    shutdown::notify_stopping();
+    shared.network.shutdown().await;
+    let _ = serving.await;
+    tracing::info!("the super-peer has stopped");
+    Ok(())
+}
+
+async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure> {
+    let what = "cannot open the catalog";
+    let next = "check the disk; restore the data folder from a backup if the file is damaged";
+    let path = dir.path().join(CATALOG_FILE);
+    let (trust, key) = (identity.trust.clone(), identity.keys.identity.clone());
+    let catalog = tokio::task::spawn_blocking(move || Catalog::open(&path, trust, key))
+        .await
+        .map_err(|e| Failure::new(what, e.to_string(), next))?
+        .map_err(|e| Failure::new(what, e.to_string(), next))?;
+    let store = Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))?;
+    let own = enrolment(identity);
+    store
+        .write(move |catalog| catalog.meet(own, wall_ms()))
+        .await
+        .map_err(|e| Failure::new(what, e.to_string(), next))?
+        .map_err(|e| Failure::new(what, e.to_string(), next))?;
+    Ok(store)
+}
+
+/// The root key, where it lies on this machine.
+fn load_root(dir: &DataDir) -> Result<Option<Keypair>, Failure> {
+    match identity::load_key(dir.folder(), ROOT_KEY_FILE) {
+        Ok(root) => Ok(Some(root)),
+        Err(IdentityError::Folder(error)) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Failure::told(&error)),
+    }
+}
+
+impl Metrics {
+    fn new() -> Result<Self, RegisterError> {
+        let registry = Registry::new(Service::SuperPeer, env!("CARGO_PKG_VERSION"))?;
+        let superpeer = quarta_metrics::SuperPeer::register(&registry)?;
+        Ok(Self { registry, superpeer })
+    }
+}
