@@ -1,6 +1,8 @@
 //! What can go wrong between asking the network for something and getting it.
 
-use libp2p::{Multiaddr, PeerId, TransportError, request_response::OutboundFailure};
+use std::io;
+
+use libp2p::{Multiaddr, PeerId, request_response::OutboundFailure};
 
 use super::{
     codec::CodecError,
@@ -20,7 +22,7 @@ pub enum StartError {
         /// The address.
         address: Multiaddr,
         /// Why not.
-        cause: TransportError<std::io::Error>,
+        cause: io::Error,
     },
     /// The own software version is not one.
     #[error(transparent)]
@@ -103,7 +105,7 @@ impl From<OutboundFailure> for CallError {
                     Self::TooLarge(error.clone())
                 }
                 Some(error) => Self::Malformed(error.clone()),
-                None if error.kind() == std::io::ErrorKind::TimedOut => Self::Timeout,
+                None if error.kind() == io::ErrorKind::TimedOut => Self::Timeout,
                 None => Self::Unanswered,
             },
         }

@@ -30,6 +30,7 @@ mod gate;
 mod handle;
 mod lane;
 pub mod limits;
+mod listening;
 mod observer;
 
 mod tls;
@@ -129,8 +130,14 @@ impl Network {
             .with_idle_connection_timeout(limits::IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(limits::NEGOTIATING_STREAMS_MAX);
         let mut swarm = Swarm::new(transport::build(&config.identity)?, behaviour, peer, swarm_config);
+        for address in &config.listen {
+            listening::check_free(address)
+                .map_err(|cause| StartError::Listen { address: address.clone(), cause })?;
+        }
         for address in config.listen {
-            swarm.listen_on(address.clone()).map_err(|cause| StartError::Listen { address, cause })?;
+            swarm
+                .listen_on(address.clone())
+                .map_err(|error| StartError::Listen { address, cause: listening::cause(error) })?;
         }
         for address in config.external {
             swarm.add_external_address(address);

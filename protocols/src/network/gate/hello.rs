@@ -158,8 +158,16 @@ pub(super) fn check(
 
 #[cfg(test)]
 mod tests {
+    use libp2p::identity::Keypair;
+
     use super::*;
-    use crate::cbor;
+    use crate::{
+        cbor,
+        credentials::{Credential, Grant, Role},
+        keys::SealingSecret,
+        names::MemberName,
+        network::codec::protocol_name,
+    };
 
     #[test]
     fn a_version_is_short_and_visible() {
@@ -170,11 +178,67 @@ mod tests {
         assert!(cbor::from_slice::<SoftwareVersion>(&cbor::to_vec("1\u{7}")).is_err());
     }
 
+    fn greeting() -> (Trust, Request) {
+        let [root, superpeer] = [1, 2].map(|seed| Keypair::ed25519_from_bytes([seed; 32]).unwrap());
+        let trust = Trust::in_root(root.public().try_into_ed25519().unwrap());
+        let peer = superpeer.public().to_peer_id();
+        let grant = Grant {
+            peer,
+            name: &MemberName::new("sp1").unwrap(),
+            role: Role::Superpeer,
+            now: UnixSeconds(1_790_000_000),
+            token_id: [5; 16],
+        };
+        let credential = Credential::issue_by_root(&root, &trust.network, &grant);
+        let sealing_key = SealingSecret::from_bytes([8; 32]).statement(&trust.network, &superpeer);
+        let version = SoftwareVersion::new("0.1.0").unwrap();
+        (trust, Request { enrolment: Enrolment { peer, credential, sealing_key }, version })
+    }
+
+    /// The other formats are held still in `protocols/tests/golden`, which also says what to do about a change; an
+    /// enrolment's own bytes are among them.
+    #[test]
+    fn the_name_and_the_bytes_of_a_greeting_are_held_still() {
+        let (trust, greeting) = greeting();
+        let name = protocol_name(&trust.network, NAME, VERSION);
+        assert_eq!(name.as_ref(), "/quarta/672c939b10de23178b52860d1651af0c/hello/1");
+        let bytes = cbor::to_vec(&greeting);
+        let enrolment = cbor::to_vec(&greeting.enrolment);
+        let expected = [b"\xa2\x69enrolment".as_slice(), &enrolment, b"\x67version\x650.1.0"].concat();
+        assert_eq!(bytes, expected);
+        assert_eq!(cbor::to_vec(&cbor::from_slice::<Request>(&bytes).unwrap()), bytes);
+        let with_a_later_field = [b"\xa3\x65later\x81\xf6".as_slice(), &bytes[1..]].concat();
+        assert_eq!(cbor::to_vec(&cbor::from_slice::<Request>(&with_a_later_field).unwrap()), bytes);
+    }
+
+    #[test]
+    fn a_damaged_greeting_is_refused_without_a_panic() {
+        let bytes = cbor::to_vec(&greeting().1);
+        for at in 0..bytes.len() {
+            assert!(cbor::from_slice::<Request>(&bytes[..at]).is_err(), "cut at {at}");
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            let _ = cbor::from_slice::<Request>(&flipped);
+        }
+    }
+
     #[test]
     fn answers_keep_their_bytes_and_their_cap() {
         assert_eq!(cbor::to_vec(&Response::Welcome), b"\x67welcome");
-        let refused = cbor::to_vec(&Response::Refused(Refusal::NotIssuedHere));
-        assert_eq!(refused, b"\xa1\x67refused\x6fnot_issued_here");
-        assert!(refused.len() <= MAX_RESPONSE_BYTES);
+        for (refusal, word) in [
+            (Refusal::Malformed, "malformed"),
+            (Refusal::NotIssuedHere, "not_issued_here"),
+            (Refusal::OtherNetwork, "other_network"),
+            (Refusal::OtherPeer, "other_peer"),
+            (Refusal::Expired, "expired"),
+            (Refusal::NotYetValid, "not_yet_valid"),
+            (Refusal::Revoked, "revoked"),
+            (Refusal::NotAMember, "not_a_member"),
+        ] {
+            let bytes = cbor::to_vec(&Response::Refused(refusal));
+            assert_eq!(bytes, [b"\xa1\x67refused".as_slice(), &cbor::to_vec(word)].concat());
+            assert_eq!(cbor::from_slice(&bytes), Ok(Response::Refused(refusal)));
+            assert!(bytes.len() <= MAX_RESPONSE_BYTES);
+        }
     }
 }
