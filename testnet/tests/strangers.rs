@@ -63,7 +63,7 @@ async fn an_invite_admits_as_often_and_as_long_as_it_says_and_a_refusal_leaves_n
     // One for the other role.
     let invite = superpeer.invite("superpeer", 1, Duration::from_hours(1)).await.unwrap().invite;
     let (joiner, output) = join("papel", &invite).await;
-    assert_fails(&output, 2, &["super-peer"]);
+    assert_fails(&output, 2, &["quarta-superpeer join"]);
     assert_eq!(names_in(joiner.data()), [] as [&str; 0]);
 
     // One that was not copied whole.
@@ -73,9 +73,10 @@ async fn an_invite_admits_as_often_and_as_long_as_it_says_and_a_refusal_leaves_n
 
     // A name that a member has.
     let invite = superpeer.invite("node", 1, Duration::from_hours(1)).await.unwrap().invite;
-    let (joiner, output) = join(admitted[0].0.name(), &invite).await;
-    assert!(!output.status.success());
-    assert_eq!(names_in(joiner.data()).is_empty(), !joiner.data().exists());
+    let joiner = network.cluster.outsider(outsider("outro", Role::Node)).unwrap();
+    let output = joiner.run(&["join", "-", "--name", admitted[0].0.name()], &invite).await.unwrap();
+    assert_fails(&output, 4, &["cannot join the network"]);
+    assert_eq!(names_in(joiner.data()), [] as [&str; 0], "nothing is left");
 
     let members = superpeer.members().await.unwrap();
     assert_eq!(members.iter().filter(|member| member.role == "node").count(), 1, "{members:?}");

@@ -102,11 +102,7 @@ pub async fn run(options: Options) -> Result<ExitCode, Failure> {
         disk_bytes,
     };
     let mut run = Run::new(Journal::begin(parameters, io::stdout()), source, work.path().join("samples"));
-    run.journal.note(format!(
-        "{} of disk are needed in {} and are free",
-        size(disk_bytes),
-        work.path().display()
-    ));
+    println!("{} of disk are needed in {} and are free", size(disk_bytes), work.path().display());
     let result = tokio::select! {
         result = run.stages(plan) => result,
         () = interrupted.cancelled() => Err(DemoError::Interrupted),
