@@ -4,7 +4,7 @@
 //! credential that comes back is verified against that root before it is kept.
 
 use crate::cli::{ExitCode, Failure};
-use crate::data_dir::Folder;
+use crate::data_dir::Draft;
 use crate::identity::{self, Keys};
 use libp2p::PeerId;
 use quarta_protocols::credentials::{Role, Trust, UnixSeconds};
@@ -48,19 +48,20 @@ pub fn read_invite(given: &str) -> Result<Invite, Failure> {
         .map_err(|why| Failure::new(what, why.to_string(), "copy it again, whole").code(ExitCode::Usage))
 }
 
-/// Redeems an invite and stores membership and super-peers in `folder`.
+/// Redeems an invite and stores membership and super-peers in the draft, which the caller then commits.
 ///
-/// Repeatable: the same keys get a credential again, without using the invite up further.
+/// Repeatable: the same keys get a credential again, without using the invite up further. So where the invite may have
+/// been redeemed without our hearing of it, the draft is kept for the next try, with its keys.
 ///
 /// # Errors
 /// A [`Failure`] with cause and next step.
 pub async fn join(
-    folder: &Folder,
+    draft: Draft,
     keys: &Keys,
     invite: &Invite,
     name: &MemberName,
     role: Role,
-) -> Result<Trust, Failure> {
+) -> Result<(Draft, Trust), Failure> {
     let what = "cannot join the network";
     let next_invite = "ask for a new invite";
     if invite.role != role {
@@ -80,7 +81,16 @@ pub async fn join(
         .map_err(|e| Failure::new(what, e.to_string(), "see that the system has free sockets"))?;
     let answer = redeem(&network, keys, &trust, invite, name).await;
     network.shutdown().await;
-    match answer? {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(Unredeemed::Refused(failure)) => return Err(failure),
+        Err(Unredeemed::Unknown(failure)) => {
+            draft.keep();
+            return Err(failure);
+        }
+    };
+    let folder = draft.folder();
+    match answer {
         Response::Joined { credential, superpeers } => {
             let now = UnixSeconds::now();
             let refused = |why: String| {
@@ -95,7 +105,7 @@ pub async fn join(
             identity::save_membership(folder, &trust, &credential).map_err(|e| Failure::told(&e))?;
             identity::save_superpeers(folder, &with_issuer(superpeers, invite))
                 .map_err(|e| Failure::told(&e))?;
-            Ok(trust)
+            Ok((draft, trust))
         }
         Response::Refused(refusal) => {
             let next = match refusal {
@@ -113,27 +123,35 @@ pub async fn join(
     }
 }
 
+/// Why there is no answer to a redemption.
+enum Unredeemed {
+    /// The invite was not shown, or not taken.
+    Refused(Failure),
+    /// It was shown, and may have been redeemed.
+    Unknown(Failure),
+}
+
 async fn redeem(
     network: &Network,
     keys: &Keys,
     trust: &Trust,
     invite: &Invite,
     name: &MemberName,
-) -> Result<Response, Failure> {
+) -> Result<Response, Unredeemed> {
     let what = "cannot join the network";
     let peer = reach(network, invite).await.map_err(|why| {
         let next = "see that it is running and reachable from here, or ask another super-peer for an invite";
-        Failure::new(what, format!("the super-peer that issued the invite does not answer: {why}"), next)
+        let why = format!("the super-peer that issued the invite does not answer: {why}");
+        Unredeemed::Refused(Failure::new(what, why, next))
     })?;
     let sealing_key = keys.sealing.statement(&trust.network, &keys.identity);
     let request = Request::Redeem { secret: *invite.secret(), name: name.clone(), sealing_key };
-    network.call::<Admission>(peer, request).await.map_err(|error| {
-        // It may have admitted us without our hearing of it: joining again is repeatable.
-        let next = match error {
-            CallError::Unsupported => "see that both run the same version",
-            _ => "run the same command again",
-        };
-        Failure::new(what, error.to_string(), next)
+    network.call::<Admission>(peer, request).await.map_err(|error| match error {
+        CallError::NotConnected | CallError::Unsupported | CallError::Shutdown => {
+            let next = "see that both run the same version, and run the same command again";
+            Unredeemed::Refused(Failure::new(what, error.to_string(), next))
+        }
+        error => Unredeemed::Unknown(Failure::new(what, error.to_string(), "run the same command again")),
     })
 }
 

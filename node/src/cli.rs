@@ -14,6 +14,7 @@ use futures::StreamExt;
 use indicatif::ProgressBar;
 use libp2p::Multiaddr;
 use quarta_daemon::{
+    Role,
     cli::{self, Common, During, ExitCode, Failure, Output, size},
     client::{Client, Target},
     log::LogArgs,
@@ -133,7 +134,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Status => {
             let status: Status =
-                common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
+                common.client(Role::Node)?.get("/api/v1/status").await.during("cannot tell the status")?;
             output.fields(&status, &status_fields(&status))?;
         }
         Command::Add { paths, name, in_place } => {
@@ -142,18 +143,22 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Ls { query } => list(&common, &mut output, &query.unwrap_or_default()).await?,
         Command::Info { file } => {
             let target = Target::new("/api/v1/files").segment(&file);
-            let found: File = common.client()?.get(target).await.during(format!("cannot show {file}"))?;
+            let found: File =
+                common.client(Role::Node)?.get(target).await.during(format!("cannot show {file}"))?;
             output.fields(&found, &file_fields(&found))?;
         }
         Command::Get { files, output: to } => return get(&common, &mut output, files, to).await,
         Command::Members => {
             let members: Vec<Member> =
-                common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
+                common.client(Role::Node)?.get("/api/v1/members").await.during("cannot list the members")?;
             output.members(&members)?;
         }
         Command::Transfers => {
-            let transfers: Vec<Transfer> =
-                common.client()?.get("/api/v1/transfers").await.during("cannot list the transfers")?;
+            let transfers: Vec<Transfer> = common
+                .client(Role::Node)?
+                .get("/api/v1/transfers")
+                .await
+                .during("cannot list the transfers")?;
             output.table(
                 &["FILE", "OWNER", "STATE", "DONE", "SIZE", "RATE", "FROM"],
                 &transfers,
@@ -192,7 +197,7 @@ async fn add(
     }
     let request = AddRequest { paths: absolute, name, in_place };
     let mut events = common
-        .client()?
+        .client(Role::Node)?
         .post_lines::<AddEvent>("/api/v1/local/add", &request)
         .await
         .during("cannot add files")?;
@@ -242,7 +247,7 @@ fn clear(bar: &mut Option<(String, ProgressBar)>) {
 }
 
 async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
-    let client = common.client()?;
+    let client = common.client(Role::Node)?;
     let mut files = Vec::new();
     let mut cursor: Option<String> = None;
     let mut stale = false;
@@ -288,7 +293,7 @@ async fn get(
             "give -o an existing folder",
         ));
     }
-    let client = common.client()?;
+    let client = common.client(Role::Node)?;
     let (mut done, mut last_failure) = (0u32, None);
     for file in files {
         match get_one(common, &client, &file, to.as_deref()).await {

@@ -1,4 +1,4 @@
-//! The node's own database: `DATA/node.sqlite`.
+//! The node's own database: `DATA/node.db`.
 //!
 //! It remembers what this node holds ([`LibraryCopy`]), every record it has verified ([`KnownFile`]), so that files are listed
 //! with every super-peer down, members it has met, its transfers, and how its last run ended. What a method has
@@ -31,7 +31,7 @@ pub use self::{
 };
 
 /// The file's name in the data folder.
-pub const FILE_NAME: &str = "node.sqlite";
+pub const FILE_NAME: &str = "node.db";
 /// Marks the file as a node's: `QNOD`. A super-peer's has another.
 const APPLICATION_ID: i32 = 0x514e_4f44;
 /// Counts changes of the tables that need a migration.

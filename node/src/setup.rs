@@ -52,7 +52,7 @@ pub async fn join(path: &Path, invite: &str, name: &MemberName, reach: Reach) ->
     let invite = joining::read_invite(invite)?;
     let draft = Draft::begin(path)?;
     let keys = Keys::load_or_create(draft.folder()).map_err(|e| Failure::told(&e))?;
-    let trust = joining::join(draft.folder(), &keys, &invite, name, credentials::Role::Node).await?;
+    let (draft, trust) = joining::join(draft, &keys, &invite, name, credentials::Role::Node).await?;
     let defaults = Settings::default();
     let listen = if reach.listen.is_empty() { defaults.listen.clone() } else { reach.listen };
     let settings = Settings { listen, external: reach.external, http: reach.http.to_string(), ..defaults };

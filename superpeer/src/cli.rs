@@ -7,6 +7,7 @@ use std::{ffi::OsString, net::SocketAddr, time::Duration};
 use clap::{CommandFactory, Parser, Subcommand};
 use libp2p::Multiaddr;
 use quarta_daemon::{
+    Role,
     cli::{self, Common, During, ExitCode, Failure, Output, size},
     client::Target,
     log::LogArgs,
@@ -140,13 +141,19 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Invite { role, uses, expires } => {
             let request = InviteRequest { role, uses, expires_in_seconds: expires.as_secs() };
-            let invite: Invite =
-                common.client()?.post("/api/v1/invites", &request).await.during("cannot issue an invite")?;
+            let invite: Invite = common
+                .client(Role::Superpeer)?
+                .post("/api/v1/invites", &request)
+                .await
+                .during("cannot issue an invite")?;
             output.line(&invite, &invite.invite)?;
         }
         Command::Members => {
-            let members: Vec<Member> =
-                common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
+            let members: Vec<Member> = common
+                .client(Role::Superpeer)?
+                .get("/api/v1/members")
+                .await
+                .during("cannot list the members")?;
             output.members(&members)?;
         }
         Command::Files { holder: Some(holder), .. } => held_files(&common, &mut output, &holder).await?,
@@ -154,8 +161,11 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             catalog_files(&common, &mut output, &query.unwrap_or_default()).await?;
         }
         Command::Status => {
-            let status: Status =
-                common.client()?.get("/api/v1/status").await.during("cannot tell the status")?;
+            let status: Status = common
+                .client(Role::Superpeer)?
+                .get("/api/v1/status")
+                .await
+                .during("cannot tell the status")?;
             output.fields(&status, &status_fields(&status))?;
         }
         Command::Completions { shell } => {
@@ -166,7 +176,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 async fn held_files(common: &Common, output: &mut Output, holder: &str) -> Result<(), Failure> {
-    let client = common.client()?;
+    let client = common.client(Role::Superpeer)?;
     let mut entries = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -193,7 +203,7 @@ async fn held_files(common: &Common, output: &mut Output, holder: &str) -> Resul
 }
 
 async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
-    let client = common.client()?;
+    let client = common.client(Role::Superpeer)?;
     let mut files = Vec::new();
     let mut cursor: Option<String> = None;
     loop {

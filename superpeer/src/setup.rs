@@ -104,7 +104,7 @@ pub async fn join(path: &Path, invite: &str, name: &MemberName, reach: Reach) ->
     let invite = joining::read_invite(invite)?;
     let draft = Draft::begin(path)?;
     let keys = Keys::load_or_create(draft.folder()).map_err(|e| Failure::told(&e))?;
-    let trust = joining::join(draft.folder(), &keys, &invite, name, credentials::Role::Superpeer).await?;
+    let (draft, trust) = joining::join(draft, &keys, &invite, name, credentials::Role::Superpeer).await?;
     settings::save(draft.folder(), &reach.into_settings())?;
     let made = Made::new(name, &keys, &trust, path);
     draft.commit(Marker {

@@ -2,6 +2,7 @@
 
 use super::{ExitCode, Failure};
 use crate::client::Client;
+use crate::data_dir::{DataDir, DataDirError, Role};
 use clap::error::ErrorKind;
 use clap::{Args, Parser};
 use quarta_protocols::names::MemberName;
@@ -35,12 +36,16 @@ impl Common {
         })
     }
 
-    /// A client for the data folder's daemon.
+    /// A client for the daemon of the data folder, which must not be of another role.
     ///
     /// # Errors
-    /// As [`Common::data_path`].
-    pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(self.data_path()?))
+    /// As [`Common::data_path`], and where the folder is another role's. Whether there is a daemon shows later.
+    pub fn client(&self, role: Role) -> Result<Client, Failure> {
+        let path = self.data_path()?;
+        match DataDir::open(path, role) {
+            Err(error @ DataDirError::OtherRole { .. }) => Err(error.into()),
+            _ => Ok(Client::new(path)),
+        }
     }
 }
 

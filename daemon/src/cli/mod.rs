@@ -5,6 +5,7 @@
 //! why, and what to do next. Text of others is escaped on all of these ways.
 //!
 //! ```no_run
+//! use quarta_daemon::Role;
 //! use quarta_daemon::cli::{self, Common, During, ExitCode, Failure, Output};
 //!
 //! #[derive(clap::Parser)]
@@ -15,7 +16,7 @@
 //!
 //! async fn members(args: Args) -> Result<ExitCode, Failure> {
 //!     let members: Vec<String> =
-//!         args.common.client()?.get("/api/v1/members").await.during("cannot list the members")?;
+//!         args.common.client(Role::Node)?.get("/api/v1/members").await.during("cannot list the members")?;
 //!     Output::stdout(args.common.json).table(&["NAME"], &members, |name| vec![name.clone()])?;
 //!     Ok(ExitCode::Success)
 //! }

@@ -41,7 +41,7 @@ struct Failed {
     outcome: AddOutcome,
 }
 
-/// Adds what the request names, telling each result. Ends early where nobody listens any more; what was added stays.
+/// Adds what the request names, telling each result. Goes on to its end also where nobody listens any more.
 pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mpsc::Sender<AddEvent>) {
     let (results, mut added) = mpsc::channel::<Result<(String, LibraryCopy), Failed>>(PUBLISH_TOGETHER);
     let blocking = shared.clone();

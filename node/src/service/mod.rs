@@ -57,8 +57,6 @@ use crate::{
     settings::Settings,
 };
 
-/// The database's file in the data folder.
-const DATABASE_FILE: &str = "node.db";
 /// Copies read from the database at a time.
 const COPIES_AT_A_TIME: u32 = 1000;
 
@@ -196,7 +194,7 @@ impl Stored {
         let failed =
             |what: &'static str| move |e: &dyn std::error::Error| Failure::new(what, e.to_string(), next);
         let library = Library::open(dir.path()).map_err(|e| failed("cannot open the library")(&e))?;
-        let database = Database::open(&dir.path().join(DATABASE_FILE))
+        let database = Database::open(&dir.path().join(crate::database::FILE_NAME))
             .map_err(|e| failed("cannot open the database")(&e))?;
         let unreadable = |e: crate::database::DatabaseError| failed("cannot read the database")(&e);
         database.interrupt_transfers(wall_ms()).map_err(unreadable)?;

@@ -241,7 +241,8 @@ async fn run(shared: &Arc<Shared>, wanted: &Wanted, id: TransferId, sender: &wat
     };
     let cancelled = result.is_err() && shared.stop.is_cancelled();
     sender.send_modify(|transfer| {
-        merge_outcomes(transfer, &outcome.sources);
+        let carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
+        merge_outcomes(transfer, &outcome.sources, &carried);
         transfer.ended_ms = Some(wall_ms());
         match &result {
             Ok(path) => {

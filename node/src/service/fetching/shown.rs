@@ -71,12 +71,20 @@ pub(super) fn show_progress(transfer: &mut model::Transfer, now: &FetchProgress,
         .collect();
 }
 
-pub(super) fn merge_outcomes(transfer: &mut model::Transfer, outcomes: &[SourceOutcome]) {
+pub(super) fn merge_outcomes(
+    transfer: &mut model::Transfer,
+    outcomes: &[SourceOutcome],
+    carried: &HashMap<PeerId, Transport>,
+) {
     for source in &mut transfer.sources {
         if let Some(outcome) = outcomes.iter().find(|outcome| outcome.peer.to_string() == source.peer_id) {
             source.bytes = outcome.bytes;
             source.busy_ms = outcome.busy_ms;
             source.fault = outcome.fault.map(|fault| fault.as_str().to_owned());
+            // A fetch that ends with a run's last chunk does not wait to hear how the run went.
+            if source.transport.is_none() && outcome.bytes > 0 {
+                source.transport = carried.get(&outcome.peer).map(ToString::to_string);
+            }
         }
     }
 }
