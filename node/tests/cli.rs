@@ -1,5 +1,7 @@
 //! The program `quarta` as the people of a branch meet it: exit codes, the lines it prints, and what it leaves behind.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::{
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},

@@ -3,6 +3,8 @@
 //! Members of different versions talk to each other, and signed bytes live as long as the network does. A change that
 //! shows up here is therefore a decision and not a detail; what to do about one stands in [`HOW_TO_CHANGE`].
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod cases;
 
 use std::{
@@ -118,7 +120,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random, cases: &[Case]) {
     }
 }
 
-/// SplitMix64: the same damage in every run.
+/// `SplitMix64`: the same damage in every run.
 struct Random(u64);
 
 impl Random {
