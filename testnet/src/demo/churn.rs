@@ -250,6 +250,7 @@ mod tests {
             path: None,
             sha256: None,
             error: None,
+            next_step: None,
             sources: sources.iter().map(source).collect(),
         }
     }
