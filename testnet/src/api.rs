@@ -1,6 +1,6 @@
 //! Asking members' daemons, with the types of their own APIs.
 //!
-//! Everything goes over the socket in the member's data folder, as commands do, except [`scrape`], which goes over TCP
+//! Everything goes over the socket in the member's data folder, as commands do, except `scrape`, which goes over TCP
 //! with the bearer token, as Prometheus does. Listings are read to their last page.
 
 use crate::cluster::ClusterError;

@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //!
-//! - [`process`], [`attached`], [`wait`]: processes that cannot be lost, and waiting for them without sleeping;
+//! - [`process`], `attached`, [`wait`]: processes that cannot be lost, and waiting for them without sleeping;
 //! - [`cluster`]: a network of such processes; [`api`]: asking its members;
 //! - [`watch`]: seeing a member leave the lists and come back;
 //! - [`exposition`]: reading what they tell Prometheus;

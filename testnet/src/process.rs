@@ -3,7 +3,7 @@
 //! **What is guaranteed.** A signal reaches the process that was started or nobody: its id cannot be given to another
 //! process before [`Process`] knows that it ended, because it is collected only under the lock that signalling takes.
 //! Dropping a [`Process`] kills it and waits for its end, so that a folder removed afterwards is written to by nobody.
-//! And where it was started through [`crate::attached`], it dies with this program even if that is killed.
+//! And where it was started through `attached`, it dies with this program even if that is killed.
 //!
 //! **Why a thread for each.** The kernel sends a child's parent-death signal when the *thread* that started it ends.
 //! Threads of an async runtime come and go; the thread here does nothing but wait for its one child. It also waits

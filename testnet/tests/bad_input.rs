@@ -1,5 +1,7 @@
 //! What users get wrong: each gives one line with cause and next step, the documented exit code, and nothing half-done.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod support;
 
 use quarta_daemon::Role;

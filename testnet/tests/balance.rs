@@ -1,4 +1,9 @@
 //! How a super-peer spreads fetches over holders.
+//!
+//! One super-peer, because each evens out what it assigned itself lately: with several, what each of them assigned while
+//! the holders got their copies would show in what is measured here.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod support;
 
@@ -18,7 +23,7 @@ const FETCHERS: std::ops::Range<usize> = 3..6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_fetches_burden_three_equal_holders_equally() {
-    let network = Network::start(2, 6, Duration::from_secs(1)).await;
+    let network = Network::start(1, 6, Duration::from_secs(1)).await;
     let files = held_by_all_holders(&network).await;
     let served = served(&fetch_half_at_once(&network, &files).await);
     println!("bytes served by equal holders: {served:?}");
@@ -32,8 +37,8 @@ async fn thirty_fetches_burden_three_equal_holders_equally() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_with_a_quarter_of_the_rate_is_chosen_at_most_half_as_often() {
-    let network = Network::start_changed(2, 6, Duration::from_secs(1), |plan| {
-        let nodes = plan.members.iter_mut().skip(2);
+    let network = Network::start_changed(1, 6, Duration::from_secs(1), |plan| {
+        let nodes = plan.members.iter_mut().skip(1);
         for (member, rate) in nodes.zip(["8MiB", "8MiB", "2MiB"]) {
             member.serve_args.extend(["--upload-limit".into(), rate.into()]);
         }

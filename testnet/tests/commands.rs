@@ -1,5 +1,7 @@
 //! `quarta-testnet` itself: the demo as users run it, and `up`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod support;
 
 use quarta_testnet::process::Process;

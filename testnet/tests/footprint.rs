@@ -1,5 +1,7 @@
 //! What a node takes of a machine.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod support;
 
 use std::fs;

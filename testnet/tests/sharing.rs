@@ -1,5 +1,7 @@
 //! Register, search, fetch from several, kill, removal, return; and what super-peers tell each other.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod support;
 
 use quarta_testnet::watch::{back_at_superpeer, gone_at_superpeer, state_at_node};

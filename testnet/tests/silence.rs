@@ -1,5 +1,7 @@
 //! Nodes that fall silent with their connections open: frozen, or with their link cut.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod support;
 
 use quarta_node::api::model::File;

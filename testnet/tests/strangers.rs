@@ -1,5 +1,7 @@
 //! Who is not let in, and what that leaves behind.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 mod support;
 
 use quarta_daemon::Role;

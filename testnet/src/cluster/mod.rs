@@ -3,7 +3,7 @@
 //! **What is guaranteed.** Nothing is written before disk space and path lengths were checked. [`Cluster::start`] returns
 //! when every member is ready, knows every super-peer and is known to each; it waits for that and never for a time. No
 //! process outlives the cluster: [`Cluster::stop`] ends them in order, dropping a [`Cluster`] kills them, and a launcher
-//! that is killed takes them with it ([`crate::attached`]). Only processes that this cluster started are ever signalled.
+//! that is killed takes them with it (`attached`). Only processes that this cluster started are ever signalled.
 //!
 //! Invites go to members over stdin, so that no secret stands in a process list.
 

@@ -4,7 +4,7 @@
 //! copy that a node fetched is compared with the original byte by byte and by SHA-256. Temporary data goes however the
 //! run ends; the report stays, also of a failed one. Disk space is stated and checked before anything large is written.
 //!
-//! In reading order: [`source`] decides what is shared; [`run`] holds the stages together; then come `sharing`,
+//! In reading order: `source` decides what is shared; `run` holds the stages together; then come `sharing`,
 //! `fetching`, `churn` and `inspection`, one file for each part of the job.
 
 mod churn;

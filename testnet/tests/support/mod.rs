@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long is waited for what has its own, smaller bound, so that a miss shows its real figure.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 /// How soon a killed node is off the lists, and one that runs and is reachable again is on them.
 pub const TWO_SECONDS: Duration = Duration::from_secs(2);
 pub const MIB: usize = 1 << 20;
