@@ -179,7 +179,7 @@ impl Credential {
     /// Issues a super-peer's credential with the root key.
     ///
     /// # Panics
-    /// Only for a root key that is not Ed25519; [`crate::identity`] makes no other.
+    /// Only for a root key that is not Ed25519, which no network has.
     pub fn issue_by_root(root: &Keypair, network: &NetworkId, grant: &Grant<'_>) -> Self {
         Self { token: sign(root, ROOT_ISSUER.to_owned(), network, grant), issuer: None }
     }
@@ -187,7 +187,7 @@ impl Credential {
     /// Issues a node's credential as the super-peer that holds `key` and `own`.
     ///
     /// # Panics
-    /// Only for a key that is not Ed25519; [`crate::identity`] makes no other.
+    /// Only for a key that is not Ed25519, which no super-peer has.
     pub fn issue_by_superpeer(key: &Keypair, own: &Self, network: &NetworkId, grant: &Grant<'_>) -> Self {
         let issuer = key.public().to_peer_id().to_base58();
         Self { token: sign(key, issuer, network, grant), issuer: Some(own.token.clone()) }

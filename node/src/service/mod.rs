@@ -9,7 +9,7 @@
 //!
 //! The loop never hashes, seals, reads a disk or waits for a peer. What is slow runs on tokio's blocking threads, and
 //! what waits runs in tasks whose number is bounded: by upload slots, by the network layer's limits per peer, by
-//! [`fetching::FETCHES_MAX`].
+//! `fetching::FETCHES_MAX`.
 
 pub(crate) mod adding;
 pub(crate) mod fetching;
