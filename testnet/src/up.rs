@@ -3,6 +3,7 @@
 //! `testnet.json` tells programs where every member is. It holds the members' API tokens, so it is readable by its owner
 //! only, and it is put in place whole: whoever sees it sees all of it, and all members are ready by then.
 
+use crate::cluster::programs::{NODE_COMMAND, SUPERPEER_COMMAND};
 use crate::cluster::{Cluster, ClusterError, Member, Plan, Programs};
 use quarta_daemon::Role;
 use quarta_daemon::cli::{ExitCode, Failure, Output, size};
@@ -179,19 +180,31 @@ fn write_private(path: &Path, testnet: &Testnet) -> std::io::Result<()> {
 }
 
 fn hints(cluster: &Cluster, path: &Path) -> String {
-    let example = |member: Option<&Member>, program: &str, command: &str| {
-        member.map_or_else(String::new, |member| {
-            format!("  {program} --data {} {command}\n", member.data().display())
-        })
+    let example = |member: Option<&Member>, command: &str| {
+        let line =
+            |member: &Member| format!("  {} --data {} {command}\n", program(member), member.data().display());
+        member.map(line).unwrap_or_default()
     };
-    let mut nodes = cluster.nodes();
+    let first = cluster.nodes().next();
     format!(
         "\nTry it:\n{}{}{}\nAddresses and tokens: {}\nStop with Ctrl-C.\n",
-        example(nodes.next(), "quarta", "add FILE"),
-        example(nodes.next(), "quarta", "ls"),
-        example(cluster.superpeers().next(), "quarta-superpeer", "members"),
+        example(first, "add FILE"),
+        example(cluster.nodes().nth(1).or(first), "ls"),
+        example(cluster.superpeers().next(), "members"),
         path.display()
     )
+}
+
+/// How a member's program is called from here: by its own name where it is built beside this one, else as this one.
+fn program(member: &Member) -> String {
+    let this = std::env::current_exe().unwrap_or_else(|_| "quarta-testnet".into());
+    let own = this.with_file_name(member.role().program());
+    let (program, command) = match member.role() {
+        _ if own.is_file() => (own, ""),
+        Role::Superpeer => (this, SUPERPEER_COMMAND),
+        Role::Node => (this, NODE_COMMAND),
+    };
+    format!("{} {command}", program.display()).trim_end().to_owned()
 }
 
 /// Waits until a member ends by itself, and answers its name.

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 const LISTED_DEADLINE: Duration = Duration::from_secs(20);
 /// For how many files every node searches by a word of the name.
 const SEARCHES_MAX: usize = 24;
+/// Shorter texts are looked up as beginnings of names.
+const WORD_MIN_LETTERS: usize = 3;
+/// So much of a name is searched for where no word will do: within what a search takes, in any script.
+const BEGINNING_LETTERS: usize = 50;
 
 /// What of a listed file must be the same everywhere.
 type Entry = (String, String, String, u64, Option<String>);
@@ -119,14 +123,17 @@ async fn share_all(node: &NodeApi, owned: Vec<Original>) -> Result<Vec<Shared>, 
     Ok(shared)
 }
 
-/// The longest run of letters and digits in the last part of a name, without its ending.
+/// The longest word in the last part of a name, without its ending; where no word has the three letters that a search
+/// within names needs, how the name begins.
 fn longest_word(name: &str) -> &str {
     let last = name.rsplit('/').next().unwrap_or(name);
     let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
-    stem.split(|c: char| !c.is_alphanumeric())
-        .max_by_key(|word| word.len())
-        .filter(|word| !word.is_empty())
-        .unwrap_or(last)
+    let letters = |word: &&str| word.chars().count();
+    let longest = stem.split(|c: char| !c.is_alphanumeric()).max_by_key(letters);
+    longest.filter(|word| letters(word) >= WORD_MIN_LETTERS).unwrap_or_else(|| {
+        let end = name.char_indices().nth(BEGINNING_LETTERS).map_or(name.len(), |(end, _)| end);
+        &name[..end]
+    })
 }
 
 #[cfg(test)]
@@ -136,7 +143,8 @@ mod tests {
     #[test]
     fn a_search_uses_the_words_that_a_person_would() {
         assert_eq!(longest_word("Peças 2026/Orçamento por filial.xlsx"), "Orçamento");
-        assert_eq!(longest_word("a.txt"), "a");
+        assert_eq!(longest_word("sub/a b.txt"), "sub/a b.txt");
         assert_eq!(longest_word("…"), "…");
+        assert_eq!(longest_word(&"é ".repeat(90)), "é ".repeat(25));
     }
 }
