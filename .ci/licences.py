@@ -22,6 +22,7 @@ OURS = "MIT OR Apache-2.0"
 REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 
 ALLOWED = {
+    "IJG",
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
