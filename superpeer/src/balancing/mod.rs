@@ -41,9 +41,6 @@ const COMPARED_MAX: usize = 256;
 const NEAR_EQUAL: f64 = 1.5;
 /// What a fetch takes beside round trip and bytes, in seconds: without it, differences of a millisecond would rank.
 const OVERHEAD_SECONDS: f64 = 0.01;
-/// Round trips below this are taken for this: what is measured is this super-peer's way to the holder and not the
-/// asker's, and one ping on a busy machine takes that long.
-const RTT_MIN: Duration = Duration::from_millis(20);
 /// Round trips above this are taken for this.
 const RTT_MAX: Duration = Duration::from_secs(5);
 /// For how long a node's word on its load counts.
@@ -266,7 +263,7 @@ impl Balancer {
         let free = reported.map_or(1.0, |reported| reported.free_share(capacity));
         let rate = (capacity * free * if partial { PARTIAL_SHARE } else { 1.0 }).max(1.0);
         let leased_bytes = outstanding.bytes as f64;
-        let rtt = member.and_then(|member| member.rtt).unwrap_or_default().max(RTT_MIN);
+        let rtt = member.and_then(|member| member.rtt).unwrap_or_default();
         let seconds = rtt.as_secs_f64() + OVERHEAD_SECONDS + (leased_bytes + part) / rate;
         let recent_seconds = member.map_or(0.0, |member| member.recent.at(now)) / capacity;
         Some(Scored { candidate, class, rate, leased_bytes, seconds: seconds * penalty, recent_seconds })
