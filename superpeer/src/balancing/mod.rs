@@ -14,6 +14,7 @@
 mod capacity;
 mod faults;
 mod leases;
+mod round_trips;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use rand::{Rng, RngExt, seq::SliceRandom};
 use capacity::Goodput;
 use faults::{Faults, Standing};
 use leases::{LEASE_MAX, LeaseKey, Leases, Recent};
+use round_trips::RoundTrips;
 
 /// Candidates that are compared; of more, that many are drawn. Choosing among some hundred is as good as among all.
 const COMPARED_MAX: usize = 256;
@@ -41,8 +43,6 @@ const COMPARED_MAX: usize = 256;
 const NEAR_EQUAL: f64 = 1.5;
 /// What a fetch takes beside round trip and bytes, in seconds: without it, differences of a millisecond would rank.
 const OVERHEAD_SECONDS: f64 = 0.01;
-/// Round trips above this are taken for this.
-const RTT_MAX: Duration = Duration::from_secs(5);
 /// For how long a node's word on its load counts.
 const LOAD_FRESH: Duration = Duration::from_mins(1);
 /// How much a partial holder counts against a complete one at the same rate: which part it has is not known here.
@@ -104,7 +104,7 @@ pub struct Balancer {
 #[derive(Debug, Default)]
 struct Member {
     load: Option<Reported>,
-    rtt: Option<Duration>,
+    round_trips: RoundTrips,
     goodput: Goodput,
     faults: Faults,
     recent: Recent,
@@ -154,9 +154,9 @@ impl Balancer {
         self.members.entry(peer).or_default().load = Some(Reported { at: now, load, foreign_uploads });
     }
 
-    /// Takes in a member's round trip.
-    pub fn rtt(&mut self, peer: PeerId, rtt: Duration) {
-        self.members.entry(peer).or_default().rtt = Some(rtt.min(RTT_MAX));
+    /// Takes in a member's round trip; the shortest of the last few ranks it.
+    pub fn round_trip(&mut self, peer: PeerId, round_trip: Duration) {
+        self.members.entry(peer).or_default().round_trips.add(round_trip);
     }
 
     /// Forgets a member that is none any more.
@@ -263,8 +263,8 @@ impl Balancer {
         let free = reported.map_or(1.0, |reported| reported.free_share(capacity));
         let rate = (capacity * free * if partial { PARTIAL_SHARE } else { 1.0 }).max(1.0);
         let leased_bytes = outstanding.bytes as f64;
-        let rtt = member.and_then(|member| member.rtt).unwrap_or_default();
-        let seconds = rtt.as_secs_f64() + OVERHEAD_SECONDS + (leased_bytes + part) / rate;
+        let round_trip = member.and_then(|member| member.round_trips.shortest()).unwrap_or_default();
+        let seconds = round_trip.as_secs_f64() + OVERHEAD_SECONDS + (leased_bytes + part) / rate;
         let recent_seconds = member.map_or(0.0, |member| member.recent.at(now)) / capacity;
         Some(Scored { candidate, class, rate, leased_bytes, seconds: seconds * penalty, recent_seconds })
     }

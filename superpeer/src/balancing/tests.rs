@@ -451,7 +451,7 @@ proptest! {
             match step {
                 Step::Wait(millis) => network.now += Duration::from_millis(millis),
                 Step::Load(n, load) => network.balancer.load(network.now, peer(n), load),
-                Step::Rtt(n, millis) => network.balancer.rtt(peer(n), Duration::from_millis(millis)),
+                Step::Rtt(n, millis) => network.balancer.round_trip(peer(n), Duration::from_millis(millis)),
                 Step::Forget(n) => network.balancer.forget(&peer(n)),
                 Step::Report { reporter, peer: source, bytes, busy_ms, fault } => {
                     let outcome = SourceOutcome { peer: peer(source), bytes, busy_ms, fault };

@@ -201,7 +201,7 @@ impl State {
     }
 
     pub(super) fn round_trip(&mut self, peer: PeerId, round_trip: Duration) {
-        self.balancer.rtt(peer, round_trip);
+        self.balancer.round_trip(peer, round_trip);
     }
 
     /// A member of the catalog with what is known of it now.

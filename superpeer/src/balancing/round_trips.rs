@@ -1,0 +1,49 @@
+//! A member's round trip: the shortest of its last few pings.
+//!
+//! What delays a ping beside the way is the machine at either end, for a moment and in one direction only: no ping comes
+//! back too early. The shortest of several is therefore the way itself, and a holder whose machine was busy for one ping
+//! is not taken for a far one. A way that has become longer shows after [`REMEMBERED`] pings.
+
+use std::time::Duration;
+
+/// Pings remembered. At one in 5 s, a changed way shows within 20 s.
+pub(super) const REMEMBERED: usize = 4;
+/// Round trips above this are taken for this.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// The last round trips, in no order.
+#[derive(Debug, Default)]
+pub(super) struct RoundTrips {
+    last: [Option<Duration>; REMEMBERED],
+    next: usize,
+}
+
+impl RoundTrips {
+    pub(super) fn add(&mut self, round_trip: Duration) {
+        self.last[self.next] = Some(round_trip.min(LONGEST));
+        self.next = (self.next + 1) % REMEMBERED;
+    }
+
+    /// None before the first ping.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        self.last.iter().flatten().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_slow_ping_does_not_count_and_a_longer_way_counts_once_every_ping_shows_it() {
+        let mut round_trips = RoundTrips::default();
+        assert_eq!(round_trips.shortest(), None);
+        round_trips.add(Duration::from_millis(1));
+        round_trips.add(Duration::from_millis(900));
+        assert_eq!(round_trips.shortest(), Some(Duration::from_millis(1)));
+        for _ in 0..REMEMBERED {
+            round_trips.add(Duration::from_mins(1));
+        }
+        assert_eq!(round_trips.shortest(), Some(LONGEST));
+    }
+}
