@@ -1,7 +1,7 @@
 //! The command line of `quarta-testnet`.
 
 use crate::cluster::programs::{NODE_COMMAND, SUPERPEER_COMMAND};
-use crate::{attached, demo, up};
+use crate::{attached, bench, demo, up};
 use bytesize::ByteSize;
 use clap::{Parser, Subcommand, value_parser};
 use quarta_daemon::cli::{self, Failure};
@@ -64,6 +64,24 @@ enum Command {
         #[arg(long, default_value = "2s", value_parser = interval, value_name = "TIME")]
         poll_interval: Duration,
     },
+    /// Measure a figure that is claimed; exit code 0 where it is reached
+    Bench {
+        #[command(subcommand)]
+        bench: Bench,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Searches over a node's HTTP API: p95 within 50 ms
+    Search {
+        /// Files in the network
+        #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u32).range(1_000..=1_000_000))]
+        files: u32,
+        /// Requests of each of the seven kinds
+        #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(20..=10_000))]
+        requests: u32,
+    },
 }
 
 /// Runs the command line with the given arguments, the first of which is the program's name.
@@ -102,6 +120,10 @@ fn run(command: Command) -> std::process::ExitCode {
             let options =
                 demo::Options { share, report, superpeers, nodes, big_size_bytes: big_size, poll_interval };
             cli::run(false, demo::run(options))
+        }
+        Command::Bench { bench: Bench::Search { files, requests } } => {
+            let requests = count(requests.into());
+            cli::run(false, bench::search::run(bench::search::Options { files, requests }))
         }
     }
 }

@@ -7,16 +7,19 @@
 //! - [`watch`]: seeing a member leave the lists and come back;
 //! - [`exposition`]: reading what they tell Prometheus;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
-//! - [`stranger`]: somebody who is no member and knocks;
+//! - [`stranger`]: somebody who is no member and knocks; [`guest`]: a member without a daemon;
+//! - [`bench`]: figures that are claimed, measured;
 //! - [`record`]: what a run did and found, kept in a folder;
 //! - [`up`], [`demo`], [`cli`]: the commands of `quarta-testnet`.
 
 pub mod api;
 mod attached;
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod demo;
 pub mod exposition;
+pub mod guest;
 pub mod original;
 pub mod process;
 pub mod record;

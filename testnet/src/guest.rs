@@ -1,0 +1,127 @@
+//! A member that lives in this process and says to a super-peer what a benchmark wants said.
+//!
+//! It joins with an invite and connects as any branch does, so whatever it says comes in through the same door. It keeps
+//! no files and answers no polls: super-peers soon take it for unreachable, which changes nothing about its records.
+
+use crate::cluster::ClusterError;
+use futures::StreamExt;
+use quarta_daemon::Role;
+use quarta_daemon::data_dir::{Draft, Marker};
+use quarta_daemon::identity::{Identity, Keys, load_superpeers};
+use quarta_daemon::joining;
+use quarta_protocols::credentials;
+use quarta_protocols::members::Enrolment;
+use quarta_protocols::messages::admission::PeerAddresses;
+use quarta_protocols::messages::index::{Index, Publication, Request, Response};
+use quarta_protocols::names::MemberName;
+use quarta_protocols::network::{AddressPolicy, Config, Network};
+use quarta_protocols::records::SignedRecord;
+use std::error::Error;
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long its connection to a super-peer may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Records published in one request, as nodes do.
+const PUBLISHED_TOGETHER: usize = 64;
+/// Requests under way at once: the super-peer writes one while it reads the next.
+const REQUESTS_AT_ONCE: usize = 4;
+
+/// A member in this process; gone when dropped.
+pub struct Guest {
+    identity: Identity,
+    network: Network,
+    superpeer: libp2p::PeerId,
+}
+
+impl Guest {
+    /// Joins with `invite` under `name`, with a new data folder at `data`, and connects to the first super-peer it is
+    /// told of.
+    ///
+    /// # Errors
+    /// [`ClusterError::Refused`].
+    pub async fn join(name: &str, data: &Path, invite: &str) -> Result<Self, ClusterError> {
+        let (identity, superpeers) = become_member(name, data, invite).await?;
+        let enrolment = Enrolment {
+            peer: identity.keys.peer(),
+            credential: identity.credential.clone(),
+            sealing_key: identity.sealing_statement(),
+        };
+        let config = Config {
+            addresses: AddressPolicy::ONE_MACHINE,
+            enrolment: Some(enrolment),
+            ..Config::new(
+                identity.keys.identity.clone(),
+                identity.trust.clone(),
+                credentials::Role::Node,
+                env!("CARGO_PKG_VERSION"),
+            )
+        };
+        let (network, mut events) = Network::start(config).map_err(failed("start its network"))?;
+        // Nobody needs to know; unread, they would hold up the network.
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        let superpeer =
+            superpeers.into_iter().next().ok_or_else(|| unable("find a super-peer", "none is known"))?;
+        let connecting = network.connect(superpeer.peer, superpeer.addresses);
+        tokio::time::timeout(CONNECT_DEADLINE, connecting)
+            .await
+            .map_err(|_| unable("reach a super-peer", "it took too long"))?
+            .map_err(failed("reach a super-peer"))?;
+        Ok(Self { identity, network, superpeer: superpeer.peer })
+    }
+
+    /// Its keys, credential and network.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Publishes records of its own; all of them must be stored.
+    ///
+    /// # Errors
+    /// [`ClusterError::Refused`] with the first answer that is another.
+    pub async fn publish(&self, records: Vec<SignedRecord>) -> Result<(), ClusterError> {
+        let pages: Vec<Vec<SignedRecord>> = records.chunks(PUBLISHED_TOGETHER).map(<[_]>::to_vec).collect();
+        let mut answers = futures::stream::iter(pages)
+            .map(|page| self.network.call::<Index>(self.superpeer, Request::Publish(page)))
+            .buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            match answer.map_err(failed("publish records"))? {
+                Response::Published(outcomes) if outcomes.iter().all(|it| *it == Publication::Stored) => {}
+                other => return Err(unable("publish records", format!("the answer was {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn become_member(
+    name: &str,
+    data: &Path,
+    invite: &str,
+) -> Result<(Identity, Vec<PeerAddresses>), ClusterError> {
+    let name = MemberName::new(name).map_err(failed("take its name"))?;
+    let invite = joining::read_invite(invite).map_err(failed("read its invite"))?;
+    let draft = Draft::begin(data).map_err(failed("make its data folder"))?;
+    let keys = Keys::load_or_create(draft.folder()).map_err(failed("make its keys"))?;
+    let joined = joining::join(draft, &keys, &invite, &name, credentials::Role::Node).await;
+    let (draft, trust) = joined.map_err(failed("join"))?;
+    let marker = Marker { role: Role::Node, network: trust.network.to_string(), name: name.to_string() };
+    let data = draft.commit(marker).map_err(failed("make its data folder"))?;
+    let identity = Identity::load(&data).map_err(failed("read its keys"))?;
+    let superpeers = load_superpeers(data.folder()).map_err(failed("find a super-peer"))?;
+    Ok((identity, superpeers))
+}
+
+fn failed<E: Error>(what: &'static str) -> impl FnOnce(E) -> ClusterError {
+    move |error| unable(what, error)
+}
+
+fn unable(what: &'static str, why: impl Display) -> ClusterError {
+    ClusterError::Refused {
+        member: "a guest".to_owned(),
+        what: format!("cannot {what}"),
+        why: why.to_string(),
+        next_step: "see the super-peer's log".to_owned(),
+    }
+}
