@@ -26,7 +26,8 @@ pub const SECRET_BYTES: usize = 16;
 /// Longest invite, in characters.
 pub const INVITE_MAX_CHARS: usize = 4096;
 
-const PREFIX: &str = "quarta1";
+/// How every invite begins.
+pub const INVITE_PREFIX: &str = "quarta1";
 const CHECKSUM_BYTES: usize = 4;
 
 /// A permission to join.
@@ -49,7 +50,7 @@ pub struct Invite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InviteError {
     /// Does not begin as one.
-    #[error("an invite begins with {PREFIX:?}")]
+    #[error("an invite begins with {INVITE_PREFIX:?}")]
     NotAnInvite,
     /// Incomplete or mistyped.
     #[error("the invite is incomplete or mistyped")]
@@ -76,7 +77,7 @@ impl Invite {
     /// [`InviteError`] for anything but an undamaged invite.
     pub fn parse(text: &str) -> Result<Self, InviteError> {
         let text: String = text.chars().take(2 * INVITE_MAX_CHARS).filter(|c| !c.is_whitespace()).collect();
-        let encoded = text.strip_prefix(PREFIX).ok_or(InviteError::NotAnInvite)?;
+        let encoded = text.strip_prefix(INVITE_PREFIX).ok_or(InviteError::NotAnInvite)?;
         if text.len() > INVITE_MAX_CHARS {
             return Err(InviteError::Damaged);
         }
@@ -106,7 +107,7 @@ impl Invite {
         let mut bytes = cbor::to_vec(self);
         let checksum = blake3::hash(&bytes);
         bytes.extend_from_slice(&checksum.as_bytes()[..CHECKSUM_BYTES]);
-        format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+        format!("{INVITE_PREFIX}{}", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
     }
 }
 

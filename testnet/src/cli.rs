@@ -39,6 +39,9 @@ enum Command {
         /// How often super-peers poll the nodes' lists, e.g. 15s (250ms to 10m)
         #[arg(long, default_value = "15s", value_parser = interval, value_name = "TIME")]
         poll_interval: Duration,
+        /// New or empty folder for a record of the run, written when it ends [default: no record]
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
         /// Print one JSON object a line
         #[arg(long)]
         json: bool,
@@ -111,9 +114,10 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> std::process::Exit
 
 fn run(command: Command) -> std::process::ExitCode {
     match command {
-        Command::Up { superpeers, nodes, dir, poll_interval, json } => {
+        Command::Up { superpeers, nodes, dir, poll_interval, report, json } => {
             let (superpeers, nodes) = (count(superpeers), count(nodes));
-            cli::run(json, up::run(up::Options { superpeers, nodes, dir, poll_interval, json }))
+            let options = up::Options { superpeers, nodes, dir, poll_interval, report, json };
+            cli::run(json, up::run(options))
         }
         Command::Demo { share, report, superpeers, nodes, big_size, poll_interval } => {
             let (superpeers, nodes) = (count(superpeers), count(nodes));

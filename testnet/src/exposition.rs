@@ -46,6 +46,11 @@ impl Exposition {
             .map(Self)
     }
 
+    /// All samples, in the order in which they were written.
+    pub fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.0.iter()
+    }
+
     /// The samples of a family.
     pub fn family(&self, name: &str) -> impl Iterator<Item = &Sample> {
         self.0.iter().filter(move |sample| sample.name == name)

@@ -5,7 +5,7 @@
 //! - [`process`], `attached`, [`wait`]: processes that cannot be lost, and waiting for them without sleeping;
 //! - [`cluster`]: a network of such processes; [`api`]: asking its members;
 //! - [`watch`]: seeing a member leave the lists and come back;
-//! - [`exposition`]: reading what they tell Prometheus;
+//! - [`exposition`], [`snapshot`], [`sampling`]: what they tell Prometheus, at a moment and over time;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
 //! - [`stranger`]: somebody who is no member and knocks; [`guest`]: a member without a daemon;
 //! - [`bench`]: figures that are claimed, measured;
@@ -24,6 +24,8 @@ pub mod original;
 pub mod process;
 pub mod record;
 pub mod samples;
+pub mod sampling;
+pub mod snapshot;
 pub mod stranger;
 pub mod up;
 pub mod wait;

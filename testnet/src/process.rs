@@ -27,7 +27,18 @@ const LOOK: Duration = Duration::from_millis(2);
 pub struct Process {
     pid: Pid,
     running: Arc<Mutex<bool>>,
-    ended: watch::Receiver<Option<ExitStatus>>,
+    ended: Ending,
+}
+
+/// How and when a process ended. Outlives the [`Process`], so that what happened can be told afterwards.
+#[derive(Debug, Clone)]
+pub struct Ending(watch::Receiver<Option<(ExitStatus, Instant)>>);
+
+impl Ending {
+    /// How it ended, and when that was seen; none while it runs.
+    pub fn get(&self) -> Option<(ExitStatus, Instant)> {
+        *self.0.borrow()
+    }
 }
 
 impl Process {
@@ -58,10 +69,10 @@ impl Process {
             let status = child.wait();
             *running = false;
             drop(running);
-            let _ = ends.send(Some(status.unwrap_or_default()));
+            let _ = ends.send(Some((status.unwrap_or_default(), Instant::now())));
         })?;
         let pid = pid.recv().map_err(|_| io::Error::other("the thread that starts a process ended"))??;
-        Ok(Self { pid, running, ended })
+        Ok(Self { pid, running, ended: Ending(ended) })
     }
 
     /// Its process id.
@@ -71,7 +82,12 @@ impl Process {
 
     /// Whether it has not ended yet.
     pub fn is_running(&self) -> bool {
-        self.ended.borrow().is_none()
+        self.ended.get().is_none()
+    }
+
+    /// What will tell how and when it ended, also once this is dropped.
+    pub fn ending(&self) -> Ending {
+        self.ended.clone()
     }
 
     /// Sends a signal; does nothing once the process has ended.
@@ -85,10 +101,10 @@ impl Process {
 
     /// Waits for its end. Cancel-safe.
     pub async fn wait(&self) -> ExitStatus {
-        let mut ended = self.ended.clone();
+        let mut ended = self.ended.0.clone();
         // The keeper always says how the process ended before it goes.
         match ended.wait_for(Option::is_some).await {
-            Ok(status) => status.unwrap_or_default(),
+            Ok(ended) => ended.map(|(status, _)| status).unwrap_or_default(),
             Err(_) => ExitStatus::default(),
         }
     }
@@ -154,10 +170,13 @@ mod tests {
     #[tokio::test]
     async fn a_killed_process_tells_the_signal_that_ended_it() {
         let process = sleeper();
-        assert!(process.is_running());
+        let ending = process.ending();
+        assert!(process.is_running() && ending.get().is_none());
         assert_eq!(process.kill().await.unwrap().signal(), Some(9));
         assert!(!process.is_running());
         process.signal(Signal::KILL).unwrap();
+        drop(process);
+        assert_eq!(ending.get().and_then(|(status, _)| status.signal()), Some(9), "also when it is gone");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! One member of a cluster: its folder, its ports, its process, and how it is asked.
 
+use super::lives::Lives;
 use super::ports::Port;
 use super::{ClusterError, Programs};
 use crate::api::{NodeApi, SuperpeerApi};
@@ -36,6 +37,7 @@ pub struct Member {
     programs: Programs,
     extra: Vec<OsString>,
     process: Option<Process>,
+    lives: Lives,
 }
 
 /// How a member is to be.
@@ -54,7 +56,12 @@ pub struct MemberPlan {
 }
 
 impl Member {
-    pub(super) fn new(plan: MemberPlan, dir: &Path, programs: Programs) -> Result<Self, ClusterError> {
+    pub(super) fn new(
+        plan: MemberPlan,
+        dir: &Path,
+        programs: Programs,
+        lives: Lives,
+    ) -> Result<Self, ClusterError> {
         let port = || Port::free().ok_or(ClusterError::NoPort);
         Ok(Self {
             data: dir.join(&plan.name),
@@ -68,6 +75,7 @@ impl Member {
             extra: plan.serve_args,
             programs,
             process: None,
+            lives,
         })
     }
 
@@ -207,7 +215,9 @@ impl Member {
         command.arg("serve").arg("--data").arg(&self.data).args(&self.extra);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).map_err(failed())?;
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed())?).stderr(log);
-        self.process = Some(Process::spawn(command).map_err(failed())?);
+        let process = Process::spawn(command).map_err(failed())?;
+        self.lives.began(&self.name, self.role, process.id(), process.ending());
+        self.process = Some(process);
         Ok(())
     }
 

@@ -8,12 +8,14 @@
 //! Invites go to members over stdin, so that no secret stands in a process list.
 
 mod error;
+mod lives;
 mod member;
 mod ports;
 pub(crate) mod programs;
 pub mod space;
 
 pub use error::ClusterError;
+pub use lives::{Life, Lives};
 pub use member::{Member, MemberPlan};
 pub use programs::{NotBuilt, Programs};
 
@@ -135,6 +137,7 @@ pub struct Cluster {
     dir: PathBuf,
     members: Vec<Member>,
     spent_invite: String,
+    lives: Lives,
 }
 
 impl Cluster {
@@ -151,12 +154,13 @@ impl Cluster {
             .map_err(ClusterError::system(format!("make the folder {}", plan.dir.display())))?;
         let dir =
             std::path::absolute(&plan.dir).map_err(ClusterError::system("find the cluster's folder"))?;
+        let lives = Lives::default();
         let members = plan
             .members
             .into_iter()
-            .map(|member| Member::new(member, &dir, plan.programs.clone()))
+            .map(|member| Member::new(member, &dir, plan.programs.clone(), lives.clone()))
             .collect::<Result<_, _>>()?;
-        let mut cluster = Self { dir, members, spent_invite: String::new() };
+        let mut cluster = Self { dir, members, spent_invite: String::new(), lives };
 
         let first =
             cluster.members.first_mut().ok_or_else(|| ClusterError::Unknown("central-1".to_owned()))?;
@@ -269,6 +273,11 @@ impl Cluster {
             .ok_or_else(|| ClusterError::Unknown(name.to_owned()))
     }
 
+    /// When which member's process ran; goes on telling when the cluster is gone.
+    pub fn lives(&self) -> Lives {
+        self.lives.clone()
+    }
+
     /// The invite with which the last members joined; all its uses are spent.
     pub fn spent_invite(&self) -> &str {
         &self.spent_invite
@@ -281,7 +290,7 @@ impl Cluster {
     pub fn outsider(&self, plan: MemberPlan) -> Result<Member, ClusterError> {
         let programs =
             self.members.first().ok_or_else(|| ClusterError::Unknown(plan.name.clone()))?.programs();
-        Member::new(plan, &self.dir, programs)
+        Member::new(plan, &self.dir, programs, Lives::default())
     }
 
     /// Kills a member's process (SIGKILL) and waits for its end.

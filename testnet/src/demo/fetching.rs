@@ -4,7 +4,7 @@ use super::DemoError;
 use super::run::{Run, Shared};
 use crate::api::NodeApi;
 use crate::original;
-use crate::record::{SourceRow, TransferRow};
+use crate::record::TransferRow;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use quarta_daemon::cli::size;
 use quarta_node::api::model as node;
@@ -128,8 +128,7 @@ impl Run {
             (bytes < shared.original.size_bytes)
                 .then(|| format!("only {bytes} bytes are attributed to sources"))
         });
-        let row = row(to, transfer, difference.is_none());
-        self.journal.transfer(row.clone());
+        let row = self.journal.transfer(to, transfer, Some(difference.is_none()));
         if let Some(difference) = difference {
             let found = format!("{} at {to}: {difference}", shared.file.name);
             self.journal.check("a fetched file equals its original", Err::<String, _>(found))?;
@@ -141,24 +140,4 @@ impl Run {
 /// How many sources gave something.
 pub(super) fn sources(row: &TransferRow) -> usize {
     row.sources.iter().filter(|source| source.bytes > 0).count()
-}
-
-fn row(to: &str, transfer: node::Transfer, identical: bool) -> TransferRow {
-    let source = |source: node::TransferSource| SourceRow {
-        name: source.name,
-        transport: source.transport,
-        bytes: source.bytes,
-        fault: source.fault,
-    };
-    let milliseconds = transfer.ended_ms.unwrap_or(transfer.started_ms).saturating_sub(transfer.started_ms);
-    TransferRow {
-        file: transfer.name,
-        to: to.to_owned(),
-        size_bytes: transfer.size_bytes,
-        seconds: milliseconds as f64 / 1e3,
-        bytes_per_second: transfer.bytes_per_second,
-        sha256: transfer.sha256.unwrap_or_default(),
-        identical,
-        sources: transfer.sources.into_iter().map(source).collect(),
-    }
 }

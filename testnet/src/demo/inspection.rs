@@ -4,8 +4,8 @@ use super::DemoError;
 use super::run::Run;
 use crate::api::SuperpeerApi;
 use crate::cluster::{ClusterError, Member, MemberPlan};
-use crate::exposition::Exposition;
 use crate::record::load::Distribution;
+use crate::snapshot::Snapshot;
 use crate::stranger::{Answer, MEMBERS_PROTOCOLS, knock};
 use crate::wait::{Look, until};
 use futures::future::join_all;
@@ -13,7 +13,7 @@ use libp2p::Multiaddr;
 use quarta_daemon::Role;
 use quarta_protocols::ids::NetworkId;
 use quarta_superpeer::api::model::{File, Held};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -166,41 +166,19 @@ impl Run {
 
     /// Every member's metrics agree with what was seen, and show how the work was spread.
     pub(super) async fn inspect_metrics(&mut self) -> Result<(), DemoError> {
-        let mut expositions = BTreeMap::new();
-        for member in self.cluster()?.members() {
-            let text = member.scrape("/metrics").await?;
-            let parsed = Exposition::parse(&text).map_err(|error| ClusterError::Http {
-                member: member.name().to_owned(),
-                path: "/metrics",
-                why: error.to_string(),
-            })?;
-            expositions.insert(member.name().to_owned(), (member.role(), text, parsed));
-        }
+        self.after = Snapshot::take(self.cluster()?).await?;
         let nodes = self.nodes()?;
-        let superpeers =
-            || expositions.values().filter(|(role, ..)| *role == Role::Superpeer).map(|(.., parsed)| parsed);
-        let offered: BTreeMap<String, u64> = nodes
-            .iter()
-            .map(|node| {
-                let times: f64 = superpeers()
-                    .map(|parsed| parsed.sum_where("quarta_superpeer_sources_offered_total", "member", node))
-                    .sum();
-                (node.clone(), count(times))
-            })
-            .collect();
+        let offered = self.after.offered(&nodes);
         let load = Distribution::new(&nodes, &offered, &self.journal.record().transfers);
 
         // A node that was killed counts from its restart.
         let whole = load.holders.iter().filter(|holder| Some(&holder.name) != self.returned.as_ref());
         let mut short = None;
         for holder in whole {
-            let exposition = expositions.get(&holder.name).map(|(.., parsed)| parsed);
-            let served = exposition
-                .and_then(|parsed| parsed.sum("quarta_node_served_bytes_total"))
-                .unwrap_or_default();
-            let fetched = exposition
-                .and_then(|parsed| parsed.sum("quarta_node_fetched_bytes_total"))
-                .unwrap_or_default();
+            let exposition = self.after.member(&holder.name);
+            let told = |family| exposition.and_then(|parsed| parsed.sum(family)).unwrap_or_default();
+            let served = told("quarta_node_served_bytes_total");
+            let fetched = told("quarta_node_fetched_bytes_total");
             if served < holder.served_bytes as f64 || fetched <= 0.0 {
                 short = Some(format!("{} tells {served} served and {fetched} fetched", holder.name));
             }
@@ -208,12 +186,15 @@ impl Run {
         let found = short.map_or_else(|| Ok(format!("at {} nodes", nodes.len())), Err);
         self.journal.check("nodes' metrics tell at least the bytes that others got from them", found)?;
 
-        let fairness: Vec<f64> =
-            superpeers().filter_map(|parsed| parsed.sum("quarta_superpeer_served_fairness_ratio")).collect();
+        let fairness: Vec<f64> = self
+            .after
+            .superpeers()
+            .filter_map(|parsed| parsed.sum("quarta_superpeer_served_fairness_ratio"))
+            .collect();
         let removals: f64 =
-            superpeers().filter_map(|parsed| parsed.sum("quarta_superpeer_removals_total")).sum();
+            self.after.superpeers().filter_map(|parsed| parsed.sum("quarta_superpeer_removals_total")).sum();
         let returns: f64 =
-            superpeers().filter_map(|parsed| parsed.sum("quarta_superpeer_returns_total")).sum();
+            self.after.superpeers().filter_map(|parsed| parsed.sum("quarta_superpeer_returns_total")).sum();
         let all_offered: u64 = offered.values().sum();
         let fair = fairness.len() == self.cluster()?.superpeers().count()
             && fairness.iter().all(|ratio| *ratio > 0.0 && *ratio <= 1.0);
@@ -227,7 +208,6 @@ impl Run {
             if good { Ok(found) } else { Err(found) },
         )?;
         self.journal.load(load);
-        self.expositions = expositions.into_iter().map(|(name, (_, text, _))| (name, text)).collect();
         Ok(())
     }
 }
@@ -243,13 +223,4 @@ fn entries(held: &[Held]) -> BTreeSet<Entry> {
 /// What of a file must be the same at all super-peers; holders are in no particular order.
 fn comparable(file: File) -> (String, String, String, u64, Option<String>, BTreeSet<String>) {
     (file.id, file.name, file.owner, file.size_bytes, file.sha256, file.holders.into_iter().collect())
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "counters are not negative; `as` saturates"
-)]
-fn count(value: f64) -> u64 {
-    value.round() as u64
 }

@@ -16,9 +16,11 @@ mod source;
 
 use crate::cluster::{ClusterError, Plan, Programs, space};
 use crate::original;
-use crate::record::folder::{Folder, FolderError};
-use crate::record::page::{TRANSFER_HEADER, transfer_cells};
-use crate::record::{CheckFailed, Journal, Outcome, Parameters, Record};
+use crate::record::folder::Folder;
+use crate::record::html;
+use crate::record::markdown::{TRANSFER_HEADER, transfer_cells};
+use crate::record::scrub::Scrub;
+use crate::record::{CheckFailed, Command, Journal, Outcome, Parameters, Record};
 use crate::up::{temporary, told};
 use quarta_daemon::cli::{ExitCode, Failure, Output, size};
 use quarta_daemon::shutdown;
@@ -101,14 +103,18 @@ pub async fn run(options: Options) -> Result<ExitCode, Failure> {
         poll_interval_ms: u64::try_from(options.poll_interval.as_millis()).unwrap_or(u64::MAX),
         disk_bytes,
     };
-    let mut run = Run::new(Journal::begin(parameters, io::stdout()), source, work.path().join("samples"));
+    let mut run = Run::new(
+        Journal::begin(Command::Demo, parameters, io::stdout()),
+        source,
+        work.path().join("samples"),
+    );
     println!("{} of disk are needed in {} and are free", size(disk_bytes), work.path().display());
     let result = tokio::select! {
         result = run.stages(plan) => result,
         () = interrupted.cancelled() => Err(DemoError::Interrupted),
     };
     let shared_folder = options.share.as_deref();
-    finish(run, result, &report, work, shared_folder).await
+    finish(run, result, report, work, shared_folder).await
 }
 
 /// Where the report goes, made now so that a bad name fails before the work.
@@ -123,7 +129,7 @@ fn report_folder(chosen: Option<PathBuf>) -> Result<Folder, Failure> {
 async fn finish(
     mut run: Run,
     result: Result<(), DemoError>,
-    report: &Folder,
+    mut report: Folder,
     work: TempDir,
     shared_folder: Option<&Path>,
 ) -> Result<ExitCode, Failure> {
@@ -134,51 +140,39 @@ async fn finish(
             Err(error)
         }
     };
-    let replaced = [(work.path(), "DEMO")].into_iter().chain(shared_folder.map(|folder| (folder, "SHARED")));
-    let replaced: Vec<(&Path, &str)> = replaced.collect();
+    let mut scrub = run.tokens.iter().fold(Scrub::default(), |scrub, token| scrub.secret(token, "TOKEN"));
+    scrub = scrub.folder(work.path(), "DEMO");
+    if let Some(folder) = shared_folder {
+        scrub = scrub.folder(folder, "SHARED");
+    }
     let (outcome, next) = match &result {
         Ok(()) => (Outcome::Passed, ""),
         Err(DemoError::Interrupted) => (Outcome::Interrupted, "run it again"),
         // The path is of no use to anybody once the folder is gone.
-        Err(error) => (
-            Outcome::Failed { why: without_paths(&error.to_string(), &replaced) },
-            "see the logs in the report",
-        ),
+        Err(error) => {
+            (Outcome::Failed { why: scrub.clean(&error.to_string()) }, "see the logs in the report")
+        }
     };
+    run.journal.snapshots(&run.before, &run.after);
     let record = run.journal.finish(outcome);
-    let kept = keep_logs(report, &work.path().join("net"), &replaced)
-        .and_then(|()| run.expositions.iter().try_for_each(|(member, text)| report.metrics(member, text)))
+    let kept = report
+        .logs(&work.path().join("net"), &scrub)
+        .and_then(|()| report.metrics(&run.before, &run.after, &scrub))
         .and_then(|()| report.record(&record));
     drop(work);
     print_result(&record)?;
     kept.map_err(|error| Failure::told(&error))?;
-    println!("\nReport: {}", report.path().display());
+    println!("\nReport: {}", report.path().join(html::PAGE_FILE).display());
     match record.outcome {
         Outcome::Passed => {
             println!("Passed: {} checks held in {:.1} s", record.checks.len(), record.seconds);
             Ok(ExitCode::Success)
         }
         Outcome::Failed { why } => Err(Failure::new("the demo failed", why, next)),
-        Outcome::Interrupted => Err(Failure::new("the demo did not end", "it was interrupted", next)),
-    }
-}
-
-fn without_paths(text: &str, replaced: &[(&Path, &str)]) -> String {
-    replaced.iter().fold(text.to_owned(), |text, (path, word)| text.replace(&*path.to_string_lossy(), word))
-}
-
-/// Keeps the logs that are there, also those of a cluster that did not come to be.
-fn keep_logs(report: &Folder, net: &Path, replaced: &[(&Path, &str)]) -> Result<(), FolderError> {
-    // Without a folder, no member was started.
-    let Ok(entries) = std::fs::read_dir(net) else { return Ok(()) };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if let (Some("log"), Some(name)) =
-            (path.extension().and_then(|end| end.to_str()), path.file_stem().and_then(|name| name.to_str()))
-        {
-            report.log(name, &path, replaced)?;
+        Outcome::Interrupted | Outcome::Ended => {
+            Err(Failure::new("the demo did not end", "it was interrupted", next))
         }
     }
-    Ok(())
 }
 
 fn print_result(record: &Record) -> Result<(), Failure> {

@@ -5,6 +5,8 @@ use super::source::Source;
 use crate::cluster::{Cluster, ClusterError, Plan};
 use crate::original::Original;
 use crate::record::{Journal, MemberRow};
+use crate::sampling::Sampler;
+use crate::snapshot::Snapshot;
 use quarta_node::api::model as node;
 use std::path::PathBuf;
 use tokio::task::JoinHandle;
@@ -28,8 +30,13 @@ pub(super) struct Run {
     pub(super) files: Vec<Shared>,
     /// The node that was killed and came back.
     pub(super) returned: Option<String>,
-    /// What each member told Prometheus at the end, by its name.
-    pub(super) expositions: Vec<(String, String)>,
+    /// What the members told Prometheus when all were ready.
+    pub(super) before: Snapshot,
+    /// What they told at the end.
+    pub(super) after: Snapshot,
+    /// The members' API tokens, which nothing that is kept may hold.
+    pub(super) tokens: Vec<String>,
+    sampler: Option<Sampler>,
     source: Source,
     samples: PathBuf,
     writing: Option<JoinHandle<std::io::Result<Vec<Original>>>>,
@@ -43,7 +50,10 @@ impl Run {
             cluster: None,
             files: Vec::new(),
             returned: None,
-            expositions: Vec::new(),
+            before: Snapshot::default(),
+            after: Snapshot::default(),
+            tokens: Vec::new(),
+            sampler: None,
             source,
             samples,
             writing: None,
@@ -72,7 +82,10 @@ impl Run {
         let writing = self.writing.insert(tokio::task::spawn_blocking(move || source.write(&folder)));
         let journal = &mut self.journal;
         journal.note(format!("starting {} members, each its own process", plan.members.len()));
-        self.cluster = Some(Cluster::start(plan, |step| journal.note(step)).await?);
+        let cluster = self.cluster.insert(Cluster::start(plan, |step| journal.note(step)).await?);
+        self.tokens = cluster.members().iter().filter_map(|member| member.token().ok()).collect();
+        self.before = Snapshot::take(cluster).await?;
+        self.sampler = Some(Sampler::start(cluster, journal.clock()));
         let originals = writing.await?;
         self.writing = None;
         let originals = originals.map_err(DemoError::Samples)?;
@@ -98,22 +111,25 @@ impl Run {
         let Some(superpeer) = self.cluster()?.superpeers().next() else { return Ok(()) };
         let superpeer = superpeer.superpeer();
         let members = superpeer.members().await?;
-        let row = |member: quarta_superpeer::api::model::Member| MemberRow {
-            name: member.name,
-            role: member.role,
-            state: member.state,
-            files: member.files,
-            stored_bytes: member.stored_bytes,
-        };
-        self.journal.members(when, superpeer.member(), members.into_iter().map(row).collect());
+        self.journal.members(when, superpeer.member(), members.into_iter().map(MemberRow::from).collect());
         Ok(())
+    }
+
+    /// Ends the looking at the members, and records what it brought.
+    fn observed(&mut self) {
+        if let Some(sampler) = self.sampler.take() {
+            self.journal.observed(sampler.finish());
+        }
     }
 
     /// Stops the members in order, which is the last thing to be checked.
     pub(super) async fn stop(&mut self) -> Result<(), DemoError> {
+        self.observed();
         let Some(cluster) = self.cluster.take() else { return Ok(()) };
-        let members = cluster.members().len();
-        let unclean = cluster.stop().await?;
+        let (members, lives) = (cluster.members().len(), cluster.lives());
+        let unclean = cluster.stop().await;
+        self.journal.lives(&lives);
+        let unclean = unclean?;
         let found = if unclean.is_empty() {
             Ok(format!("{members} of {members}"))
         } else {
@@ -125,8 +141,12 @@ impl Run {
     /// Ends everything that still writes, after a failure.
     pub(super) async fn abandon(&mut self) {
         // What failed is told already; this must only leave nothing behind.
+        self.observed();
         if let Some(cluster) = self.cluster.take() {
+            let lives = cluster.lives();
+            self.after = Snapshot::of_those_that_answer(&cluster).await;
             let _ = cluster.stop().await;
+            self.journal.lives(&lives);
         }
         if let Some(writing) = self.writing.take() {
             let _ = writing.await;

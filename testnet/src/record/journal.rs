@@ -3,11 +3,18 @@
 use super::load::Distribution;
 use super::machine::Machine;
 use super::{
-    Check, FORMAT, MemberList, MemberRow, Moment, Outcome, Parameters, Record, SharedFile, TransferRow,
+    Check, Command, FORMAT, Life, MOMENTS_MAX, MemberList, MemberRow, Moment, Outcome, Parameters, Record,
+    SharedFile, SourceRow, TRANSFERS_MAX, TransferRow,
 };
+use crate::cluster::Lives;
+use crate::sampling::Observed;
+use crate::snapshot::Snapshot;
 use quarta_daemon::escape::Escaped;
+use quarta_node::api::model as node;
 use std::fmt;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Instant;
 
 /// A check that did not hold. The run ends with it.
@@ -23,17 +30,20 @@ pub struct CheckFailed {
 /// A record in the making.
 pub struct Journal {
     started: Instant,
+    started_unix_ms: i64,
     record: Record,
     told: Box<dyn Write + Send>,
 }
 
 impl Journal {
     /// Begins a record of a run that starts now; `told` gets a line for each moment and check.
-    pub fn begin(parameters: Parameters, told: impl Write + Send + 'static) -> Self {
+    pub fn begin(command: Command, parameters: Parameters, told: impl Write + Send + 'static) -> Self {
+        let now = jiff::Timestamp::now();
         let record = Record {
             format: FORMAT,
+            command,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             seconds: 0.0,
             // What a record says that was never finished.
             outcome: Outcome::Interrupted,
@@ -41,12 +51,23 @@ impl Journal {
             machine: Machine::this(),
             files: Vec::new(),
             timeline: Vec::new(),
+            lives: Vec::new(),
+            sightings: Vec::new(),
             member_lists: Vec::new(),
             transfers: Vec::new(),
             load: Distribution::default(),
             checks: Vec::new(),
+            samples: super::samples::Samples::default(),
+            metrics: Vec::new(),
+            polls: Vec::new(),
         };
-        Self { started: Instant::now(), record, told: Box::new(told) }
+        let started_unix_ms = now.as_millisecond();
+        Self { started: Instant::now(), started_unix_ms, record, told: Box::new(told) }
+    }
+
+    /// The moment from which the record's times are counted.
+    pub fn clock(&self) -> Instant {
+        self.started
     }
 
     /// What is recorded so far.
@@ -58,7 +79,9 @@ impl Journal {
     pub fn note(&mut self, what: impl Into<String>) {
         let moment = Moment { at_seconds: self.seconds(), what: what.into() };
         self.tell(moment.at_seconds, &moment.what);
-        self.record.timeline.push(moment);
+        if self.record.timeline.len() < MOMENTS_MAX {
+            self.record.timeline.push(moment);
+        }
     }
 
     /// Records what was found where something had to hold.
@@ -74,10 +97,10 @@ impl Journal {
             Ok(found) => (true, found.into()),
             Err(found) => (false, found.into()),
         };
-        let check = Check { what: what.into(), passed, found };
+        let at_seconds = self.seconds();
+        let check = Check { at_seconds, what: what.into(), passed, found };
         let mark = if passed { "checked" } else { "FAILED" };
-        let at = self.seconds();
-        self.tell(at, &format!("{mark}: {} ({})", check.what, check.found));
+        self.tell(at_seconds, &format!("{mark}: {} ({})", check.what, check.found));
         let failed = CheckFailed { what: check.what.clone(), found: check.found.clone() };
         self.record.checks.push(check);
         if passed { Ok(()) } else { Err(failed) }
@@ -99,9 +122,66 @@ impl Journal {
         self.record.files.push(file);
     }
 
-    /// Records a fetch.
-    pub fn transfer(&mut self, transfer: TransferRow) {
-        self.record.transfers.push(transfer);
+    /// Records a fetch by `to`; `identical` says whether what arrived was compared with the original and is the same.
+    pub fn transfer(&mut self, to: &str, transfer: node::Transfer, identical: Option<bool>) -> TransferRow {
+        let row = self.row(to, transfer, identical);
+        if self.record.transfers.len() >= TRANSFERS_MAX {
+            self.record.transfers.remove(0);
+        }
+        self.record.transfers.push(row.clone());
+        row
+    }
+
+    fn row(&self, to: &str, transfer: node::Transfer, identical: Option<bool>) -> TransferRow {
+        let source = |source: node::TransferSource| SourceRow {
+            name: source.name,
+            transport: source.transport,
+            bytes: source.bytes,
+            fault: source.fault,
+        };
+        let took_ms = transfer.ended_ms.unwrap_or(transfer.started_ms).saturating_sub(transfer.started_ms);
+        // The wall clock is the only one that the node and this program share.
+        let after_ms =
+            i64::try_from(transfer.started_ms).unwrap_or(i64::MAX).saturating_sub(self.started_unix_ms);
+        TransferRow {
+            file: transfer.name,
+            to: to.to_owned(),
+            at_seconds: after_ms.max(0) as f64 / 1e3,
+            state: state(transfer.state),
+            size_bytes: transfer.size_bytes,
+            seconds: took_ms as f64 / 1e3,
+            bytes_per_second: transfer.bytes_per_second,
+            sha256: transfer.sha256.unwrap_or_default(),
+            identical,
+            sources: transfer.sources.into_iter().map(source).collect(),
+        }
+    }
+
+    /// Records what was seen of the members over time.
+    pub fn observed(&mut self, observed: Observed) {
+        self.record.samples = observed.samples;
+        self.record.sightings = observed.sightings;
+    }
+
+    /// Records what members told Prometheus at the beginning and at the end.
+    pub fn snapshots(&mut self, before: &Snapshot, after: &Snapshot) {
+        self.record.metrics = Snapshot::changes(before, after);
+        self.record.polls = after.polls();
+    }
+
+    /// Records when whose process ran, as it is known now.
+    pub fn lives(&mut self, lives: &Lives) {
+        let life = |life: crate::cluster::Life| {
+            let ended = life.ending.get();
+            Life {
+                member: life.member,
+                role: life.role.as_str().to_owned(),
+                from_seconds: self.at(life.began),
+                to_seconds: ended.map(|(_, at)| self.at(at)),
+                end: ended.map(|(status, _)| end(status)),
+            }
+        };
+        self.record.lives = lives.all().into_iter().map(life).collect();
     }
 
     /// Records how the work was spread.
@@ -118,7 +198,11 @@ impl Journal {
 
     /// Seconds since the start, to the millisecond.
     fn seconds(&self) -> f64 {
-        (self.started.elapsed().as_secs_f64() * 1e3).round() / 1e3
+        self.at(Instant::now())
+    }
+
+    fn at(&self, moment: Instant) -> f64 {
+        (moment.saturating_duration_since(self.started).as_secs_f64() * 1e3).round() / 1e3
     }
 
     fn tell(&mut self, at: f64, line: &str) {
@@ -130,6 +214,19 @@ impl Journal {
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// The word that the API uses.
+fn state(state: node::TransferState) -> String {
+    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn end(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(0)) => "in order".to_owned(),
+        (None, code) => format!("exit code {}", code.unwrap_or_default()),
     }
 }
 
@@ -150,7 +247,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_check_that_fails_is_recorded_and_ends_the_run() {
-        let mut journal = Journal::begin(parameters(), std::io::sink());
+        let mut journal = Journal::begin(Command::Demo, parameters(), std::io::sink());
         journal.check("two are two", Ok::<_, &str>("they are")).unwrap();
         let failed = journal.check("two are three", Err::<&str, _>("they are not")).unwrap_err();
         assert_eq!(failed.to_string(), "two are three: they are not");
@@ -160,6 +257,9 @@ pub(crate) mod tests {
 
     #[test]
     fn a_record_that_was_never_finished_does_not_say_that_it_passed() {
-        assert_eq!(Journal::begin(parameters(), std::io::sink()).record().outcome, Outcome::Interrupted);
+        assert_eq!(
+            Journal::begin(Command::Demo, parameters(), std::io::sink()).record().outcome,
+            Outcome::Interrupted
+        );
     }
 }

@@ -73,11 +73,13 @@ mod tests {
         TransferRow {
             file: String::new(),
             to: String::new(),
+            at_seconds: 0.0,
+            state: "completed".to_owned(),
             size_bytes: 0,
             seconds: 0.0,
             bytes_per_second: 0.0,
             sha256: String::new(),
-            identical: true,
+            identical: Some(true),
             sources: sources.iter().map(source).collect(),
         }
     }

@@ -20,28 +20,39 @@ pub fn render(record: &Record) -> String {
 }
 
 fn write(page: &mut String, record: &Record) -> fmt::Result {
-    writeln!(page, "# Execution record of `quarta-testnet demo`\n")?;
+    writeln!(page, "# Execution record of `quarta-testnet {}`\n", record.command.as_str())?;
     let outcome = match &record.outcome {
         Outcome::Passed => format!("**Passed**: all {} checks held.", record.checks.len()),
         Outcome::Failed { why } => format!("**Failed**: {}", text(why)),
         Outcome::Interrupted => "**Interrupted** before its end; what follows is incomplete.".to_owned(),
+        Outcome::Ended => "**Ended** by the person who started it.".to_owned(),
     };
     writeln!(page, "{outcome}\n")?;
+    writeln!(page, "[With charts](index.html): the same figures, to be opened in a browser.\n")?;
     parameters(page, record)?;
     checks(page, record)?;
     timeline(page, record)?;
+    lives(page, record)?;
     member_lists(page, &record.member_lists)?;
     files(page, record)?;
     transfers(page, &record.transfers)?;
     load(page, record)?;
+    polls(page, record)?;
+    metrics(page, record)?;
     writeln!(page, "## Files beside this page\n")?;
-    writeln!(page, "- `record.json`: this record for programs")?;
-    writeln!(page, "- `metrics/`: what every member told Prometheus at the end")?;
-    writeln!(
-        page,
-        "- `logs/`: every member's log; `DEMO` stands for the run's folder, `SHARED` for the shared one"
-    )
+    for (file, what) in BESIDE {
+        writeln!(page, "- `{file}`: {what}")?;
+    }
+    Ok(())
 }
+
+/// What lies in a record's folder beside its pages, and what it is.
+pub(super) const BESIDE: [(&str, &str); 4] = [
+    ("record.json", "this record for programs, with the samples behind the charts"),
+    ("metrics-before/", "what every member told Prometheus when all were ready"),
+    ("metrics-after/", "what every member told Prometheus at the end"),
+    ("logs/", "every member's log; DEMO stands for the run's folder, SHARED for the shared one"),
+];
 
 fn parameters(page: &mut String, record: &Record) -> fmt::Result {
     let (parameters, machine) = (&record.parameters, &record.machine);
@@ -67,9 +78,9 @@ fn checks(page: &mut String, record: &Record) -> fmt::Result {
     writeln!(page, "## Checks\n")?;
     let rows = record.checks.iter().map(|check| {
         let result = if check.passed { "held" } else { "**FAILED**" };
-        vec![check.what.clone(), result.to_owned(), check.found.clone()]
+        vec![check.what.clone(), result.to_owned(), check.found.clone(), format!("{:.1}", check.at_seconds)]
     });
-    table(page, &["What", "Result", "Found"], rows)
+    table(page, &["What", "Result", "Found", "Seconds"], rows)
 }
 
 fn timeline(page: &mut String, record: &Record) -> fmt::Result {
@@ -77,6 +88,42 @@ fn timeline(page: &mut String, record: &Record) -> fmt::Result {
     let rows =
         record.timeline.iter().map(|moment| vec![format!("{:.3}", moment.at_seconds), moment.what.clone()]);
     table(page, &["Seconds", "What"], rows)
+}
+
+fn lives(page: &mut String, record: &Record) -> fmt::Result {
+    writeln!(page, "## Processes, and how members were seen\n")?;
+    let rows = record.lives.iter().map(|life| {
+        let to = life.to_seconds.map_or_else(String::new, |at| format!("{at:.3}"));
+        vec![
+            life.member.clone(),
+            format!("{:.3}", life.from_seconds),
+            to,
+            life.end.clone().unwrap_or_default(),
+        ]
+    });
+    table(page, &["Member", "From second", "To second", "Ended"], rows)?;
+    let rows = record.sightings.iter().map(|seen| {
+        vec![format!("{:.3}", seen.at_seconds), seen.member.clone(), seen.state.clone(), seen.seen_by.clone()]
+    });
+    table(page, &["Seconds", "Member", "Is now", "Says"], rows)
+}
+
+fn polls(page: &mut String, record: &Record) -> fmt::Result {
+    writeln!(page, "## Polls\n")?;
+    let rows = record.polls.iter().map(|polls| {
+        let mean = polls.mean_seconds.map_or_else(String::new, |mean| format!("{:.2} ms", mean * 1e3));
+        vec![polls.superpeer.clone(), polls.answered.to_string(), polls.missed.to_string(), mean]
+    });
+    table(page, &["Super-peer", "Answered", "Missed", "Mean round trip"], rows)
+}
+
+fn metrics(page: &mut String, record: &Record) -> fmt::Result {
+    writeln!(page, "## Metrics that changed\n")?;
+    let value = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let rows = record.metrics.iter().map(|change| {
+        vec![change.member.clone(), format!("`{}`", change.family), value(change.before), value(change.after)]
+    });
+    table(page, &["Member", "Family", "Before", "After"], rows)
 }
 
 fn member_lists(page: &mut String, lists: &[MemberList]) -> fmt::Result {
@@ -128,11 +175,20 @@ pub fn transfer_cells(transfer: &TransferRow) -> Vec<String> {
         sources(&transfer.sources),
         format!("{}/s", size(whole(transfer.bytes_per_second))),
         format!("{}…", transfer.sha256.chars().take(SHORT_CHECKSUM_CHARS).collect::<String>()),
-        if transfer.identical { "yes" } else { "NO" }.to_owned(),
+        same_bytes(transfer).to_owned(),
     ]
 }
 
-fn sources(sources: &[SourceRow]) -> String {
+/// Whether what arrived is the original; how the fetch stands where nobody compared them.
+pub(super) fn same_bytes(transfer: &TransferRow) -> &str {
+    match transfer.identical {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => &transfer.state,
+    }
+}
+
+pub(super) fn sources(sources: &[SourceRow]) -> String {
     let parts: Vec<String> = sources
         .iter()
         .filter(|source| source.bytes > 0 || source.fault.is_some())
@@ -151,7 +207,7 @@ fn sources(sources: &[SourceRow]) -> String {
     clippy::cast_sign_loss,
     reason = "a rate is not negative; `as` saturates"
 )]
-fn whole(rate: f64) -> u64 {
+pub(super) fn whole(rate: f64) -> u64 {
     rate.round() as u64
 }
 
@@ -202,11 +258,11 @@ fn text(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::record::journal::tests::parameters;
-    use crate::record::{Journal, SharedFile};
+    use crate::record::{Command, Journal, SharedFile};
 
     #[test]
     fn a_hostile_name_stays_in_its_cell() {
-        let mut journal = Journal::begin(parameters(), std::io::sink());
+        let mut journal = Journal::begin(Command::Demo, parameters(), std::io::sink());
         journal.shared(SharedFile {
             name: "a|b\n# <script>[x](y)\u{202e}".to_owned(),
             owner: "filial-recife".to_owned(),
@@ -221,14 +277,14 @@ mod tests {
 
     #[test]
     fn a_failed_run_says_so_first() {
-        let mut journal = Journal::begin(parameters(), std::io::sink());
+        let mut journal = Journal::begin(Command::Demo, parameters(), std::io::sink());
         let failed = journal.check("the copies are equal", Err::<&str, _>("one differs")).unwrap_err();
         let page = render(&journal.finish(Outcome::Failed { why: failed.to_string() }));
         assert!(
             page.lines().nth(2).unwrap().starts_with("**Failed**: the copies are equal: one differs"),
             "{page}"
         );
-        assert!(page.contains("| the copies are equal | **FAILED** | one differs |"), "{page}");
+        assert!(page.contains("| the copies are equal | **FAILED** | one differs | 0."), "{page}");
     }
 
     #[test]
