@@ -7,7 +7,7 @@
 //! - [`watch`]: seeing a member leave the lists and come back;
 //! - [`exposition`]: reading what they tell Prometheus;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
-//! - [`stranger`]: somebody who is no member and knocks;
+//! - [`stranger`]: somebody who is no member and knocks; [`liar`]: a member that serves what it should not;
 //! - [`record`]: what a run did and found, kept in a folder;
 //! - [`up`], [`demo`], [`cli`]: the commands of `quarta-testnet`.
 
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod cluster;
 pub mod demo;
 pub mod exposition;
+pub mod liar;
 pub mod original;
 pub mod process;
 pub mod record;
