@@ -8,7 +8,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use unicode_normalization::{UnicodeNormalization, is_nfc};
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark, is_nfc};
 
 /// Longest member name, in bytes: a DNS label, so that it can be a host name or metric label as it is.
 pub const MEMBER_NAME_MAX_BYTES: usize = 63;
@@ -18,6 +18,8 @@ pub const FILE_NAME_MAX_BYTES: usize = 1024;
 pub const COMPONENT_MAX_BYTES: usize = 200;
 /// Deepest nesting of folders in a file name.
 pub const FILE_NAME_MAX_DEPTH: usize = 32;
+/// Most combining marks on one letter: living scripts need up to four, and a flood of them paints over other lines.
+pub const COMBINING_MARKS_MAX: usize = 8;
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,9 +39,14 @@ pub enum NameError {
     /// `.`, `..`, or a device name of Windows.
     #[error("its part {0:?} is reserved")]
     Reserved(String),
-    /// Windows drops such an ending, so two names would become one.
+    /// Windows drops such an ending, so two names would become one; other spaces at an end are not seen.
     #[error("a part of it ends with a dot or begins or ends with a space")]
     Ending,
+    /// Marks that would stand on what is shown before the name, or paint over other lines.
+    #[error(
+        "a part of it begins with a combining mark, or has more than {COMBINING_MARKS_MAX} on one letter"
+    )]
+    Marks,
     /// Not in Unicode normalisation form C; [`FileName::normalised`] makes it so.
     #[error("it is not in Unicode normalisation form C")]
     NotNormalised,
@@ -139,10 +146,25 @@ impl FileName {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// Equal for names that a case-insensitive file system takes for one.
+    /// Equal for names that some file system or reader takes for one, see [`fold`].
     pub fn folded(&self) -> String {
-        self.0.chars().flat_map(char::to_lowercase).nfc().collect()
+        fold(&self.0)
     }
+}
+
+/// The form in which *twins* are equal: names that differ by case, by normalisation, or by what chooses between two
+/// pictures of one letter.
+///
+/// Systems fold case each in its own way: `ß` is `SS` to some, `ς` and `σ`, `ı` and `i` are one to others. This is the
+/// coarsest of them, so that no two names which any of them takes for one are apart here; the price is that a few that
+/// a system would keep apart count as twins.
+pub fn fold(name: &str) -> String {
+    let chosen = |c: &char| matches!(c, '\u{fe00}'..='\u{fe0f}');
+    let upper = name.nfd().filter(|c| !chosen(c)).flat_map(char::to_uppercase);
+    // Decomposed, so that the dot of `İ` is a mark of its own; on an `i` it is not seen.
+    let lower: Vec<char> = upper.flat_map(char::to_lowercase).nfd().collect();
+    let dots = |place: usize| place > 0 && lower[place] == '\u{307}' && lower[place - 1] == 'i';
+    (0..lower.len()).filter(|place| !dots(*place)).map(|place| lower[place]).nfc().collect()
 }
 
 fn check_component(component: &str) -> Result<(), NameError> {
@@ -163,8 +185,20 @@ fn check_component(component: &str) -> Result<(), NameError> {
     if matches!(component, "." | "..") || device || numbered("COM") || numbered("LPT") {
         return Err(NameError::Reserved(component.to_owned()));
     }
-    if component.ends_with(['.', ' ']) || component.starts_with(' ') {
+    if component.ends_with('.')
+        || component.ends_with(char::is_whitespace)
+        || component.starts_with(char::is_whitespace)
+    {
         return Err(NameError::Ending);
+    }
+    // A component begins at an empty letter that takes no mark.
+    let mut room = 0;
+    for c in component.chars() {
+        room = match (is_combining_mark(c), room) {
+            (false, _) => COMBINING_MARKS_MAX,
+            (true, 0) => return Err(NameError::Marks),
+            (true, left) => left - 1,
+        };
     }
     Ok(())
 }
@@ -176,9 +210,12 @@ fn is_hostile(c: char) -> bool {
         // Bidirectional controls, zero-width characters, line and paragraph separators, soft hyphen, invisible fillers.
         || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+            | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d159}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
         // Private use and non-characters have no agreed appearance.
-        || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{fffe}' | '\u{ffff}' | '\u{f0000}'..)
+        || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fdd0}'..='\u{fdef}' | '\u{f0000}'..)
+        || u32::from(c) & 0xfffe == 0xfffe
 }
 
 macro_rules! text {
@@ -275,6 +312,13 @@ mod tests {
             "\u{feff}bom",
             "x?y",
             "x*",
+            "a\u{a0}",
+            "\u{3000}a",
+            "\u{301}a",
+            "a/\u{338}b",
+            "zalgo\u{334}\u{335}\u{336}\u{337}\u{338}\u{321}\u{322}\u{327}\u{328}.txt",
+            "blank\u{2800}",
+            "plane\u{1fffe}",
         ] {
             assert!(FileName::new(name).is_err(), "{name:?} was accepted");
         }
@@ -293,19 +337,90 @@ mod tests {
     }
 
     #[test]
+    fn twins_by_any_systems_rule_fold_to_one_and_others_do_not() {
+        for (one, other) in [
+            ("straße", "STRASSE"),
+            ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+            ("ISTANBUL", "ıstanbul"),
+            ("İstanbul", "istanbul"),
+            ("ﬁle", "FILE"),
+            ("ſecret", "SECRET"),
+            ("❤\u{fe0f}.png", "❤.png"),
+            ("vera\u{303}o", "VERÃO"),
+            ("\u{1e9e}", "ss"),
+        ] {
+            assert_eq!(fold(one), fold(other), "{one} {other}");
+        }
+        for (one, other) in [("a", "b"), ("ä", "a"), ("ж", "x"), ("1", "l"), ("ö", "o")] {
+            assert_ne!(fold(one), fold(other));
+        }
+    }
+
+    #[test]
     fn a_decomposed_name_is_composed_at_its_source() {
         assert_eq!(FileName::normalised("vera\u{303}o.txt").unwrap().as_str(), "verão.txt");
     }
 
+    /// Any text, and texts of what is special.
+    fn any_name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "\\PC{0,40}",
+            "[a./\\\\ ]{0,20}",
+            "[A-Za-zÄßİıſς\u{300}-\u{303}\u{fe0f}]{0,12}",
+            "(con|NUL|com1|lpt9|\\.\\.|a)[. /]{0,3}[a-z]{0,3}",
+        ]
+    }
+
     proptest! {
         #[test]
-        fn an_accepted_name_joins_to_a_path_below_its_folder(name in "\\PC{0,40}|[a./\\\\ ]{0,20}") {
+        fn an_accepted_name_joins_to_a_path_below_its_folder(name in any_name()) {
             if let Ok(name) = FileName::new(&name) {
                 let path = std::path::Path::new("/library").join(name.as_str());
                 prop_assert!(path.starts_with("/library"));
                 prop_assert!(path.components().skip(2).all(|c| matches!(c, std::path::Component::Normal(_))));
                 prop_assert_eq!(path.components().count(), 2 + name.components().count());
             }
+        }
+
+        #[test]
+        fn what_is_normalised_is_accepted_as_it_is_and_normalising_again_changes_nothing(name in any_name()) {
+            if let Ok(normal) = FileName::normalised(&name) {
+                prop_assert_eq!(FileName::new(normal.as_str()), Ok(normal.clone()));
+                prop_assert_eq!(FileName::normalised(normal.as_str()), Ok(normal));
+            }
+        }
+
+        #[test]
+        fn an_accepted_name_survives_the_wire_and_a_refused_one_cannot_be_sent(name in any_name()) {
+            let sent = crate::cbor::to_vec(name.as_str());
+            match FileName::new(&name) {
+                Ok(accepted) => {
+                    prop_assert_eq!(&crate::cbor::to_vec(&accepted), &sent);
+                    prop_assert_eq!(crate::cbor::from_slice::<FileName>(&sent), Ok(accepted));
+                }
+                Err(_) => prop_assert!(crate::cbor::from_slice::<FileName>(&sent).is_err()),
+            }
+        }
+
+        #[test]
+        fn an_accepted_name_is_one_line_within_its_bounds_and_its_parts_are_names_too(name in any_name()) {
+            if let Ok(name) = FileName::new(&name) {
+                prop_assert!(name.as_str().len() <= FILE_NAME_MAX_BYTES);
+                prop_assert!(!name.as_str().chars().any(is_hostile));
+                prop_assert_eq!(name.as_str().lines().count(), 1);
+                for part in name.components() {
+                    prop_assert!(FileName::new(part).is_ok_and(|name| name.leaf() == part), "{:?}", part);
+                }
+            }
+        }
+
+        #[test]
+        fn folding_is_idempotent_and_blind_to_case_and_normalisation(name in any_name()) {
+            let folded = fold(&name);
+            prop_assert_eq!(fold(&folded), folded.clone());
+            prop_assert_eq!(fold(&name.nfd().collect::<String>()), folded.clone());
+            prop_assert_eq!(fold(&name.to_uppercase()), folded);
         }
     }
 }

@@ -7,7 +7,8 @@
 //! - [`watch`]: seeing a member leave the lists and come back;
 //! - [`exposition`], [`snapshot`], [`sampling`]: what they tell Prometheus, at a moment and over time;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
-//! - [`stranger`]: somebody who is no member and knocks; [`guest`]: a member without a daemon;
+//! - [`stranger`]: somebody who is no member and knocks; [`guest`]: a member without a daemon; [`liar`]: one that serves
+//!   what it should not;
 //! - [`bench`]: figures that are claimed, measured;
 //! - [`record`]: what a run did and found, kept in a folder;
 //! - [`up`], [`demo`], [`cli`]: the commands of `quarta-testnet`.
@@ -20,6 +21,7 @@ pub mod cluster;
 pub mod demo;
 pub mod exposition;
 pub mod guest;
+pub mod liar;
 pub mod original;
 pub mod process;
 pub mod record;

@@ -8,7 +8,7 @@ use quarta_protocols::{
     cbor,
     credentials::Trust,
     ids::{FileId, Sha256},
-    names::FileName,
+    names::{FileName, fold},
     records::{Access, Record, SignedRecord},
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
@@ -113,7 +113,7 @@ impl Database {
     /// [`DatabaseError`].
     pub fn list_files(&self, listing: &Listing, limit: u32) -> Result<Vec<KnownFile>, DatabaseError> {
         let pattern = listing.query.as_deref().map(|query| {
-            let literal = folded(query).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let literal = fold(query).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             format!("%{literal}%")
         });
         let after = listing.after.as_ref();
@@ -211,12 +211,6 @@ fn remember(
         integer(now_ms),
     ])?;
     Ok(true)
-}
-
-/// A search text in the form in which names are compared.
-fn folded(query: &str) -> String {
-    use unicode_normalization::UnicodeNormalization;
-    query.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
 
 type Raw = ([u8; 32], Vec<u8>, i64, String, i64, bool, Option<[u8; 32]>, i64);

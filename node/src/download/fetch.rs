@@ -53,8 +53,11 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub const MANIFEST_WITHIN: Duration = Duration::from_mins(1);
 /// When the manifest has not come by then, a second source is asked for it too.
 pub const MANIFEST_HEDGE_AFTER: Duration = Duration::from_secs(2);
-/// How long a peer that broke off or could not be reached is left alone before it may be a source again.
+/// How long a peer that broke off or could not be reached is left alone before it may be a source again; twice as long
+/// each further time, so that a fetch whose sources only come back to fail ends by [`GIVE_UP_AFTER`].
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// The longest that a peer is left alone.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// Sources that one fetch tries, over all its searches: bounds its tables.
 pub const SOURCES_TRIED_MAX: u32 = 256;
 /// How often partial sources are asked what they have by now.

@@ -11,14 +11,9 @@ use std::{
     os::fd::AsFd,
 };
 
-use unicode_normalization::UnicodeNormalization;
+use quarta_protocols::names::fold;
 
 use super::beneath;
-
-/// The form in which twins are equal.
-pub(super) fn fold(name: &str) -> String {
-    name.nfc().flat_map(char::to_lowercase).nfc().collect()
-}
 
 /// The folded names of the folder looked at last.
 ///

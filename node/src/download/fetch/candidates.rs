@@ -1,6 +1,9 @@
 //! The peers that a fetch has tried, from being named to being dropped.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -9,7 +12,7 @@ use quarta_protocols::{
     messages::index::{Fault, Source},
 };
 
-use super::{RETRY_AFTER, SOURCES_TRIED_MAX, ports::TransportLabel};
+use super::{RETRY_AFTER, RETRY_AFTER_MAX, SOURCES_TRIED_MAX, ports::TransportLabel};
 use crate::download::schedule::SourceId;
 
 /// One attempt with one peer.
@@ -23,6 +26,9 @@ pub(super) struct Candidate {
     /// Whether it is being asked what it offers by now.
     pub(super) refreshing: bool,
     pub(super) asked_for_manifest: bool,
+    admitted: Instant,
+    /// For how long it is left alone when it is dropped.
+    rest: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +49,18 @@ impl Candidate {
             State::Connecting | State::Connected | State::Dropped(Fault::WrongBytes | Fault::NotHeld, _) => {
                 false
             }
-            State::Dropped(_, at) => now.saturating_duration_since(at) >= RETRY_AFTER,
+            State::Dropped(_, at) => now.saturating_duration_since(at) >= self.rest,
+        }
+    }
+
+    /// For how long the same peer is left alone when it is dropped again: each time twice as long, so that one that
+    /// comes back only to fail is not tried for ever; anew after it did well for as long as the longest rest.
+    fn next_rest(&self) -> Duration {
+        match self.state {
+            State::Dropped(_, at) if at.saturating_duration_since(self.admitted) < RETRY_AFTER_MAX => {
+                (self.rest * 2).min(RETRY_AFTER_MAX)
+            }
+            _ => RETRY_AFTER,
         }
     }
 }
@@ -64,6 +81,8 @@ impl Candidates {
                 continue;
             }
             let id = SourceId(next);
+            let before = self.0.values().rfind(|other| other.source.peer == source.peer);
+            let rest = before.map_or(RETRY_AFTER, Candidate::next_rest);
             let candidate = Candidate {
                 source: source.clone(),
                 state: State::Connecting,
@@ -71,6 +90,8 @@ impl Candidates {
                 offers: None,
                 refreshing: false,
                 asked_for_manifest: false,
+                admitted: now,
+                rest,
             };
             self.0.insert(id, candidate);
             admitted.push((id, source));

@@ -47,6 +47,7 @@ pub(super) struct Driver<S, P, K: Sink> {
     /// None until the manifest is there.
     schedule: Option<Schedule>,
     chunks: u32,
+    chunk_max_bytes: usize,
     done: bool,
     events: mpsc::Receiver<Event<K::Error>>,
     events_in: mpsc::Sender<Event<K::Error>>,
@@ -96,6 +97,7 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
             candidates: Candidates::default(),
             schedule: None,
             chunks: 0,
+            chunk_max_bytes: 0,
             done: false,
             events,
             events_in,
@@ -153,6 +155,7 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
         let sink = Arc::clone(&self.sink);
         let verified = blocking(move || sink.begin(&manifest)).await.map_err(FetchError::Store)?;
         self.chunks = geometry.chunks();
+        self.chunk_max_bytes = geometry.sealed_len(0);
         self.done = verified.is_full();
         self.schedule = Some(Schedule::new(geometry, verified));
         self.phase = Phase::Fetching;
@@ -265,7 +268,9 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
 
     fn start_run(&mut self, source: SourceId, run: RunId, first: u32, count: u32) {
         let Some(candidate) = self.candidates.get_mut(source) else { return };
-        let order = RunOrder { run, peer: candidate.source.peer, content: self.job.content, first, count };
+        let (peer, content, chunk_max_bytes) =
+            (candidate.source.peer, self.job.content, self.chunk_max_bytes);
+        let order = RunOrder { run, peer, content, first, count, chunk_max_bytes };
         let (peers, events) = (Arc::clone(&self.peers), self.events_in.clone());
         let task = self.tasks.spawn(async move { events::run(&*peers, order, events).await });
         self.runs.insert(run, (source, task));

@@ -62,11 +62,13 @@ pub(super) struct RunOrder {
     pub(super) content: ContentId,
     pub(super) first: u32,
     pub(super) count: u32,
+    /// Sealed, in bytes.
+    pub(super) chunk_max_bytes: usize,
 }
 
 /// Carries a run out. Its end is told after its last chunk.
 pub(super) async fn run<P: Peers, E>(peers: &P, order: RunOrder, events: mpsc::Sender<Event<E>>) {
-    let RunOrder { run, peer, content, first, count } = order;
+    let RunOrder { run, peer, content, first, count, chunk_max_bytes } = order;
     let (sink, mut chunks) = mpsc::channel(RUN_QUEUE);
     let passing_on = async {
         let mut left = count;
@@ -83,7 +85,8 @@ pub(super) async fn run<P: Peers, E>(peers: &P, order: RunOrder, events: mpsc::S
         }
         true
     };
-    let (result, as_asked) = tokio::join!(peers.run(peer, content, first, count, sink), passing_on);
+    let (result, as_asked) =
+        tokio::join!(peers.run(peer, content, first, count, chunk_max_bytes, sink), passing_on);
     let result = if as_asked { result } else { Err(RunError::Fault(Fault::WrongBytes)) };
     // A loop that is gone needs no answer.
     let _ = events.send(Event::RunOver(run, result)).await;

@@ -49,13 +49,15 @@ pub trait Peers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Bytes, Fault>> + Send;
 
     /// Asks for consecutive sealed chunks and passes each on to `sink`, unverified and in order. Ends when the peer has
-    /// said that it is done; a sink whose receiver is gone ends it too.
+    /// said that it is done; a sink whose receiver is gone ends it too. More than `chunk_max_bytes` at once is not taken
+    /// in, so that memory is bounded by what was asked for and not by what is sent.
     fn run(
         &self,
         peer: PeerId,
         content: ContentId,
         first: u32,
         count: u32,
+        chunk_max_bytes: usize,
         sink: mpsc::Sender<Bytes>,
     ) -> impl Future<Output = Result<TransportLabel, RunError>> + Send;
 }

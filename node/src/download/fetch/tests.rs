@@ -34,6 +34,7 @@ enum Nature {
     LiesAboutManifest,
     Stalls,
     Dies,
+    BreaksOffAtOnce,
     Unreachable,
     SendsTooMuch,
     HasHalf,
@@ -130,9 +131,14 @@ impl Peers for World {
         _: ContentId,
         first: u32,
         count: u32,
+        chunk_max_bytes: usize,
         sink: mpsc::Sender<Bytes>,
     ) -> Result<TransportLabel, RunError> {
+        assert_eq!(chunk_max_bytes, self.sealed[0].len(), "no more is taken in than a chunk has");
         let nature = self.nature(peer);
+        if nature == Nature::BreaksOffAtOnce {
+            return Err(RunError::Fault(Fault::BrokeOff));
+        }
         if nature == Nature::BusyOnce && self.busy.fetch_add(1, Ordering::Relaxed) == 0 {
             return Err(RunError::Busy);
         }
@@ -303,6 +309,41 @@ async fn without_any_source_it_ends_at_once_and_with_bad_ones_only_after_looking
         panic!("{:?}", bad.outcome)
     };
     assert_eq!(faults, [(bad.world.natures[0].0, Fault::WrongBytes)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_only_comes_back_to_fail_is_tried_less_and_less_and_then_given_up() {
+    let world = Arc::new(World::new(&[Nature::BreaksOffAtOnce]));
+    let (sender, progress) = watch::channel(FetchProgress::default());
+    let store = Arc::new(Store::default());
+    let cancel = CancellationToken::new();
+    let fetch = fetch(world.job(), Arc::clone(&world), Arc::clone(&world), store, sender, cancel);
+    let outcome = tokio::time::timeout(Duration::from_mins(2), fetch).await.expect("it ends");
+    let Err(FetchError::SourcesExhausted { faults }) = outcome.result else { panic!("{outcome:?}") };
+    assert_eq!(faults, [(world.natures[0].0, Fault::BrokeOff)]);
+    assert_eq!(progress.borrow().sources.len(), 1, "it is one source, however often it came");
+}
+
+#[tokio::test]
+async fn a_source_that_fails_again_and_again_rests_longer_each_time() {
+    let mut candidates = super::candidates::Candidates::default();
+    let world = World::new(&[Nature::Stalls]);
+    let start = std::time::Instant::now();
+    let mut rests = Vec::new();
+    let mut now = start;
+    for _ in 0..8 {
+        let found = world.locate(Vec::new()).await;
+        let [(id, _)] = candidates.admit(now, found)[..] else { panic!("it may return") };
+        let dropped = now + Duration::from_secs(5);
+        assert!(candidates.drop_one(id, Fault::Stalled, dropped));
+        now = dropped;
+        while !candidates.except(now).is_empty() {
+            now += Duration::from_secs(1);
+        }
+        rests.push((now - dropped).as_secs());
+    }
+    assert_eq!(rests, [2, 4, 8, 16, 32, 60, 60, 60]);
+    assert_eq!(candidates.faults(), [(world.natures[0].0, Fault::Stalled)]);
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl Schedule {
         runs.flat_map(|run| run.next..run.end).all(|index| self.verified.contains(index) || offered(index))
     }
 
-    /// A spare takes the place of each active source that is gone or silent, and of what no active source offers.
+    /// A spare takes the place of each active source that is gone, silent or busy, and of what no active source offers.
     fn promote_spares(&mut self, now: Instant, tick: bool) {
         if !self.living().any(|(_, source)| source.spare) {
             return;
@@ -74,7 +74,7 @@ impl Schedule {
             source.silence(now).is_some_and(|silence| silence > SPARE_AFTER + source.chunk_time(chunk))
         };
         let used = self.sources.values().filter(|source| !source.spare);
-        let lost = used.filter(|source| !source.is_living() || silent(source)).count();
+        let lost = used.filter(|source| !source.is_living() || silent(source) || source.rests(now)).count();
         // At the start the others may only need a moment longer to connect.
         let waits = |source: &Source| between(source.added, now) > SPARE_AFTER;
         let left_alone = self.living().all(|(_, source)| source.spare && waits(source));
@@ -219,7 +219,8 @@ impl Schedule {
 
     fn want_sources(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let chunk = self.chunk_bytes();
-        let healthy = self.living().filter(|(_, source)| !source.is_late(now, chunk)).count();
+        let healthy =
+            self.living().filter(|(_, source)| !source.is_late(now, chunk) && !source.rests(now)).count();
         let lost = self.living().count() < self.sources.len();
         let short = healthy == 0 || self.uncovered || (lost && healthy < COMFORTABLE_SOURCES);
         if short && self.want_again_at.is_none_or(|at| now >= at) {

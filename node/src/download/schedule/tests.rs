@@ -32,6 +32,8 @@ enum Nature {
     FallsShortAfter(u32),
     /// Has no upload slot for every other run.
     OftenBusy,
+    /// Never has one.
+    AlwaysBusy,
 }
 
 #[derive(Debug, Clone)]
@@ -180,7 +182,12 @@ impl Simulation {
             Event::Asked(source, run, first, end) => {
                 let line = &mut self.lines[source.0 as usize];
                 line.asked += 1;
-                if self.peers[source.0 as usize].nature == Nature::OftenBusy && line.asked.is_multiple_of(2) {
+                let busy = match self.peers[source.0 as usize].nature {
+                    Nature::AlwaysBusy => true,
+                    Nature::OftenBusy => line.asked.is_multiple_of(2),
+                    _ => false,
+                };
+                if busy {
                     let latency = self.peers[source.0 as usize].latency;
                     self.at(latency, Event::Busy(run));
                 } else {
@@ -332,6 +339,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => (0..60u32).prop_map(Nature::LiesAfter),
         1 => (0..60u32).prop_map(Nature::FallsShortAfter),
         1 => Just(Nature::OftenBusy),
+        1 => Just(Nature::AlwaysBusy),
     ]
 }
 
@@ -463,6 +471,41 @@ fn a_spare_is_asked_only_when_another_source_fails() {
     let half = Peer { only: Some(0), ..peer(10_000_000) };
     let short = Simulation::new(64 * MIB, vec![spare, half]).run(Duration::from_secs(20));
     assert_eq!(short.dropped, []);
+}
+
+#[test]
+fn a_spare_does_not_wait_for_a_source_that_is_busy() {
+    let busy = Peer { nature: Nature::AlwaysBusy, ..peer(50_000_000) };
+    let spare = Peer { weight: 0, ..peer(10_000_000) };
+    let report = Simulation::new(8 * MIB, vec![busy.clone(), spare.clone()]).run(Duration::from_mins(1));
+    assert!(report.took < Duration::from_secs(2), "{report:?}");
+    assert_eq!(report.dropped, [], "being busy is no fault");
+    let late = Peer { joins: Duration::from_secs(10), ..spare };
+    let alone = Simulation::new(8 * MIB, vec![busy, late]).run(Duration::from_mins(1));
+    assert!(alone.wanted.len() > 5, "others are looked for meanwhile");
+}
+
+#[test]
+fn a_source_of_a_byte_a_second_is_dropped_within_seconds_and_nothing_waits_for_it() {
+    let drips = peer(1);
+    for others in [1, 3] {
+        let peers = [vec![drips.clone()], vec![peer(4_000_000); others]].concat();
+        let report = Simulation::new(32 * MIB, peers.clone()).run(Duration::from_mins(1));
+        assert!(report.took.as_secs_f64() < ideal(32 * MIB, &peers[1..]) + 1.0, "{report:?}");
+        if report.took > Duration::from_secs(6) {
+            let [(SourceId(0), Fault::Stalled, at)] = report.dropped[..] else { panic!("{report:?}") };
+            assert!(at < Duration::from_millis(5_500), "{at:?}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_trickles_chunk_after_chunk_holds_none_of_them_hostage() {
+    // Each chunk comes just before patience would end, so it is never dropped; what it owes is asked from another.
+    let trickles = peer(60_000);
+    let peers = vec![trickles, peer(4_000_000)];
+    let report = Simulation::new(32 * MIB, peers.clone()).run(Duration::from_mins(1));
+    assert!(report.took.as_secs_f64() < ideal(32 * MIB, &peers) + 1.0, "{report:?}");
 }
 
 #[test]

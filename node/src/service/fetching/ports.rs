@@ -9,13 +9,13 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use quarta_metrics::node::ChunkRefusal;
 use quarta_protocols::{
-    content::{MANIFEST_MAX_BYTES, Manifest, SEALED_CHUNK_MAX_BYTES},
+    content::{MANIFEST_MAX_BYTES, Manifest},
     ids::ContentId,
     messages::{
         chunk::{Head, Refusal, Request as ChunkRequest},
         index::{Fault, Request, Response, Source},
     },
-    network::{CallError, Incoming, Transport},
+    network::{BodyError, CallError, Incoming, Transport},
 };
 use tokio::sync::mpsc;
 
@@ -84,6 +84,15 @@ pub(super) const fn fault_of(error: RunError) -> Fault {
     }
 }
 
+/// What a body that did not arrive whole says of its sender.
+const fn broken_body(error: &BodyError) -> Fault {
+    match error {
+        BodyError::FrameTooLarge { .. } => Fault::WrongBytes,
+        BodyError::Stalled => Fault::Stalled,
+        BodyError::Aborted(_) | BodyError::Broken(_) => Fault::BrokeOff,
+    }
+}
+
 impl Peers for Holders {
     async fn connect(&self, source: &Source) -> Result<(), Fault> {
         let addresses = self.shared.policy.select(&source.peer, source.addresses.clone());
@@ -102,7 +111,7 @@ impl Peers for Holders {
         if incoming.head != Head::Manifest {
             return Err(Fault::WrongBytes);
         }
-        incoming.body.next().await.map_err(|_| Fault::BrokeOff)?.ok_or(Fault::WrongBytes)
+        incoming.body.next().await.map_err(|error| broken_body(&error))?.ok_or(Fault::WrongBytes)
     }
 
     async fn availability(&self, peer: PeerId, content: ContentId) -> Result<Bytes, Fault> {
@@ -119,10 +128,11 @@ impl Peers for Holders {
         content: ContentId,
         first: u32,
         count: u32,
+        chunk_max_bytes: usize,
         sink: mpsc::Sender<Bytes>,
     ) -> Result<TransportLabel, RunError> {
         let request = ChunkRequest::Run { content, first, count };
-        let mut incoming = self.ask(peer, request, SEALED_CHUNK_MAX_BYTES).await?;
+        let mut incoming = self.ask(peer, request, chunk_max_bytes).await?;
         if incoming.head != Head::Run {
             return Err(RunError::Fault(Fault::WrongBytes));
         }
@@ -138,7 +148,7 @@ impl Peers for Holders {
                 Ok(None) => return Ok(label(transport)),
                 Err(error) => {
                     tracing::info!(%peer, %error, "a holder broke off");
-                    return Err(RunError::Fault(Fault::BrokeOff));
+                    return Err(RunError::Fault(broken_body(&error)));
                 }
             }
         }

@@ -22,9 +22,10 @@ impl<S, P, K: Sink> Driver<S, P, K> {
             Some(schedule) => schedule.sources(now).map(|source| (source.source, source)).collect(),
             None => BTreeMap::new(),
         };
-        let rows = self.candidates.iter().map(|(id, candidate)| {
+        let mut rows: Vec<SourceRow> = Vec::new();
+        for (id, candidate) in self.candidates.iter() {
             let known = scheduled.get(&id);
-            SourceRow {
+            let row = SourceRow {
                 peer: candidate.source.peer,
                 name: candidate.source.name.clone(),
                 transport: candidate.transport,
@@ -36,14 +37,25 @@ impl<S, P, K: Sink> Driver<S, P, K> {
                     (State::Connected, Some(SourceState::Spare)) => RowState::Spare,
                     (State::Connected, _) => RowState::Active,
                 },
+            };
+            // A peer that came back is one source to whoever looks.
+            match rows.iter_mut().find(|other| other.peer == row.peer) {
+                Some(before) => {
+                    *before = SourceRow {
+                        bytes: before.bytes + row.bytes,
+                        transport: row.transport.or(before.transport),
+                        ..row
+                    }
+                }
+                None => rows.push(row),
             }
-        });
+        }
         let progress = FetchProgress {
             phase: self.phase,
             bytes_done: done,
             bytes_total: self.job.size_bytes,
             rate_bytes_per_second: 0,
-            sources: rows.collect(),
+            sources: rows,
         };
         // Until the manifest is there, nothing is known of an earlier attempt: its bytes are no rate.
         let rate = if self.schedule.is_some() { self.meter.rate(now, done) } else { 0 };
@@ -73,7 +85,10 @@ impl<S, P, K: Sink> Driver<S, P, K> {
                 Some(outcome) => {
                     outcome.bytes += bytes;
                     outcome.busy_ms += busy;
-                    outcome.fault = fault;
+                    // One that came back after a fault has made up for it only where it then did something.
+                    if fault.is_some() || bytes > 0 {
+                        outcome.fault = fault;
+                    }
                 }
                 None => {
                     outcomes.push(SourceOutcome { peer: candidate.source.peer, bytes, busy_ms: busy, fault });
