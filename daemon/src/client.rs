@@ -162,6 +162,31 @@ impl Client {
         json(self.send(Method::GET, &target.into(), None, empty()).await?).await
     }
 
+    /// Gets a listing to its last page; `split` gives a page's entries and its `next`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get_all<P: DeserializeOwned, T>(
+        &self,
+        target: impl Into<Target>,
+        split: impl Fn(P) -> (Vec<T>, Option<String>),
+    ) -> Result<Vec<T>, ClientError> {
+        let (target, mut all) = (target.into(), Vec::new());
+        let mut cursor: Option<String> = None;
+        loop {
+            let here = match &cursor {
+                Some(cursor) => target.clone().query("cursor", cursor),
+                None => target.clone(),
+            };
+            let (entries, next) = split(self.get(here).await?);
+            all.extend(entries);
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
     /// Posts JSON and reads a JSON answer; an empty answer reads as `()` or `None`.
     ///
     /// # Errors

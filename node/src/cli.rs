@@ -3,6 +3,7 @@
 //! `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
 
 use std::{
+    cell::Cell,
     ffi::OsString,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
@@ -23,7 +24,9 @@ use quarta_protocols::names::MemberName;
 use serde_json::json;
 
 use crate::{
-    api::model::{AddEvent, AddRequest, FetchEvent, File, FilePage, Member, Status, Transfer},
+    api::model::{
+        AddEvent, AddRequest, FetchEvent, File, FilePage, Member, MemberPage, Status, Transfer, TransferPage,
+    },
     service, setup,
 };
 
@@ -104,6 +107,8 @@ enum Command {
     Members,
     /// List this node's fetches, the latest first
     Transfers,
+    /// Print a link that lets a browser in, once
+    Browse,
     /// Print a completion script
     Completions {
         /// For which shell
@@ -149,14 +154,17 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Get { files, output: to } => return get(&common, &mut output, files, to).await,
         Command::Members => {
-            let members: Vec<Member> =
-                common.client(Role::Node)?.get("/api/v1/members").await.during("cannot list the members")?;
+            let members: Vec<Member> = common
+                .client(Role::Node)?
+                .get_all("/api/v1/members", |page: MemberPage| (page.members, page.next))
+                .await
+                .during("cannot list the members")?;
             output.members(&members)?;
         }
         Command::Transfers => {
             let transfers: Vec<Transfer> = common
                 .client(Role::Node)?
-                .get("/api/v1/transfers")
+                .get_all("/api/v1/transfers", |page: TransferPage| (page.transfers, page.next))
                 .await
                 .during("cannot list the transfers")?;
             output.table(
@@ -165,6 +173,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 transfer_row,
             )?;
         }
+        Command::Browse => cli::browse(&common.client(Role::Node)?, &mut output).await?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "quarta", &mut std::io::stdout());
         }
@@ -247,24 +256,17 @@ fn clear(bar: &mut Option<(String, ProgressBar)>) {
 }
 
 async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
-    let client = common.client(Role::Node)?;
-    let mut files = Vec::new();
-    let mut cursor: Option<String> = None;
-    let mut stale = false;
-    loop {
-        let mut target = Target::new("/api/v1/files").query("query", query);
-        if let Some(cursor) = &cursor {
-            target = target.query("cursor", cursor);
-        }
-        let page: FilePage = client.get(target).await.during("cannot list the files")?;
-        files.extend(page.files);
-        stale |= page.stale;
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if stale {
+    let target = Target::new("/api/v1/files").query("query", query);
+    let stale = Cell::new(false);
+    let files = common
+        .client(Role::Node)?
+        .get_all(target, |page: FilePage| {
+            stale.set(stale.get() || page.stale);
+            (page.files, page.next)
+        })
+        .await
+        .during("cannot list the files")?;
+    if stale.get() {
         let next = "run `quarta status` to see which super-peers are reachable";
         Failure::new("this list may be out of date", "no super-peer answers", next).report(common.json);
     }

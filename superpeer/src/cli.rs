@@ -15,7 +15,7 @@ use quarta_daemon::{
 use quarta_protocols::names::MemberName;
 
 use crate::{
-    api::model::{FilePage, HeldPage, Invite, InviteRequest, Member, Status},
+    api::model::{FilePage, HeldPage, Invite, InviteRequest, Member, MemberPage, Status},
     service, setup,
 };
 
@@ -89,6 +89,8 @@ enum Command {
     },
     /// Show how this super-peer is
     Status,
+    /// Print a link that lets a browser in, once
+    Browse,
     /// Print a completion script
     Completions {
         /// For which shell
@@ -151,7 +153,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Members => {
             let members: Vec<Member> = common
                 .client(Role::Superpeer)?
-                .get("/api/v1/members")
+                .get_all("/api/v1/members", |page: MemberPage| (page.members, page.next))
                 .await
                 .during("cannot list the members")?;
             output.members(&members)?;
@@ -168,6 +170,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 .during("cannot tell the status")?;
             output.fields(&status, &status_fields(&status))?;
         }
+        Command::Browse => cli::browse(&common.client(Role::Superpeer)?, &mut output).await?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "quarta-superpeer", &mut std::io::stdout());
         }
@@ -176,21 +179,12 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 async fn held_files(common: &Common, output: &mut Output, holder: &str) -> Result<(), Failure> {
-    let client = common.client(Role::Superpeer)?;
-    let mut entries = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let mut target = Target::new("/api/v1/members").segment(holder).segment("files");
-        if let Some(cursor) = &cursor {
-            target = target.query("cursor", cursor);
-        }
-        let page: HeldPage = client.get(target).await.during(format!("cannot list the files of {holder}"))?;
-        entries.extend(page.entries);
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let target = Target::new("/api/v1/members").segment(holder).segment("files");
+    let entries = common
+        .client(Role::Superpeer)?
+        .get_all(target, |page: HeldPage| (page.entries, page.next))
+        .await
+        .during(format!("cannot list the files of {holder}"))?;
     output.table(&["NAME", "SIZE", "SHA-256", "HELD", "ID"], &entries, |e| {
         vec![
             e.name.clone().unwrap_or_else(|| "(sealed copy)".to_owned()),
@@ -203,21 +197,12 @@ async fn held_files(common: &Common, output: &mut Output, holder: &str) -> Resul
 }
 
 async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
-    let client = common.client(Role::Superpeer)?;
-    let mut files = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let mut target = Target::new("/api/v1/files").query("query", query);
-        if let Some(cursor) = &cursor {
-            target = target.query("cursor", cursor);
-        }
-        let page: FilePage = client.get(target).await.during("cannot list the files")?;
-        files.extend(page.files);
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let target = Target::new("/api/v1/files").query("query", query);
+    let files = common
+        .client(Role::Superpeer)?
+        .get_all(target, |page: FilePage| (page.files, page.next))
+        .await
+        .during("cannot list the files")?;
     output.table(&["NAME", "OWNER", "SIZE", "SHA-256", "HOLDERS", "ID"], &files, |f| {
         vec![
             f.name.clone(),

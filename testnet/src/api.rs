@@ -54,20 +54,9 @@ impl NodeApi {
     /// # Errors
     /// As [`NodeApi::status`].
     pub async fn files(&self, query: &str) -> Result<Vec<node::File>, ClusterError> {
-        let mut files = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let mut target = Target::new("/api/v1/files").query("query", query);
-            if let Some(cursor) = &cursor {
-                target = target.query("cursor", cursor);
-            }
-            let page: node::FilePage = self.client.get(target).await.map_err(|cause| self.request(cause))?;
-            files.extend(page.files);
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => return Ok(files),
-            }
-        }
+        let target = Target::new("/api/v1/files").query("query", query);
+        let files = self.client.get_all(target, |page: node::FilePage| (page.files, page.next));
+        files.await.map_err(|cause| self.request(cause))
     }
 
     /// The members as it hears of them.
@@ -75,7 +64,9 @@ impl NodeApi {
     /// # Errors
     /// As [`NodeApi::status`].
     pub async fn members(&self) -> Result<Vec<node::Member>, ClusterError> {
-        self.client.get("/api/v1/members").await.map_err(|cause| self.request(cause))
+        let members =
+            self.client.get_all("/api/v1/members", |page: node::MemberPage| (page.members, page.next));
+        members.await.map_err(|cause| self.request(cause))
     }
 
     /// Its transfers.
@@ -83,7 +74,9 @@ impl NodeApi {
     /// # Errors
     /// As [`NodeApi::status`].
     pub async fn transfers(&self) -> Result<Vec<node::Transfer>, ClusterError> {
-        self.client.get("/api/v1/transfers").await.map_err(|cause| self.request(cause))
+        let transfers =
+            self.client.get_all("/api/v1/transfers", |page: node::TransferPage| (page.transfers, page.next));
+        transfers.await.map_err(|cause| self.request(cause))
     }
 
     /// Shares the file at `path` under `name`, or under its own, and waits until it is shared.
@@ -199,7 +192,9 @@ impl SuperpeerApi {
     /// # Errors
     /// As [`SuperpeerApi::status`].
     pub async fn members(&self) -> Result<Vec<superpeer::Member>, ClusterError> {
-        self.client.get("/api/v1/members").await.map_err(|cause| self.request(cause))
+        let members =
+            self.client.get_all("/api/v1/members", |page: superpeer::MemberPage| (page.members, page.next));
+        members.await.map_err(|cause| self.request(cause))
     }
 
     /// The catalog.
@@ -207,21 +202,8 @@ impl SuperpeerApi {
     /// # Errors
     /// As [`SuperpeerApi::status`].
     pub async fn files(&self) -> Result<Vec<superpeer::File>, ClusterError> {
-        let mut files = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let mut target = Target::new("/api/v1/files");
-            if let Some(cursor) = &cursor {
-                target = target.query("cursor", cursor);
-            }
-            let page: superpeer::FilePage =
-                self.client.get(target).await.map_err(|cause| self.request(cause))?;
-            files.extend(page.files);
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => return Ok(files),
-            }
-        }
+        let files = self.client.get_all("/api/v1/files", |page: superpeer::FilePage| (page.files, page.next));
+        files.await.map_err(|cause| self.request(cause))
     }
 
     /// The list that a node was polled for.
@@ -229,21 +211,9 @@ impl SuperpeerApi {
     /// # Errors
     /// As [`SuperpeerApi::status`].
     pub async fn held(&self, member: &str) -> Result<Vec<superpeer::Held>, ClusterError> {
-        let mut entries = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let mut target = Target::new("/api/v1/members").segment(member).segment("files");
-            if let Some(cursor) = &cursor {
-                target = target.query("cursor", cursor);
-            }
-            let page: superpeer::HeldPage =
-                self.client.get(target).await.map_err(|cause| self.request(cause))?;
-            entries.extend(page.entries);
-            match page.next {
-                Some(next) => cursor = Some(next),
-                None => return Ok(entries),
-            }
-        }
+        let target = Target::new("/api/v1/members").segment(member).segment("files");
+        let entries = self.client.get_all(target, |page: superpeer::HeldPage| (page.entries, page.next));
+        entries.await.map_err(|cause| self.request(cause))
     }
 
     /// Issues an invite.

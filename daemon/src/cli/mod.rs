@@ -30,10 +30,12 @@
 //! ```
 
 mod args;
+mod browse;
 mod failure;
 mod output;
 
 pub use args::{Common, member_name, parse, parse_from};
+pub use browse::browse;
 pub use failure::{During, ExitCode, Failure};
 pub use output::{Output, progress, size};
 

@@ -10,20 +10,28 @@
 //! `axum::serve` is not used: it has no header timeout and no limit on connections. Only HTTP/1.1 is spoken,
 //! which is what local clients and scrapers speak and what has the fewest ways to be abused.
 
+mod browser;
 mod connections;
+mod description;
 mod guard;
+mod headers;
 mod problem;
+mod sessions;
 mod shapes;
+mod swagger;
 mod token;
 
+pub use browser::LoginLink;
+pub use description::{DESCRIPTION_PATH, documented};
 pub use guard::Caller;
 pub use problem::{PROBLEM_JSON, Problem};
-pub use shapes::{Member, Paging, cursor, exposition};
+pub use shapes::{Member, MemberPage, PAGE_MAX, Paging, Search, cursor, exposition};
 pub use token::{TOKEN_FILE, Token, TokenError};
 
 use crate::data_dir::{DataDir, Lock};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use browser::Browsers;
 use connections::Acceptor;
 use guard::Guard;
 use std::fs::Permissions;
@@ -136,6 +144,7 @@ pub struct Listener {
     socket_file: SocketFile,
     tcp: Option<(TcpListener, SocketAddr)>,
     guard: Option<Guard>,
+    browsers: Browsers,
     limits: Limits,
 }
 
@@ -159,6 +168,7 @@ impl Listener {
     pub async fn bind(dir: &DataDir, _lock: &Lock, config: Config) -> Result<Self, BindError> {
         let mut tcp = None;
         let mut guard = None;
+        let mut browsers = Browsers::default();
         if let Some(address) = config.tcp {
             let token = Token::load_or_create(dir)?;
             let listener = TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
@@ -170,12 +180,14 @@ impl Listener {
                 tracing::warn!(%bound, "the API is reachable from other machines without encryption; \
                     put a TLS proxy before it or serve it on 127.0.0.1");
             }
-            guard = Some(Guard::new(token, bound.ip(), config.names, config.open_metrics));
+            browsers = Browsers::at(bound);
+            let (names, open_metrics) = (config.names, config.open_metrics);
+            guard = Some(Guard::new(token, bound.ip(), names, open_metrics, browsers.clone()));
             tcp = Some((listener, bound));
         }
         let path = dir.path().join(SOCKET_FILE);
         let (socket, socket_file) = bind_socket(&path).map_err(|cause| BindError::Socket { path, cause })?;
-        Ok(Self { socket, socket_file, tcp, guard, limits: config.limits })
+        Ok(Self { socket, socket_file, tcp, guard, browsers, limits: config.limits })
     }
 
     /// The TCP address with its actual port.
@@ -185,17 +197,18 @@ impl Listener {
 
     /// Serves `router` until `stop` is cancelled and open requests are answered or their grace is over.
     ///
-    /// Handlers find a [`Caller`] among the request's extensions. Endless responses (event streams) should
+    /// `router` comes from [`documented`]. Handlers find a [`Caller`] among the request's extensions. Endless responses (event streams) should
     /// end by themselves when the daemon stops; those that do not are cut off.
     pub async fn serve(self, router: Router, stop: CancellationToken) {
         let router = router
             .layer(DefaultBodyLimit::max(DEFAULT_BODY_BYTES))
+            .layer(axum::Extension(self.browsers))
             .layer(axum::middleware::map_response(problem::unify));
-        let local = router.clone().layer(axum::Extension(Caller::Local));
+        let local = headers::on_all(router.clone().layer(axum::Extension(Caller::Local)));
         let socket = connections::serve(self.socket, local, self.limits, stop.clone());
         match (self.tcp, self.guard) {
             (Some((listener, _)), Some(guard)) => {
-                let remote = guard.before(router.layer(axum::Extension(Caller::Remote)));
+                let remote = headers::on_all(guard.before(router.layer(axum::Extension(Caller::Remote))));
                 tokio::join!(socket, connections::serve(listener, remote, self.limits, stop));
             }
             _ => socket.await,

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use utoipa::ToSchema;
 
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -20,24 +21,30 @@ const MAX_PLAIN_TEXT_BYTES: usize = 4096;
 /// {"type":"urn:quarta:problem:unknown-file","title":"Not Found","status":404,
 ///  "detail":"no file is called x.png","next_step":"run `quarta ls`","code":"unknown-file"}
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Names the kind of problem: `urn:quarta:problem:` and the code.
     #[serde(rename = "type", default)]
+    #[schema(example = "urn:quarta:problem:unknown-file")]
     pub kind: String,
     /// The status in words.
     #[serde(default)]
+    #[schema(example = "Not Found")]
     pub title: String,
     /// The HTTP status.
+    #[schema(example = 404)]
     pub status: u16,
     /// What failed and why, in one sentence without a full stop.
     #[serde(default)]
+    #[schema(example = "no file is called x.png")]
     pub detail: String,
     /// What to do next, as an instruction.
     #[serde(default)]
+    #[schema(example = "run `quarta ls` to see what there is")]
     pub next_step: String,
     /// The kind of problem for programs: lower-case words with hyphens, stable over versions.
     #[serde(default)]
+    #[schema(example = "unknown-file")]
     pub code: String,
 }
 

@@ -62,9 +62,7 @@ impl Token {
     }
 
     fn random() -> Result<Self, TokenError> {
-        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
-        SysRng.try_fill_bytes(&mut *bytes).map_err(|_| TokenError::NoRandomness)?;
-        Ok(Self(Zeroizing::new(BASE64URL_NOPAD.encode(&*bytes))))
+        random_text().map(Self).ok_or(TokenError::NoRandomness)
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -85,6 +83,13 @@ impl Token {
     pub fn matches(&self, given: &str) -> bool {
         blake3::hash(self.0.as_bytes()) == blake3::hash(given.as_bytes())
     }
+}
+
+/// A fresh secret of 256 bits as text; none where the system gives no random bytes.
+pub(super) fn random_text() -> Option<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+    SysRng.try_fill_bytes(&mut *bytes).ok()?;
+    Some(Zeroizing::new(BASE64URL_NOPAD.encode(&*bytes)))
 }
 
 impl fmt::Debug for Token {

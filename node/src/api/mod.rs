@@ -1,6 +1,61 @@
-//! The node's HTTP API: how it is, the network's files, adding and fetching, members and transfers.
+//! The node's HTTP API: one file for each resource.
+//!
+//! Every handler stands below its own description, and the router is made of both ([`routes!`]), so that none is served
+//! undescribed. What holds for all routes, who is let in and how errors look, is `quarta_daemon::http`'s.
+//!
+//! A new resource is a file here with a `pub(super) fn routes()`, merged in [`router`].
 
+mod adding;
+mod files;
+mod lines;
+mod members;
 pub mod model;
-mod routes;
+mod problems;
+mod status;
+mod transfers;
 
-pub(crate) use routes::router;
+use std::sync::Arc;
+
+use axum::{Router, extract::State};
+use quarta_daemon::http::documented;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::service::Shared;
+
+type Service = State<Arc<Shared>>;
+type Routes = OpenApiRouter<Arc<Shared>>;
+
+/// What the description says of the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Quarta node",
+        description = "A branch's node: the network's files, adding and fetching them, members and transfers.\n\n\
+            Errors are `application/problem+json` (RFC 9457) with a `code` for programs, a `detail` and a `next_step` \
+            for people. Sizes are in bytes, times in seconds or, ending in `_ms`, in milliseconds since 1970 UTC. A \
+            field may be added in any version.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    tags(
+        (name = "status", description = "How this node is"),
+        (name = "files", description = "The network's files"),
+        (name = "transfers", description = "Fetches, under way and ended"),
+        (name = "members", description = "The network's members"),
+        (name = "local", description = "For commands on this machine, over the socket in the data folder"),
+        (name = "browser", description = "How a browser gets in"),
+        (name = "api", description = "The API itself"),
+    ),
+)]
+struct Description;
+
+/// All routes over the running service.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let routes = Routes::with_openapi(Description::openapi())
+        .merge(status::routes())
+        .merge(files::routes())
+        .merge(adding::routes())
+        .merge(transfers::routes())
+        .merge(members::routes());
+    documented(routes.with_state(shared))
+}

@@ -1,10 +1,11 @@
 //! What the node's HTTP API says, as types: the same that its commands print with `--json`.
 
-pub use quarta_daemon::http::Member;
+pub use quarta_daemon::http::{Member, MemberPage};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /api/v1/status`: how this node is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The branch's name.
     pub name: String,
@@ -41,7 +42,7 @@ pub struct Status {
 }
 
 /// One super-peer, as a node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SuperpeerStatus {
     /// Its name; its peer id where it has not been heard yet.
     pub name: String,
@@ -54,7 +55,7 @@ pub struct SuperpeerStatus {
 }
 
 /// `GET /api/v1/files`: a page of files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FilePage {
     /// The files, in name order.
     pub files: Vec<File>,
@@ -65,7 +66,7 @@ pub struct FilePage {
 }
 
 /// A file as listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct File {
     /// Its id.
     pub id: String,
@@ -92,7 +93,7 @@ pub struct File {
 }
 
 /// `POST /api/v1/local/add`: add files that lie on this machine. Only over the local socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddRequest {
     /// Absolute paths of files and folders.
@@ -105,7 +106,7 @@ pub struct AddRequest {
 }
 
 /// A line of the answer to an add.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum AddEvent {
     /// Bytes of the present file sealed so far.
@@ -136,7 +137,7 @@ pub enum AddEvent {
 }
 
 /// `POST /api/v1/files/{file}/fetch`: a line of the answer; the last is `Done` or `Failed`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum FetchEvent {
     /// How far it is.
@@ -154,8 +155,17 @@ pub enum FetchEvent {
     },
 }
 
+/// `GET /api/v1/transfers`: a page of transfers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TransferPage {
+    /// The transfers, the latest first.
+    pub transfers: Vec<Transfer>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
 /// How a transfer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferState {
     /// Under way.
@@ -169,7 +179,7 @@ pub enum TransferState {
 }
 
 /// A fetch, under way or ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Transfer {
     /// Counts this node's transfers.
     pub id: u64,
@@ -204,7 +214,7 @@ pub struct Transfer {
 }
 
 /// One source's part in a transfer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TransferSource {
     /// The holder's name.
     pub name: String,

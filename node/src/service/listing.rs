@@ -1,6 +1,6 @@
 //! Finding files and showing them: at a super-peer where one answers, else from what this node has heard.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use libp2p::PeerId;
 use quarta_protocols::{
@@ -13,16 +13,14 @@ use quarta_protocols::{
 use super::{Shared, superpeers::AskError, wall_ms};
 use crate::{
     api::model::{self, File},
-    database::{Database, DatabaseError, KnownFile, LibraryCopy, Listing, TransferState as StoredState},
+    database::{
+        Database, DatabaseError, KnownFile, LibraryCopy, Listing, TransferId, TransferState as StoredState,
+    },
     library::Library,
 };
 
-/// Files of one page.
-pub(crate) const PAGE_FILES: u32 = 200;
 /// Matches of one reference that are told apart for the person.
 const MATCHES_SHOWN: usize = 5;
-/// Transfers that are shown.
-const TRANSFERS_SHOWN: u32 = 200;
 
 /// Why a reference names no file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,9 +147,10 @@ impl Shared {
         self: &Arc<Self>,
         query: String,
         after: Option<Cursor>,
+        limit: NonZeroUsize,
     ) -> Result<(Vec<File>, Option<Cursor>, bool), FindError> {
-        let request =
-            Request::Search { query: query.clone(), owner: None, after: after.clone(), limit: PAGE_FILES };
+        let limit = rows(limit);
+        let request = Request::Search { query: query.clone(), owner: None, after: after.clone(), limit };
         match self.superpeers.ask(self, request).await {
             Ok(Response::Files { files, next }) => {
                 let found = self.verified(files).await;
@@ -162,7 +161,7 @@ impl Shared {
             }
             Err(error) => {
                 tracing::info!(%error, "listing what this node has heard of");
-                self.list_known(query, after).await
+                self.list_known(query, after, limit).await
             }
         }
     }
@@ -171,6 +170,7 @@ impl Shared {
         self: &Arc<Self>,
         query: String,
         after: Option<Cursor>,
+        limit: u32,
     ) -> Result<(Vec<File>, Option<Cursor>, bool), FindError> {
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
@@ -180,8 +180,8 @@ impl Shared {
                 owner: None,
                 after: after.map(|cursor| (cursor.name, cursor.file)),
             };
-            let known = shared.database.list_files(&listing, PAGE_FILES)?;
-            let full = known.len() == PAGE_FILES as usize;
+            let known = shared.database.list_files(&listing, limit)?;
+            let full = known.len() == limit as usize;
             let next = known.last().filter(|_| full).map(cursor_of);
             let mut files = Vec::with_capacity(known.len());
             for known in known {
@@ -224,14 +224,23 @@ impl Shared {
         show(&found, Some(copy), &self.library)
     }
 
-    /// This node's fetches, the latest first.
-    pub(crate) async fn transfers(self: &Arc<Self>) -> Result<Vec<model::Transfer>, FindError> {
+    /// This node's fetches, the latest first, and before which the next page begins.
+    pub(crate) async fn transfers(
+        self: &Arc<Self>,
+        before: Option<TransferId>,
+        limit: NonZeroUsize,
+    ) -> Result<(Vec<model::Transfer>, Option<TransferId>), FindError> {
         let running = self.fetches.now();
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
             let names = member_names(&shared.database)?;
             let mut transfers = Vec::new();
-            for (id, stored) in shared.database.transfers(None, TRANSFERS_SHOWN)? {
+            // One more than asked for tells whether another page follows.
+            let mut page = shared.database.transfers(before, rows(limit).saturating_add(1))?;
+            let more = page.len() > limit.get();
+            page.truncate(limit.get());
+            let next = page.last().filter(|_| more).map(|(id, _)| *id);
+            for (id, stored) in page {
                 let id = u64::try_from(id.0).unwrap_or(0);
                 if let Some(running) = running.get(&id) {
                     transfers.push(running.clone());
@@ -244,11 +253,15 @@ impl Shared {
                     shared.database.copy(&stored.file)?.map(|copy| shared.library.path_of(&copy.place));
                 transfers.push(show_transfer(id, &stored, owner, path));
             }
-            Ok(transfers)
+            Ok((transfers, next))
         })
         .await
         .map_err(|e| FindError::Database(e.to_string()))?
     }
+}
+
+fn rows(limit: NonZeroUsize) -> u32 {
+    u32::try_from(limit.get()).unwrap_or(u32::MAX)
 }
 
 fn member_names(database: &Database) -> Result<HashMap<PeerId, MemberName>, DatabaseError> {

@@ -1,10 +1,11 @@
 //! What the super-peer's HTTP API says, as types: the same that its commands print with `--json`.
 
-pub use quarta_daemon::http::Member;
+pub use quarta_daemon::http::{Member, MemberPage};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /api/v1/status`: how this super-peer is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Its name.
     pub name: String,
@@ -43,7 +44,7 @@ pub struct Status {
 }
 
 /// `GET /api/v1/files?query=&cursor=`: a page of the catalog.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FilePage {
     /// The files, in name order.
     pub files: Vec<File>,
@@ -52,7 +53,7 @@ pub struct FilePage {
 }
 
 /// A file of the catalog.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct File {
     /// Its id.
     pub id: String,
@@ -69,7 +70,7 @@ pub struct File {
 }
 
 /// `GET /api/v1/members/{member}/files?cursor=`: the list a node was polled for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeldPage {
     /// The entries.
     pub entries: Vec<Held>,
@@ -78,7 +79,7 @@ pub struct HeldPage {
 }
 
 /// An entry of a node's list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Held {
     /// `library` or `vault`.
     pub kind: String,
@@ -97,7 +98,7 @@ pub struct Held {
 }
 
 /// `POST /api/v1/invites`: what to issue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InviteRequest {
     /// `node` or `superpeer`.
@@ -109,7 +110,7 @@ pub struct InviteRequest {
 }
 
 /// An invite as issued. It admits whoever holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Invite {
     /// The pasteable string.
     pub invite: String,

@@ -1,0 +1,113 @@
+//! How the node is: for supervisors, scrapers and people.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State, http::StatusCode, response::Response};
+use quarta_daemon::http::{Problem, exposition};
+use quarta_protocols::credentials::UnixSeconds;
+use utoipa_axum::routes;
+
+use super::{
+    Routes, Service,
+    model::{Status, SuperpeerStatus},
+};
+
+/// Below this much free space a node is not healthy: a fetch or an add may fail any moment.
+const LOW_SPACE_BYTES: u64 = 256 * 1024 * 1024;
+
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .routes(routes!(alive))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+        .routes(routes!(status))
+}
+
+/// Whether the daemon answers
+#[utoipa::path(get, path = "/healthz", tag = "status", security(()), responses(
+    (status = 200, description = "it does", content_type = "text/plain", body = String, example = "alive\n"),
+))]
+async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// Whether the node is ready
+///
+/// Once a super-peer has this node's list.
+#[utoipa::path(get, path = "/readyz", tag = "status", security(()), responses(
+    (status = 200, description = "it is", content_type = "text/plain", body = String, example = "ready\n"),
+    (status = 503, description = "`unavailable`: not yet"),
+))]
+async fn ready(State(shared): Service) -> Result<&'static str, Problem> {
+    if shared.superpeers.overview().iter().any(|superpeer| superpeer.registered) {
+        Ok("ready\n")
+    } else {
+        Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE, "not registered with a super-peer yet"))
+    }
+}
+
+/// Metrics
+///
+/// In Prometheus' text format. Without the token where `open_metrics` is set.
+#[utoipa::path(get, path = "/metrics", tag = "status", responses(
+    (status = 200, description = "all families", content_type = "text/plain", body = String),
+))]
+async fn metrics(State(shared): Service) -> Response {
+    shared.refresh_metrics();
+    exposition(&shared.metrics.registry)
+}
+
+/// How this node is
+#[utoipa::path(get, path = "/api/v1/status", tag = "status", responses(
+    (status = 200, description = "the status", body = Status),
+))]
+async fn status(State(shared): Service) -> Json<Status> {
+    let overview = shared.superpeers.overview();
+    let free_bytes = shared.free_bytes();
+    let membership = &shared.identity.membership;
+    let now = UnixSeconds::now();
+    let mut problems = Vec::new();
+    if overview.iter().all(|superpeer| !superpeer.connected) {
+        let why = overview.iter().find_map(|superpeer| superpeer.refusal);
+        problems.push(match why {
+            Some(refusal) => format!("no super-peer lets this branch in: {refusal}"),
+            None => "no super-peer is reachable; this node keeps trying".to_owned(),
+        });
+    }
+    if membership.expires <= now {
+        problems.push("this branch's credential has expired: members refuse it".to_owned());
+    } else if membership.expires <= now.plus(Duration::from_hours(24)) {
+        problems.push("this branch's credential expires within a day".to_owned());
+    }
+    if free_bytes < LOW_SPACE_BYTES {
+        problems.push(format!("only {free_bytes} bytes are free on the disk of the data folder"));
+    }
+    let (files, stored_bytes) = shared.holdings();
+    let load = shared.load();
+    Json(Status {
+        name: membership.name.to_string(),
+        peer_id: membership.peer.to_string(),
+        network: shared.identity.trust.network.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        healthy: problems.is_empty(),
+        problems,
+        superpeers: overview
+            .into_iter()
+            .map(|superpeer| SuperpeerStatus {
+                name: superpeer.name.map_or_else(|| superpeer.peer.to_string(), |name| name.to_string()),
+                peer_id: superpeer.peer.to_string(),
+                connected: superpeer.connected,
+                registered: superpeer.registered,
+            })
+            .collect(),
+        files,
+        stored_bytes,
+        free_bytes,
+        active_uploads: load.active_uploads,
+        active_downloads: load.active_downloads,
+        served_bytes: load.served_bytes,
+        listen: shared.addresses().iter().map(ToString::to_string).collect(),
+        credential_expires: membership.expires.0,
+        pid: std::process::id(),
+    })
+}

@@ -1,0 +1,104 @@
+//! How the super-peer is: for supervisors, scrapers and people.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State, http::StatusCode, response::Response};
+use quarta_daemon::http::{Problem, exposition};
+use quarta_protocols::{
+    credentials::{Role, UnixSeconds},
+    messages::index::MemberState,
+};
+use utoipa_axum::routes;
+
+use super::{Routes, Service, broken, model::Status};
+use crate::catalog::Reader;
+
+pub(super) fn routes() -> Routes {
+    Routes::default()
+        .routes(routes!(alive))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+        .routes(routes!(status))
+}
+
+/// Whether the daemon answers
+#[utoipa::path(get, path = "/healthz", tag = "status", security(()), responses(
+    (status = 200, description = "it does", content_type = "text/plain", body = String, example = "alive\n"),
+))]
+async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// Whether the super-peer is ready
+///
+/// Once members can connect.
+#[utoipa::path(get, path = "/readyz", tag = "status", security(()), responses(
+    (status = 200, description = "it is", content_type = "text/plain", body = String, example = "ready\n"),
+    (status = 503, description = "`unavailable`: not yet"),
+))]
+async fn ready(State(shared): Service) -> Result<&'static str, Problem> {
+    if shared.network.listen_addresses().await.is_empty() {
+        return Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE, "not listening for members yet"));
+    }
+    Ok("ready\n")
+}
+
+/// Metrics
+///
+/// In Prometheus' text format. Without the token where `open_metrics` is set.
+#[utoipa::path(get, path = "/metrics", tag = "status", responses(
+    (status = 200, description = "all families", content_type = "text/plain", body = String),
+))]
+async fn metrics(State(shared): Service) -> Response {
+    shared.refresh_metrics().await;
+    exposition(&shared.metrics.registry)
+}
+
+/// How this super-peer is
+#[utoipa::path(get, path = "/api/v1/status", tag = "status", responses(
+    (status = 200, description = "the status", body = Status),
+    (status = 503, description = "`catalog-unavailable`: its disk fails"),
+))]
+async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
+    let own = shared.identity.keys.peer();
+    let files = shared.store.read(Reader::count_files).await.map_err(|e| broken(&e))?;
+    let listen = shared.advertised().await;
+    let now = UnixSeconds::now();
+    let mut problems = Vec::new();
+    let expires = shared.identity.membership.expires;
+    if expires <= now {
+        problems.push("this super-peer's credential has expired: members refuse it".to_owned());
+    } else if expires <= now.plus(Duration::from_hours(30 * 24)) {
+        problems.push("this super-peer's credential expires within 30 days".to_owned());
+    }
+    let state = shared.state();
+    let count = |role: Role, online: bool| {
+        let counted = state.health.iter().filter(|seen| {
+            seen.role == role && seen.peer != own && (!online || seen.state == MemberState::Online)
+        });
+        u64::try_from(counted.count()).unwrap_or(u64::MAX)
+    };
+    let (superpeers, connected) = (count(Role::Superpeer, false), count(Role::Superpeer, true));
+    if connected < superpeers {
+        problems.push(format!("{} of {superpeers} other super-peers do not answer", superpeers - connected));
+    }
+    Ok(Json(Status {
+        name: shared.identity.membership.name.to_string(),
+        peer_id: own.to_string(),
+        network: shared.identity.trust.network.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        healthy: problems.is_empty(),
+        problems,
+        holds_root_key: shared.door.authority.holds_root(),
+        nodes_online: count(Role::Node, true),
+        nodes: count(Role::Node, false),
+        superpeers_connected: connected,
+        superpeers,
+        files,
+        index_entries: u64::try_from(state.index.stats().entries).unwrap_or(u64::MAX),
+        poll_interval_ms: u64::try_from(state.interval.get().as_millis()).unwrap_or(u64::MAX),
+        listen: listen.iter().map(ToString::to_string).collect(),
+        credential_expires: expires.0,
+        pid: std::process::id(),
+    }))
+}
