@@ -16,6 +16,7 @@
 //! - [`settings`]: `settings.toml` in that folder;
 //! - [`log`]: what a process says on stderr;
 //! - [`open_files`]: how many files and connections it may have open;
+//! - [`disk`]: whether its data folder can be written;
 //! - [`clocks`]: whether its clock is right;
 //! - [`shutdown`]: signals, and what systemd is told;
 //! - [`observer`]: what the network layer sees, as metrics;
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod client;
 pub mod clocks;
 pub mod data_dir;
+pub mod disk;
 pub mod escape;
 pub mod http;
 pub mod identity;

@@ -1,6 +1,6 @@
 //! The routes. Everything but health is behind the listener's token (see `quarta_daemon::http`).
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
@@ -12,7 +12,6 @@ use axum::{
 };
 use futures::{Stream, stream};
 use quarta_daemon::http::{Caller, Paging, Problem, cursor, exposition};
-use quarta_protocols::credentials::UnixSeconds;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
@@ -30,8 +29,6 @@ use crate::service::{
 const EVENTS_WAITING: usize = 16;
 /// Paths of one request.
 const PATHS_MAX: usize = 10_000;
-/// Below this much free space a node is not healthy: a fetch or an add may fail any moment.
-const LOW_SPACE_BYTES: u64 = 256 * 1024 * 1024;
 
 type Service = State<Arc<Shared>>;
 
@@ -48,6 +45,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/files/{file}", get(file))
         .route("/api/v1/files/{file}/fetch", post(fetch))
         .route("/api/v1/local/add", post(add))
+        .route("/api/v1/verify", post(super::verifying::verify))
         .with_state(shared)
 }
 
@@ -69,23 +67,7 @@ async fn status(State(shared): Service) -> Json<Status> {
     let overview = shared.superpeers.overview();
     let free_bytes = shared.free_bytes();
     let membership = &shared.identity.membership;
-    let now = UnixSeconds::now();
-    let mut problems = Vec::new();
-    if overview.iter().all(|superpeer| !superpeer.connected) {
-        let why = overview.iter().find_map(|superpeer| superpeer.refusal);
-        problems.push(match why {
-            Some(refusal) => format!("no super-peer lets this branch in: {refusal}"),
-            None => "no super-peer is reachable; this node keeps trying".to_owned(),
-        });
-    }
-    if membership.expires <= now {
-        problems.push("this branch's credential has expired: members refuse it".to_owned());
-    } else if membership.expires <= now.plus(Duration::from_hours(24)) {
-        problems.push("this branch's credential expires within a day".to_owned());
-    }
-    if free_bytes < LOW_SPACE_BYTES {
-        problems.push(format!("only {free_bytes} bytes are free on the disk of the data folder"));
-    }
+    let problems = shared.problems().await;
     let (files, stored_bytes) = shared.holdings();
     let load = shared.load();
     Json(Status {
@@ -215,7 +197,7 @@ async fn add(
 }
 
 /// One JSON object a line, each sent as soon as it is there.
-fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
+pub(super) fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
     use futures::StreamExt;
     let lines = items.map(|item| {
         let mut line = serde_json::to_vec(&item).unwrap_or_default();
@@ -225,7 +207,7 @@ fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Respons
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-fn problem(error: FindError) -> Problem {
+pub(super) fn problem(error: FindError) -> Problem {
     match &error {
         FindError::NotFound(_) => Problem::new(
             StatusCode::NOT_FOUND,
@@ -238,6 +220,12 @@ fn problem(error: FindError) -> Problem {
             "ambiguous-file",
             error.to_string(),
             "name one as owner:name or by its id",
+        ),
+        FindError::NotHere(_) => Problem::new(
+            StatusCode::NOT_FOUND,
+            "not-here",
+            error.to_string(),
+            "fetch it with `quarta get`",
         ),
         FindError::Unanswered(error) => unanswered(error),
         FindError::Database(_) => broken(&error),
