@@ -4,6 +4,7 @@
 //! credential that comes back is verified against that root before it is kept.
 
 use crate::cli::{ExitCode, Failure};
+use crate::clocks::Offset;
 use crate::data_dir::Draft;
 use crate::identity::{self, Keys};
 use libp2p::PeerId;
@@ -93,12 +94,17 @@ pub async fn join(
     match answer {
         Response::Joined { credential, superpeers } => {
             let now = UnixSeconds::now();
-            let refused = |why: String| {
-                Failure::new(what, why, "check this machine's clock, then ask for a new invite")
-            };
+            let refused = |why: String| Failure::new(what, why, next_invite);
             let membership = credential
-                .verify(&trust, &keys.peer(), now)
+                .verify_ignoring_time(&trust, &keys.peer())
                 .map_err(|e| refused(format!("the credential received is not valid: {e}")))?;
+            // It was issued this moment, by the super-peer's clock.
+            if let Some(offset) = Offset::between(now, membership.issued) {
+                // The invite is redeemed for these keys, so they are kept.
+                draft.keep();
+                let why = format!("this machine's clock is {offset} of the network's");
+                return Err(Failure::new(what, why, "set the clock, and run the same command again"));
+            }
             if membership.role != role || membership.name != *name {
                 return Err(refused("the credential received is for another name or role".to_owned()));
             }

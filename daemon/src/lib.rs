@@ -8,27 +8,35 @@
 //! In reading order:
 //!
 //! - [`escape`]: text of others, made safe for a terminal or a log;
+//! - [`cause`]: what the system refused, in plain words;
 //! - [`data_dir`]: the private folder that holds everything a member is, its lock and its key files;
 //! - [`identity`]: its keys, credential and super-peers in that folder;
 //! - [`joining`]: how an invite becomes a membership;
 //! - [`reach`]: where it listens, and what it tells others of that;
 //! - [`settings`]: `settings.toml` in that folder;
 //! - [`log`]: what a process says on stderr;
+//! - [`open_files`]: how many files and connections it may have open;
+//! - [`disk`]: whether its data folder can be written;
+//! - [`clocks`]: whether its clock is right;
 //! - [`shutdown`]: signals, and what systemd is told;
 //! - [`observer`]: what the network layer sees, as metrics;
 //! - [`http`]: the local API's listener, on a Unix socket and a TCP address;
 //! - [`client`]: a command's side of that API;
 //! - [`cli`]: arguments, output, failures and exit codes that all commands share.
 
+pub mod cause;
 pub mod cli;
 pub mod client;
+pub mod clocks;
 pub mod data_dir;
+pub mod disk;
 pub mod escape;
 pub mod http;
 pub mod identity;
 pub mod joining;
 pub mod log;
 pub mod observer;
+pub mod open_files;
 pub mod reach;
 pub mod settings;
 pub mod shutdown;

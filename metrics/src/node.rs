@@ -73,6 +73,32 @@ label! {
     }
 }
 
+label! {
+    /// What is wrong with a copy on disk.
+    CopyDefect as "defect" {
+        /// It is another file than was shared or fetched.
+        Changed = "changed",
+        /// It is not there any more.
+        Missing = "missing",
+        /// It cannot be read.
+        Unreadable = "unreadable",
+    }
+}
+
+label! {
+    /// What a check of a copy found.
+    CopyChecked as "result" {
+        /// It is what it should be.
+        Sound = "sound",
+        /// It is another file.
+        Changed = "changed",
+        /// It is not there.
+        Missing = "missing",
+        /// It cannot be read.
+        Unreadable = "unreadable",
+    }
+}
+
 /// The node's families.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -104,6 +130,10 @@ pub struct Node {
     pub sources_dropped: CounterBy<SourceDropped>,
     /// Freshly sealed chunks that differ from their manifest: the file changed on disk, and nothing was sent.
     pub seal_mismatches: Counter,
+    /// Copies known not to be what they should be; they are offered to nobody.
+    pub defective_copies: GaugeBy<CopyDefect>,
+    /// Copies that `verify` has read to their end, or could not.
+    pub copies_checked: CounterBy<CopyChecked>,
     /// Super-peers this node is connected to and admitted by.
     pub superpeers_connected: Gauge,
     /// The revision of this node's inventory in its current epoch.
@@ -167,6 +197,16 @@ impl Node {
                 registry,
                 "seal_mismatches_total",
                 "Freshly sealed chunks that differed from their manifest and were not sent: the file changed on disk.",
+            )?,
+            defective_copies: GaugeBy::register(
+                registry,
+                "defective_copies",
+                "Copies known to be changed, missing or unreadable on disk, which are offered to nobody.",
+            )?,
+            copies_checked: CounterBy::register(
+                registry,
+                "copies_checked_total",
+                "Copies that verify has checked, by result.",
             )?,
             superpeers_connected: Gauge::register(
                 registry,

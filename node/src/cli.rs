@@ -25,7 +25,8 @@ use serde_json::json;
 
 use crate::{
     api::model::{
-        AddEvent, AddRequest, FetchEvent, File, FilePage, Member, MemberPage, Status, Transfer, TransferPage,
+        AddEvent, AddRequest, Defect, FetchEvent, File, FilePage, Member, MemberPage, Status, Transfer,
+        TransferPage, VerifyEvent, VerifyRequest,
     },
     service, setup,
 };
@@ -70,7 +71,7 @@ enum Command {
         #[command(flatten)]
         log: LogArgs,
     },
-    /// Show how this node is
+    /// Show how this node is: healthy or not, and why
     Status,
     /// Share files and folders with the network
     Add {
@@ -109,6 +110,11 @@ enum Command {
     Transfers,
     /// Print a link that lets a browser in, once
     Browse,
+    /// Check copies on this machine against what was shared
+    Verify {
+        /// The files; all copies where none is named
+        files: Vec<String>,
+    },
     /// Print a completion script
     Completions {
         /// For which shell
@@ -140,7 +146,13 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Status => {
             let status: Status =
                 common.client(Role::Node)?.get("/api/v1/status").await.during("cannot tell the status")?;
+            if !common.json {
+                cli::health(&status.problems).iter().try_for_each(|line| output.line(&status, line))?;
+            }
             output.fields(&status, &status_fields(&status))?;
+            if !status.healthy {
+                return Ok(ExitCode::Failure);
+            }
         }
         Command::Add { paths, name, in_place } => {
             return add(&common, &mut output, paths, name, in_place).await;
@@ -174,6 +186,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             )?;
         }
         Command::Browse => cli::browse(&common.client(Role::Node)?, &mut output).await?,
+        Command::Verify { files } => return verify(&common, &mut output, files).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "quarta", &mut std::io::stdout());
         }
@@ -191,18 +204,24 @@ async fn add(
     if name.is_some() && paths.len() > 1 {
         return Err(usage("cannot share several paths under one name", "add them one by one"));
     }
+    let (mut added, mut failed) = (0u32, 0u32);
     let mut absolute = Vec::with_capacity(paths.len());
     for path in paths {
-        let path = std::path::absolute(&path).map_err(|e| {
-            Failure::new(format!("cannot add {}", path.display()), e.to_string(), "check the path")
-        })?;
-        let text = path.into_os_string().into_string().map_err(|path| {
-            usage(
-                &format!("cannot add {}", path.display()),
-                "its path is not valid UTF-8; rename it, or add it from a folder whose path is",
-            )
-        })?;
-        absolute.push(text);
+        let shown = path.display().to_string();
+        let text = std::path::absolute(&path).map_err(|e| e.to_string()).and_then(|path| {
+            path.into_os_string().into_string().map_err(|_| "its path is not valid UTF-8".to_owned())
+        });
+        match text {
+            Ok(text) => absolute.push(text),
+            Err(why) => {
+                failed += 1;
+                let next = "rename it, or add it from a folder whose path is plain text";
+                Failure::new(format!("cannot add {shown}"), why, next).report(common.json);
+            }
+        }
+    }
+    if absolute.is_empty() {
+        return Ok(ExitCode::Failure);
     }
     let request = AddRequest { paths: absolute, name, in_place };
     let mut events = common
@@ -210,7 +229,6 @@ async fn add(
         .post_lines::<AddEvent>("/api/v1/local/add", &request)
         .await
         .during("cannot add files")?;
-    let (mut added, mut failed) = (0u32, 0u32);
     let mut bar: Option<(String, ProgressBar)> = None;
     while let Some(event) = events.next().await {
         match event.during("cannot add files")? {
@@ -249,6 +267,59 @@ async fn add(
     }
 }
 
+/// Tells each copy that is not sound as a failure, and every one with `--json`.
+async fn verify(common: &Common, output: &mut Output, files: Vec<String>) -> Result<ExitCode, Failure> {
+    let what = "cannot verify the library";
+    let mut events = common
+        .client(Role::Node)?
+        .post_lines::<VerifyEvent>("/api/v1/verify", &VerifyRequest { files })
+        .await
+        .during(what)?;
+    let mut bar: Option<ProgressBar> = None;
+    while let Some(event) = events.next().await {
+        match event.during(what)? {
+            VerifyEvent::Progress { done_bytes, size_bytes, .. } => {
+                let bar = bar.get_or_insert_with(|| cli::progress(common.json, "verifying", size_bytes));
+                bar.set_position(done_bytes);
+            }
+            VerifyEvent::Checked(checked) => {
+                let state = checked.defect.map_or("ok", Defect::as_str);
+                let why = if checked.why.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}; {}", checked.why, checked.next_step)
+                };
+                let line = format!("{state:<10}  {}{why}", checked.path);
+                let mut print = || output.line(&checked, &line);
+                match &bar {
+                    Some(bar) => bar.suspend(print)?,
+                    None => print()?,
+                }
+            }
+            VerifyEvent::Summary { sound, defective } => {
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+                let line = match (sound, defective) {
+                    (0, 0) => "there is no copy to verify".to_owned(),
+                    (sound, 0) => format!("all {sound} copies are what was shared"),
+                    (sound, defective) => {
+                        format!("{defective} of {} copies are not what was shared", sound + defective)
+                    }
+                };
+                output.line(&json!({"sound": sound, "defective": defective}), &line)?;
+                return Ok(match (sound, defective) {
+                    (_, 0) => ExitCode::Success,
+                    (0, _) => ExitCode::Failure,
+                    _ => ExitCode::PartlyDone,
+                });
+            }
+            VerifyEvent::Failed { why, next_step } => return Err(Failure::new(what, why, next_step)),
+        }
+    }
+    Err(Failure::new(what, "the daemon stopped before the end", "start it and run the command again"))
+}
+
 fn clear(bar: &mut Option<(String, ProgressBar)>) {
     if let Some((_, bar)) = bar.take() {
         bar.finish_and_clear();
@@ -276,7 +347,11 @@ async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), F
             f.owner.clone(),
             size(f.size_bytes),
             f.holders.map_or_else(|| "?".to_owned(), |n| n.to_string()),
-            if f.path.is_some() { "yes".to_owned() } else { "no".to_owned() },
+            match (&f.path, f.defect) {
+                (Some(_), Some(defect)) => defect.as_str().to_owned(),
+                (Some(_), None) => "yes".to_owned(),
+                (None, _) => "no".to_owned(),
+            },
             f.id.chars().take(12).collect(),
         ]
     })
@@ -442,7 +517,18 @@ fn file_fields(file: &File) -> Vec<(&'static str, String)> {
             "Holders",
             file.holders.map_or_else(|| "unknown: no super-peer answers".to_owned(), |n| n.to_string()),
         ),
-        ("Here", file.path.clone().unwrap_or_else(|| "no; fetch it with `quarta get`".to_owned())),
+        (
+            "Here",
+            match (&file.path, file.defect) {
+                (Some(path), Some(defect)) => format!(
+                    "{path}, which is {} and offered to nobody; put the right file back and run `quarta verify`, or \
+                     fetch it with `quarta get`",
+                    defect.as_str()
+                ),
+                (Some(path), None) => path.clone(),
+                (None, _) => "no; fetch it with `quarta get`".to_owned(),
+            },
+        ),
     ]
 }
 
@@ -463,7 +549,6 @@ fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
     vec![
         ("Branch", format!("{} ({})", status.name, status.peer_id)),
         ("Network", status.network.clone()),
-        ("Health", if status.healthy { "healthy".to_owned() } else { status.problems.join("; ") }),
         ("Super-peers", superpeers),
         ("Library", format!("{} files, {}", status.files, size(status.stored_bytes))),
         ("Free", size(status.free_bytes)),

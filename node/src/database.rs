@@ -70,7 +70,7 @@ pub enum DatabaseError {
     #[error("the database is damaged: {0} is not readable; restore it from a backup")]
     Damaged(&'static str),
     /// `SQLite` fails.
-    #[error("the database failed: {0}")]
+    #[error("the database failed: {}", words(.0))]
     Sqlite(#[from] rusqlite::Error),
 }
 
@@ -127,9 +127,32 @@ impl Database {
         Ok(Self(Mutex::new(connection)))
     }
 
+    /// Writes a page as it is, to find out whether the disk takes it.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn probe(&self) -> Result<(), DatabaseError> {
+        Ok(self.connection().pragma_update(None, "user_version", FORMAT)?)
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A transaction that a panic interrupted was rolled back when it was dropped.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `SQLite`'s errors that people meet, in plain words.
+fn words(error: &rusqlite::Error) -> String {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseCorrupt, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure,
+    };
+    match error.sqlite_error_code() {
+        Some(DiskFull) => "the disk is full".to_owned(),
+        Some(ReadOnly) => "the disk or the file is read-only".to_owned(),
+        Some(SystemIoFailure) => "the disk reports an error".to_owned(),
+        Some(CannotOpen | PermissionDenied) => "its file cannot be opened".to_owned(),
+        Some(DatabaseCorrupt) => "its file is damaged".to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! them.
 //!
 //! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`download`]: which chunks from
-//!    whom.
+//!    whom; [`health`]: what is wrong with this machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
 //!    others; [`database`]: what is known of them.
 //! 3. [`service`]: the running node; [`api`]: its HTTP API.
@@ -14,6 +14,7 @@ pub mod api;
 pub mod cli;
 pub mod database;
 pub mod download;
+pub mod health;
 pub mod inventory;
 pub mod landing;
 pub mod liaison;

@@ -11,6 +11,7 @@
 //! *fetched* file's component gets a suffix made from the file's id, since nobody is there to choose.
 
 mod beneath;
+mod condition;
 mod placing;
 mod staged;
 mod twins;
@@ -26,10 +27,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use quarta_daemon::cause::{self, Plain};
 use quarta_protocols::names::FileName;
 use rustix::fs::AtFlags;
 
 pub(crate) use beneath::{irregular, open_path};
+pub use condition::Defect;
 pub(crate) use staged::Shortage;
 pub use staged::Staged;
 use twins::Twins;
@@ -100,7 +103,7 @@ impl Stamp {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// An own file's place is taken.
-    #[error("cannot add {name}: {taken:?} is already in the library; choose another name with --name")]
+    #[error("cannot add {name}: {}; {}", self.why(), self.next_step())]
     Taken {
         /// The name wanted.
         name: FileName,
@@ -108,10 +111,7 @@ pub enum LibraryError {
         taken: String,
     },
     /// An own file's name differs from one that is there by case or Unicode normalisation only.
-    #[error(
-        "cannot add {name}: the library has {twin:?}, which is the same name on systems that ignore case; \
-         choose another name with --name"
-    )]
+    #[error("cannot add {name}: {}; {}", self.why(), self.next_step())]
     Twin {
         /// The name wanted.
         name: FileName,
@@ -119,15 +119,10 @@ pub enum LibraryError {
         twin: String,
     },
     /// The name and all its suffixed forms are taken.
-    #[error(
-        "cannot keep {0}: its name and {SUFFIXES_MAX} variants of it are taken; tidy up the library folder"
-    )]
+    #[error("cannot keep {}: {}; {}", .0, self.why(), self.next_step())]
     Crowded(String),
     /// The disk is full.
-    #[error(
-        "cannot write to {}: the disk has {free} free and {needed} are needed; make room and try again",
-        folder.display(), free = bytesize::ByteSize(*free_bytes), needed = bytesize::ByteSize(*needed_bytes)
-    )]
+    #[error("cannot write to {}: {}; {}", folder.display(), self.why(), self.next_step())]
     DiskFull {
         /// The folder that was to hold the file.
         folder: PathBuf,
@@ -137,7 +132,7 @@ pub enum LibraryError {
         free_bytes: u64,
     },
     /// The file system refused something.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}; {}", path.display(), Plain(source), cause::next_step(source))]
     Disk {
         /// What was tried, e.g. `create`.
         action: &'static str,
@@ -146,6 +141,36 @@ pub enum LibraryError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl LibraryError {
+    /// The middle part of the error: why it is so.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Taken { taken, .. } => format!("{taken:?} is already in the library"),
+            Self::Twin { twin, .. } => {
+                format!("the library has {twin:?}, which is the same name on systems that ignore case")
+            }
+            Self::Crowded(_) => format!("its name and {SUFFIXES_MAX} variants of it are taken"),
+            Self::DiskFull { needed_bytes, free_bytes, .. } => {
+                let [free, needed] = [*free_bytes, *needed_bytes].map(bytesize::ByteSize);
+                format!("the disk has {free} free and {needed} are needed")
+            }
+            Self::Disk { action, path, source } => {
+                format!("the library's disk does not let it {action} {}: {}", path.display(), Plain(source))
+            }
+        }
+    }
+
+    /// The last part of the error: what to do next.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Taken { .. } | Self::Twin { .. } => "choose another name with --name",
+            Self::Crowded(_) => "tidy up the library folder",
+            Self::DiskFull { .. } => "make room and try again",
+            Self::Disk { source, .. } => cause::next_step(source),
+        }
+    }
 }
 
 /// The open library. Share it between threads; every method blocks on the disk.
@@ -196,6 +221,11 @@ impl Library {
     /// The library's folder.
     pub fn folder(&self) -> PathBuf {
         self.data.join(LIBRARY)
+    }
+
+    /// The folder of files in the making.
+    pub(crate) fn partial_folder(&self) -> PathBuf {
+        self.data.join(PARTIAL)
     }
 
     /// The data folder around it, without symbolic links: nothing in there is ever shared as a source.

@@ -11,6 +11,7 @@ mod source;
 
 use std::{fs::File, io};
 
+use quarta_daemon::cause::{self, Plain};
 use quarta_protocols::{
     content::{ContentKey, FILE_MAX_BYTES, Geometry, Manifest, TooLarge},
     ids::Sha256,
@@ -50,7 +51,7 @@ pub struct Added {
     pub media_type: Option<String>,
 }
 
-/// Why a file is not added. Nothing is left behind then.
+/// Why a file is not added. Nothing is left behind then. The text is "what: why; next step".
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The source cannot be used.
@@ -60,7 +61,7 @@ pub enum AddError {
     #[error(transparent)]
     Library(#[from] LibraryError),
     /// The file is larger than a content can be.
-    #[error("cannot add {name}: {cause}; split it")]
+    #[error("cannot add {name}: {}; {}", self.why(), self.next_step())]
     TooLarge {
         /// The name it was to have.
         name: FileName,
@@ -68,7 +69,7 @@ pub enum AddError {
         cause: TooLarge,
     },
     /// The stream that was to become the file broke off.
-    #[error("cannot add {name}: the upload broke off: {cause}; send it again")]
+    #[error("cannot add {name}: {}; {}", self.why(), self.next_step())]
     Upload {
         /// The name it was to have.
         name: FileName,
@@ -76,7 +77,7 @@ pub enum AddError {
         cause: io::Error,
     },
     /// The library's own disk fails.
-    #[error("cannot add {name}: the library cannot be written: {cause}; check the disk and try again")]
+    #[error("cannot add {name}: {}; {}", self.why(), self.next_step())]
     Write {
         /// The name it was to have.
         name: FileName,
@@ -85,27 +86,59 @@ pub enum AddError {
     },
 }
 
-/// Seals a source and puts it into the library under `name`, or leaves it where it lies.
+impl AddError {
+    /// The middle part of the error: why it is so.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Source(error) => error.why(),
+            Self::Library(error) => error.why(),
+            Self::TooLarge { cause, .. } => cause.to_string(),
+            Self::Upload { cause, .. } => format!("the upload broke off: {}", Plain(cause)),
+            Self::Write { cause, .. } => format!("the library cannot be written: {}", Plain(cause)),
+        }
+    }
+
+    /// The last part of the error: what to do next.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Source(error) => error.next_step(),
+            Self::Library(error) => error.next_step(),
+            Self::TooLarge { .. } => "split it",
+            Self::Upload { .. } => "send it again",
+            Self::Write { cause, .. } => cause::next_step(cause),
+        }
+    }
+}
+
+/// Seals a source and puts it into the library under `name`, or leaves it where it lies. Tells `progress` how many
+/// bytes were read, after each chunk.
 ///
 /// Blocks for as long as reading, hashing and writing the file takes.
 ///
 /// # Errors
 /// [`AddError`]; nothing is left behind.
-pub fn add(library: &Library, source: Source, name: &FileName, mode: Mode) -> Result<Added, AddError> {
+pub fn add(
+    library: &Library,
+    source: Source,
+    name: &FileName,
+    mode: Mode,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Added, AddError> {
     let geometry = geometry(source.stamp().size_bytes, name)?;
     if mode == Mode::InPlace {
-        let product = product(name, &source, pipeline::seal(source.file(), None, geometry))?;
+        let product = product(name, &source, pipeline::seal(source.file(), None, geometry, progress))?;
         source.check_unchanged()?;
+        source.check_in_place()?;
         let stamp = source.stamp();
         return Ok(added(product, Place::InPlace(source.into_path()), stamp, name));
     }
     library.check_free(name)?;
     let (staged, sealed) = if let Some(clone) = cloned(library, &source)? {
-        let sealed = pipeline::seal(clone.file(), None, geometry);
+        let sealed = pipeline::seal(clone.file(), None, geometry, progress);
         (clone, sealed)
     } else {
         let copy = library.stage_reserved(geometry.size_bytes())?;
-        let sealed = pipeline::seal(source.file(), Some(copy.file()), geometry);
+        let sealed = pipeline::seal(source.file(), Some(copy.file()), geometry, progress);
         (copy, sealed)
     };
     let product = product(name, &source, sealed)?;
@@ -122,9 +155,10 @@ pub fn add_stream(library: &Library, stream: &mut dyn io::Read, name: &FileName)
     let staged = library.stage()?;
     let size_bytes = spool(stream, staged.file(), name)?;
     let geometry = geometry(size_bytes, name)?;
-    let product = pipeline::seal(staged.file(), None, geometry).map_err(|error| match error {
-        SealError::Read(cause) | SealError::Write(cause) => unwritten(name, cause),
-    })?;
+    let product =
+        pipeline::seal(staged.file(), None, geometry, &mut |_| ()).map_err(|error| match error {
+            SealError::Read(cause) | SealError::Write(cause) => unwritten(name, cause),
+        })?;
     settle(library, staged, name, product)
 }
 

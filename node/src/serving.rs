@@ -9,6 +9,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use quarta_daemon::cause::Plain;
 use quarta_protocols::{
     content::{Cipher, Geometry, Manifest},
     messages::chunk::Abort,
@@ -16,7 +17,7 @@ use quarta_protocols::{
 use tokio::{sync::mpsc, task};
 
 use crate::{
-    library::{Library, Place, Stamp},
+    library::{Defect, Library, Place, Stamp},
     throttle::Throttle,
 };
 
@@ -33,6 +34,17 @@ pub struct Serving {
     manifest: Manifest,
 }
 
+/// Why a copy is not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Unservable {
+    /// It must stop being a source.
+    #[error("the copy is {}", .0.as_str())]
+    Defective(Defect),
+    /// Nothing is wrong with it: this process has too many files open.
+    #[error("{}", Plain(.0))]
+    NotNow(io::Error),
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEnd {
@@ -40,7 +52,8 @@ pub enum RunEnd {
     Complete,
     /// The receiver is gone: the other side cancelled, or its connection broke.
     Cancelled,
-    /// It was broken off, and the receiver was told. After [`Abort::Changed`] the copy must stop being a source.
+    /// It was broken off, and the receiver was told. After [`Abort::Changed`] and [`Abort::Unreadable`] the copy must
+    /// stop being a source.
     Aborted(Abort),
 }
 
@@ -59,18 +72,19 @@ impl Serving {
     /// Opens a copy for serving. Blocks on the disk.
     ///
     /// # Errors
-    /// [`Abort::Changed`] where the file is gone or has another size, [`Abort::Unreadable`] where it cannot be opened.
-    pub fn open(library: &Library, place: &Place, cipher: Cipher, manifest: Manifest) -> Result<Self, Abort> {
-        let file = library.open_file(place).map_err(|error| match error.kind() {
-            // Gone, or now a link, a folder or something else.
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
-                Abort::Changed
-            }
-            _ => Abort::Unreadable,
-        })?;
-        let stamp = Stamp::of(&file).map_err(|_| Abort::Unreadable)?;
+    /// [`Unservable`].
+    pub fn open(
+        library: &Library,
+        place: &Place,
+        cipher: Cipher,
+        manifest: Manifest,
+    ) -> Result<Self, Unservable> {
+        let unservable =
+            |cause| Defect::of_failure(&cause).map_or(Unservable::NotNow(cause), Unservable::Defective);
+        let file = library.open_file(place).map_err(unservable)?;
+        let stamp = Stamp::of(&file).map_err(unservable)?;
         if stamp.size_bytes != manifest.geometry().size_bytes() {
-            return Err(Abort::Changed);
+            return Err(Unservable::Defective(Defect::Changed));
         }
         Ok(Self { file, cipher, manifest })
     }

@@ -306,6 +306,14 @@ impl Catalog {
         Ok(done)
     }
 
+    /// Writes a page as it is, to find out whether the disk takes it.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn probe(&self) -> Result<(), CatalogError> {
+        schema::probe(&self.conn)
+    }
+
     /// The connection, for reading tables that are not the catalog's own.
     pub(crate) const fn connection(&self) -> &Connection {
         &self.conn

@@ -168,7 +168,13 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 .get("/api/v1/status")
                 .await
                 .during("cannot tell the status")?;
+            if !common.json {
+                cli::health(&status.problems).iter().try_for_each(|line| output.line(&status, line))?;
+            }
             output.fields(&status, &status_fields(&status))?;
+            if !status.healthy {
+                return Ok(ExitCode::Failure);
+            }
         }
         Command::Browse => cli::browse(&common.client(Role::Superpeer)?, &mut output).await?,
         Command::Completions { shell } => {
@@ -216,11 +222,9 @@ async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Res
 }
 
 fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
-    let health = if status.healthy { "healthy".to_owned() } else { status.problems.join("; ") };
     let mut fields = vec![
         ("Super-peer", format!("{} ({})", status.name, status.peer_id)),
         ("Network", status.network.clone()),
-        ("Health", health),
         ("Nodes", format!("{} of {} online", status.nodes_online, status.nodes)),
         ("Super-peers", format!("{} of {} connected", status.superpeers_connected, status.superpeers)),
         ("Files", status.files.to_string()),

@@ -135,6 +135,13 @@ pub fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
+/// The first lines of a status: whether all is well, and if not, what is wrong, the most fundamental first.
+pub fn health(problems: &[String]) -> Vec<String> {
+    let Some((first, others)) = problems.split_first() else { return vec!["healthy".to_owned()] };
+    let others = others.iter().map(|problem| format!("and: {problem}"));
+    std::iter::once(format!("not healthy: {first}")).chain(others).collect()
+}
+
 /// How long ago a moment was, for people: `5 s ago`. Both in seconds since 1970.
 fn ago(moment: u64, now: u64) -> String {
     let passed = now.saturating_sub(moment);

@@ -1,5 +1,6 @@
 //! A private folder, and private files that are either wholly there or not at all.
 
+use crate::cause::{self, Plain};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -20,7 +21,7 @@ pub struct Folder {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// The file system refused.
-    #[error("cannot {doing} {}: {cause}; {}", path.display(), next_step(cause))]
+    #[error("cannot {doing} {}: {}; {}", path.display(), Plain(cause), next_step(cause))]
     Io {
         /// What was tried, as in "cannot …".
         doing: &'static str,
@@ -53,14 +54,15 @@ pub enum FolderError {
 
 fn next_step(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space and try again",
-        io::ErrorKind::ReadOnlyFilesystem => "name a folder on a writable disk with --data",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "make the disk writable again, or name another folder with --data"
+        }
         io::ErrorKind::PermissionDenied => {
             "run as the user that owns the data folder, or name another with --data"
         }
         io::ErrorKind::NotFound => "check the path, or restore the file from a backup",
         io::ErrorKind::NotADirectory => "name a folder with --data",
-        _ => "check the disk and try again",
+        _ => cause::next_step(cause),
     }
 }
 

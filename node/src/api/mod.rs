@@ -13,6 +13,7 @@ pub mod model;
 mod problems;
 mod status;
 mod transfers;
+mod verifying;
 
 use std::sync::Arc;
 
@@ -55,6 +56,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(status::routes())
         .merge(files::routes())
         .merge(adding::routes())
+        .merge(verifying::routes())
         .merge(transfers::routes())
         .merge(members::routes());
     documented(routes.with_state(shared))

@@ -1,5 +1,6 @@
 //! What the node's HTTP API says, as types: the same that its commands print with `--json`.
 
+pub use crate::library::Defect;
 pub use quarta_daemon::http::{Member, MemberPage};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,7 +18,7 @@ pub struct Status {
     pub version: String,
     /// Whether everything is as it should be.
     pub healthy: bool,
-    /// In words, what is not as it should be.
+    /// What is not as it should be, the most fundamental first, each in words as "why; what to do".
     pub problems: Vec<String>,
     /// Super-peers this node knows.
     pub superpeers: Vec<SuperpeerStatus>,
@@ -90,6 +91,9 @@ pub struct File {
     pub holders: Option<u32>,
     /// Where it lies on this machine, if it does.
     pub path: Option<String>,
+    /// What is wrong with the copy on this machine, if anything is known to be: it is offered to nobody then.
+    #[serde(default)]
+    pub defect: Option<Defect>,
 }
 
 /// `POST /api/v1/local/add`: add files that lie on this machine. Only over the local socket.
@@ -134,6 +138,67 @@ pub enum AddEvent {
         /// What to do next.
         next_step: String,
     },
+}
+
+/// `POST /api/v1/verify`: which copies on this machine to check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// Files as in `GET /api/v1/files/{file}`: all copies where empty.
+    #[serde(default)]
+    pub files: Vec<String>,
+}
+
+/// A line of the answer to a verification; the last is `Summary`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum VerifyEvent {
+    /// How far it is, at most ten times a second.
+    Progress {
+        /// The file being read.
+        name: String,
+        /// Bytes checked, of all files.
+        done_bytes: u64,
+        /// Bytes to check in all.
+        size_bytes: u64,
+    },
+    /// A copy was checked.
+    Checked(Checked),
+    /// All were.
+    Summary {
+        /// Copies that are what they should be.
+        sound: u64,
+        /// Copies that are not.
+        defective: u64,
+    },
+    /// It could not go on.
+    Failed {
+        /// Why.
+        why: String,
+        /// What to do next.
+        next_step: String,
+    },
+}
+
+/// What the check of one copy found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Checked {
+    /// The file's id.
+    pub id: String,
+    /// Its name at its owner's.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// Where the copy lies.
+    pub path: String,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// What is wrong with it; none where it is what it should be.
+    pub defect: Option<Defect>,
+    /// In words, why it is not sound; empty where it is.
+    pub why: String,
+    /// What to do next; empty where it is sound.
+    pub next_step: String,
 }
 
 /// `POST /api/v1/files/{file}/fetch`: a line of the answer; the last is `Done` or `Failed`.

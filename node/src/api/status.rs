@@ -1,19 +1,13 @@
 //! How the node is: for supervisors, scrapers and people.
 
-use std::time::Duration;
-
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use quarta_daemon::http::{Problem, exposition};
-use quarta_protocols::credentials::UnixSeconds;
 use utoipa_axum::routes;
 
 use super::{
     Routes, Service,
     model::{Status, SuperpeerStatus},
 };
-
-/// Below this much free space a node is not healthy: a fetch or an add may fail any moment.
-const LOW_SPACE_BYTES: u64 = 256 * 1024 * 1024;
 
 pub(super) fn routes() -> Routes {
     Routes::default()
@@ -65,23 +59,7 @@ async fn status(State(shared): Service) -> Json<Status> {
     let overview = shared.superpeers.overview();
     let free_bytes = shared.free_bytes();
     let membership = &shared.identity.membership;
-    let now = UnixSeconds::now();
-    let mut problems = Vec::new();
-    if overview.iter().all(|superpeer| !superpeer.connected) {
-        let why = overview.iter().find_map(|superpeer| superpeer.refusal);
-        problems.push(match why {
-            Some(refusal) => format!("no super-peer lets this branch in: {refusal}"),
-            None => "no super-peer is reachable; this node keeps trying".to_owned(),
-        });
-    }
-    if membership.expires <= now {
-        problems.push("this branch's credential has expired: members refuse it".to_owned());
-    } else if membership.expires <= now.plus(Duration::from_hours(24)) {
-        problems.push("this branch's credential expires within a day".to_owned());
-    }
-    if free_bytes < LOW_SPACE_BYTES {
-        problems.push(format!("only {free_bytes} bytes are free on the disk of the data folder"));
-    }
+    let problems = shared.problems().await;
     let (files, stored_bytes) = shared.holdings();
     let load = shared.load();
     Json(Status {

@@ -9,10 +9,11 @@ use libp2p::PeerId;
 use quarta_protocols::{
     cbor,
     content::Manifest,
+    credentials::Trust,
     ids::{ContentId, FileId, Sha256},
     messages::inventory::Completeness,
     names::{FileName, MemberName},
-    records::SignedRecord,
+    records::{Record, SignedRecord},
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
 
@@ -64,47 +65,54 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`]; among them a second own file whose name differs by case at most.
     pub fn put_copy(&self, copy: &LibraryCopy, manifest: &Manifest) -> Result<(), DatabaseError> {
-        let (in_place, path) = match &copy.place {
-            Place::Library(path) => (false, path.as_str().as_bytes()),
-            Place::InPlace(path) => (true, path.as_os_str().as_bytes()),
-        };
-        let verified = match copy.completeness {
-            Completeness::Complete => None,
-            Completeness::Partial(chunks) => Some(chunks),
-        };
-        let content = &copy.content.as_bytes()[..];
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        transaction.execute(
-            "INSERT OR IGNORE INTO manifests (content, bytes) VALUES (?1, ?2)",
-            (content, manifest.to_bytes()),
-        )?;
-        // No "OR REPLACE": that would also remove another own file with a twin's name.
-        let before = take(&transaction, &copy.file)?;
-        transaction.execute(
-            "INSERT INTO copies (file, owner, owner_name, name, folded, fetched, in_place, path, size_bytes, mtime_ns,
-                sha256, content, verified, record)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-            rusqlite::params![
-                &copy.file.as_bytes()[..],
-                copy.owner.to_bytes(),
-                copy.owner_name.as_str(),
-                copy.name.as_str(),
-                copy.name.folded(),
-                copy.provenance == Provenance::Fetched,
-                in_place,
-                path,
-                integer(copy.stamp.size_bytes),
-                copy.stamp.mtime_ns,
-                copy.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
-                content,
-                verified,
-                cbor::to_vec(&copy.record),
-            ],
-        )?;
-        sweep(&transaction, before)?;
+        put(&transaction, copy, manifest)?;
         transaction.commit()?;
         Ok(())
+    }
+
+    /// As [`Database::put_copy`] and [`Database::remember_record`] of the copy's record, in one step: one wait for the
+    /// disk, and never one without the other.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; then neither is noted.
+    pub fn keep_copy(
+        &self,
+        copy: &LibraryCopy,
+        manifest: &Manifest,
+        record: &Record,
+        trust: &Trust,
+        now_ms: u64,
+    ) -> Result<(), DatabaseError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        super::records::remember(&transaction, record, trust, now_ms)?;
+        put(&transaction, copy, manifest)?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Notes the stamp of a copy that was looked at, unless it lies elsewhere by now; whether it was noted.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn set_stamp(&self, copy: &LibraryCopy, stamp: Stamp) -> Result<bool, DatabaseError> {
+        let (in_place, path) = columns_of(&copy.place);
+        let sql = "UPDATE copies SET size_bytes = ?1, mtime_ns = ?2
+            WHERE file = ?3 AND content = ?4 AND in_place = ?5 AND path = ?6";
+        let changed = self.connection().execute(
+            sql,
+            rusqlite::params![
+                integer(stamp.size_bytes),
+                stamp.mtime_ns,
+                &copy.file.as_bytes()[..],
+                &copy.content.as_bytes()[..],
+                in_place,
+                path,
+            ],
+        )?;
+        Ok(changed > 0)
     }
 
     /// Forgets a copy; `false` where there was none. Its file is for the library to remove.
@@ -197,6 +205,50 @@ impl Database {
             connection.prepare_cached(&format!("SELECT {COLUMNS} FROM copies WHERE {condition}"))?;
         rows.query_map(values, raw)?.map(|row| read(row?)).collect()
     }
+}
+
+fn columns_of(place: &Place) -> (bool, &[u8]) {
+    match place {
+        Place::Library(path) => (false, path.as_str().as_bytes()),
+        Place::InPlace(path) => (true, path.as_os_str().as_bytes()),
+    }
+}
+
+fn put(transaction: &Transaction<'_>, copy: &LibraryCopy, manifest: &Manifest) -> rusqlite::Result<()> {
+    let (in_place, path) = columns_of(&copy.place);
+    let verified = match copy.completeness {
+        Completeness::Complete => None,
+        Completeness::Partial(chunks) => Some(chunks),
+    };
+    let content = &copy.content.as_bytes()[..];
+    transaction.execute(
+        "INSERT OR IGNORE INTO manifests (content, bytes) VALUES (?1, ?2)",
+        (content, manifest.to_bytes()),
+    )?;
+    // No "OR REPLACE": that would also remove another own file with a twin's name.
+    let before = take(transaction, &copy.file)?;
+    transaction.execute(
+        "INSERT INTO copies (file, owner, owner_name, name, folded, fetched, in_place, path, size_bytes, mtime_ns,
+            sha256, content, verified, record)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        rusqlite::params![
+            &copy.file.as_bytes()[..],
+            copy.owner.to_bytes(),
+            copy.owner_name.as_str(),
+            copy.name.as_str(),
+            copy.name.folded(),
+            copy.provenance == Provenance::Fetched,
+            in_place,
+            path,
+            integer(copy.stamp.size_bytes),
+            copy.stamp.mtime_ns,
+            copy.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
+            content,
+            verified,
+            cbor::to_vec(&copy.record),
+        ],
+    )?;
+    sweep(transaction, before)
 }
 
 /// Removes a copy and says which content it had.

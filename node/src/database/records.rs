@@ -167,7 +167,7 @@ impl Database {
     }
 }
 
-fn remember(
+pub(super) fn remember(
     transaction: &Transaction<'_>,
     record: &Record,
     trust: &Trust,

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use quarta_daemon::cause::{self, Plain};
 use quarta_protocols::names::{FILE_NAME_MAX_DEPTH, FileName, NameError};
 use rustix::fs::FileType;
 
@@ -52,20 +53,32 @@ pub enum Found {
 #[derive(Debug, thiserror::Error)]
 pub enum Skip {
     /// A symbolic link, a pipe, a device, a socket.
-    #[error("it is {0}; only regular files are added")]
+    #[error("it is {0}, and only regular files are added")]
     Irregular(&'static str),
     /// No name for a shared file. A folder's files are not looked at then.
-    #[error("its name cannot be shared: {0}; rename it, or add it by itself with --name")]
+    #[error("its name cannot be shared: {0}")]
     Name(#[from] NameError),
     /// The name is not Unicode.
-    #[error("its name is not valid UTF-8; rename it, or add it by itself with --name")]
+    #[error("its name is not valid UTF-8")]
     NotUnicode,
     /// Quarta's own data folder.
     #[error("it is the data folder of this node")]
     DataFolder,
     /// The system refuses to list or look at it.
-    #[error("it cannot be read: {0}")]
+    #[error("it cannot be read: {}", Plain(.0))]
     Unreadable(#[from] io::Error),
+}
+
+impl Skip {
+    /// What to do next.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Irregular(_) => "the other files of the folder are not affected",
+            Self::Name(_) | Self::NotUnicode => "rename it, or add it by itself with --name",
+            Self::DataFolder => "move what is to be shared out of the data folder",
+            Self::Unreadable(cause) => cause::next_step(cause),
+        }
+    }
 }
 
 impl Folder {

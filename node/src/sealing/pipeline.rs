@@ -39,8 +39,14 @@ fn buffers(geometry: Geometry) -> usize {
     (BUFFERS_BYTES / geometry.chunk_bytes()).clamp(BUFFERS_MIN, BUFFERS_MAX) as usize
 }
 
-/// Seals a file of a known size under a fresh key; writes what it reads to `copy` where there is one.
-pub(super) fn seal(source: &File, copy: Option<&File>, geometry: Geometry) -> Result<Product, SealError> {
+/// Seals a file of a known size under a fresh key; writes what it reads to `copy` where there is one. Tells `progress`
+/// how many bytes were read, after each chunk.
+pub(super) fn seal(
+    source: &File,
+    copy: Option<&File>,
+    geometry: Geometry,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Product, SealError> {
     let key = ContentKey::from_bytes(rand::random());
     let cipher = key.cipher();
     let count = buffers(geometry);
@@ -60,7 +66,7 @@ pub(super) fn seal(source: &File, copy: Option<&File>, geometry: Geometry) -> Re
             }
             Ok(hashes)
         });
-        let read = read(source, geometry, count, filled, to_fill);
+        let read = read(source, geometry, count, filled, to_fill, progress);
         let hashes = match sealer.join() {
             Ok(hashes) => hashes.map_err(SealError::Write),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -79,6 +85,7 @@ fn read(
     buffers: usize,
     filled: mpsc::SyncSender<Vec<u8>>,
     to_fill: mpsc::Receiver<Vec<u8>>,
+    progress: &mut dyn FnMut(u64),
 ) -> io::Result<Sha256> {
     let mut hash = sha2::Sha256::new();
     let mut fresh = (0..buffers).map(|_| Vec::with_capacity(geometry.sealed_len(0).max(TAG_BYTES)));
@@ -87,6 +94,7 @@ fn read(
         chunk.resize(geometry.plain_len(index), 0);
         source.read_exact_at(&mut chunk, geometry.offset(index))?;
         hash.update(&chunk);
+        progress(geometry.offset(index) + chunk.len() as u64);
         if filled.send(chunk).is_err() {
             break;
         }

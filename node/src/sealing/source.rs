@@ -3,8 +3,11 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
+
+use quarta_daemon::cause::{self, Plain};
 
 use crate::library::{Library, Stamp, irregular, open_absolute, walk::Folder};
 
@@ -16,11 +19,11 @@ pub struct Source {
     stamp: Stamp,
 }
 
-/// Why a file cannot be added from where it is.
+/// Why a file cannot be added from where it is. The text is "what: why; next step".
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// Not a regular file.
-    #[error("cannot add {}: it is {what}, and only regular files can be shared", path.display())]
+    #[error("cannot add {}: {}; {}", path.display(), self.why(), self.next_step())]
     Irregular {
         /// Which file.
         path: PathBuf,
@@ -28,25 +31,47 @@ pub enum SourceError {
         what: &'static str,
     },
     /// It belongs to this node itself: its keys and database lie there.
-    #[error("cannot add {}: it lies in this node's own data folder; move it out of there first", path.display())]
+    #[error("cannot add {}: {}; {}", path.display(), self.why(), self.next_step())]
     DataFolder {
         /// Which file.
         path: PathBuf,
     },
     /// It was written to while it was read.
-    #[error("cannot add {}: it changed while it was read; add it again when nothing writes to it", path.display())]
+    #[error("cannot add {}: {}; {}", path.display(), self.why(), self.next_step())]
     Changed {
         /// Which file.
         path: PathBuf,
     },
     /// It cannot be opened or read.
-    #[error("cannot read {}: {cause}", path.display())]
+    #[error("cannot add {}: {}; {}", path.display(), self.why(), self.next_step())]
     Unreadable {
         /// Which file.
         path: PathBuf,
         /// Why.
         cause: io::Error,
     },
+}
+
+impl SourceError {
+    /// The middle part of the error: why it is so.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Irregular { what, .. } => format!("it is {what}, and only regular files can be shared"),
+            Self::DataFolder { .. } => "it lies in this node's own data folder".to_owned(),
+            Self::Changed { .. } => "it changed while it was read".to_owned(),
+            Self::Unreadable { cause, .. } => format!("it cannot be read: {}", Plain(cause)),
+        }
+    }
+
+    /// The last part of the error: what to do next.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            Self::Irregular { .. } => "name a regular file, or a folder",
+            Self::DataFolder { .. } => "move it out of there first",
+            Self::Changed { .. } => "add it again when nothing writes to it",
+            Self::Unreadable { cause, .. } => cause::next_step(cause),
+        }
+    }
 }
 
 impl Source {
@@ -109,10 +134,25 @@ impl Source {
 
     /// Says so where the file is not what it was when it was opened.
     pub(super) fn check_unchanged(&self) -> Result<(), SourceError> {
+        // Some files of the system claim to be empty and are not.
+        let beyond = || self.file.read_at(&mut [0], self.stamp.size_bytes);
         let path = self.path.clone();
-        match Stamp::of(&self.file) {
-            Ok(now) if now == self.stamp => Ok(()),
+        match Stamp::of(&self.file).and_then(|now| Ok((now, beyond()?))) {
+            Ok((now, 0)) if now == self.stamp => Ok(()),
             Ok(_) => Err(SourceError::Changed { path }),
+            Err(cause) => Err(SourceError::Unreadable { path, cause }),
+        }
+    }
+
+    /// Says so where its path does not lead to this very file any more: many programs save by putting a new file in
+    /// the old one's place, which the open one does not show.
+    pub(super) fn check_in_place(&self) -> Result<(), SourceError> {
+        let path = self.path.clone();
+        let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        let there = open_absolute(&self.path).and_then(|file| identity(&file));
+        match there.and_then(|there| Ok(there == identity(&self.file)?)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SourceError::Changed { path }),
             Err(cause) => Err(SourceError::Unreadable { path, cause }),
         }
     }

@@ -7,8 +7,10 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
+use quarta_daemon::cause::{self, Plain};
 use quarta_metrics::node::AddOutcome;
 use quarta_protocols::{
     ids::FileId,
@@ -32,6 +34,16 @@ use crate::{
 
 /// Records published together.
 const PUBLISH_TOGETHER: usize = 64;
+/// How often is told how far a file is; one that takes less time is not heard of before it is added.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// What the thread that adds tells.
+enum Told {
+    /// How far a file is.
+    Progress { path: String, done_bytes: u64, size_bytes: u64 },
+    /// What became of a file.
+    Ended(Result<(String, LibraryCopy), Failed>),
+}
 
 /// One thing that is not shared, and why.
 struct Failed {
@@ -43,7 +55,7 @@ struct Failed {
 
 /// Adds what the request names, telling each result. Goes on to its end also where nobody listens any more.
 pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mpsc::Sender<AddEvent>) {
-    let (results, mut added) = mpsc::channel::<Result<(String, LibraryCopy), Failed>>(PUBLISH_TOGETHER);
+    let (results, mut told) = mpsc::channel::<Told>(PUBLISH_TOGETHER);
     let blocking = shared.clone();
     let adding = tokio::task::spawn_blocking(move || {
         let mode = if request.in_place { Mode::InPlace } else { Mode::Copy };
@@ -54,20 +66,25 @@ pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mp
         }
     });
     let mut batch = Vec::new();
-    while added.recv_many(&mut batch, PUBLISH_TOGETHER).await > 0 {
+    while told.recv_many(&mut batch, PUBLISH_TOGETHER).await > 0 {
         let records = batch
             .iter()
-            .filter_map(|result| result.as_ref().ok())
-            .map(|(_, copy)| (copy.file, copy.record.clone()))
+            .filter_map(|told| match told {
+                Told::Ended(Ok((_, copy))) => Some((copy.file, copy.record.clone())),
+                Told::Ended(Err(_)) | Told::Progress { .. } => None,
+            })
             .collect::<Vec<_>>();
         if !records.is_empty()
             && let Err(error) = shared.superpeers.publish(&shared, records).await
         {
             tracing::warn!(%error, "new files are announced as soon as a super-peer answers");
         }
-        for result in batch.drain(..) {
-            let event = match result {
-                Ok((path, copy)) => {
+        for told in batch.drain(..) {
+            let event = match told {
+                Told::Progress { path, done_bytes, size_bytes } => {
+                    AddEvent::Progress { path, done_bytes, size_bytes }
+                }
+                Told::Ended(Ok((path, copy))) => {
                     shared.metrics.node.adds.inc(AddOutcome::Added);
                     shared.metrics.node.added_bytes.add(copy.stamp.size_bytes);
                     shared.offer(&copy);
@@ -76,7 +93,7 @@ pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mp
                         None => continue,
                     }
                 }
-                Err(failed) => {
+                Told::Ended(Err(failed)) => {
                     shared.metrics.node.adds.inc(failed.outcome);
                     AddEvent::Failed { path: failed.path, why: failed.why, next_step: failed.next_step }
                 }
@@ -91,7 +108,7 @@ pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mp
 /// Nobody wants further results.
 struct Unheard;
 
-type Results = mpsc::Sender<Result<(String, LibraryCopy), Failed>>;
+type Results = mpsc::Sender<Told>;
 
 fn add_path(
     shared: &Arc<Shared>,
@@ -101,7 +118,7 @@ fn add_path(
     results: &Results,
 ) -> Result<(), Unheard> {
     let shown = path.display().to_string();
-    let told = |result| results.blocking_send(result).map_err(|_| Unheard);
+    let told = |result| results.blocking_send(Told::Ended(result)).map_err(|_| Unheard);
     let named = match name {
         Some(name) => match FileName::normalised(name) {
             Ok(name) => Some(name),
@@ -119,10 +136,32 @@ fn add_path(
         Ok(name) => name,
         Err(why) => return told(Err(refused(shown, why, "give it a name with --name"))),
     };
-    let added = Source::named(path, &shared.library)
-        .map_err(AddError::from)
-        .and_then(|source| add(&shared.library, source, &name, mode));
-    told(keep(shared, shown, name, added))
+    let source = Source::named(path, &shared.library);
+    told(add_source(shared, source, shown, name, mode, results))
+}
+
+/// Adds an open file, telling now and then how far it is.
+fn add_source(
+    shared: &Arc<Shared>,
+    source: Result<Source, SourceError>,
+    path: String,
+    name: FileName,
+    mode: Mode,
+    results: &Results,
+) -> Result<(String, LibraryCopy), Failed> {
+    let added = source.map_err(AddError::from).and_then(|source| {
+        let size_bytes = source.stamp().size_bytes;
+        let mut told = Instant::now();
+        let mut progress = |done_bytes| {
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                // Whoever is behind needs the next one only.
+                let _ = results.try_send(Told::Progress { path: path.clone(), done_bytes, size_bytes });
+            }
+        };
+        add(&shared.library, source, &name, mode, &mut progress)
+    });
+    keep(shared, path, name, added)
 }
 
 fn add_folder(
@@ -133,31 +172,28 @@ fn add_folder(
     results: &Results,
 ) -> Result<(), Unheard> {
     let shown = path.display().to_string();
-    let told = |result| results.blocking_send(result).map_err(|_| Unheard);
+    let told = |result| results.blocking_send(Told::Ended(result)).map_err(|_| Unheard);
     let opened = match named.map_or_else(|| name_of(path), Ok) {
-        Ok(prefix) => Folder::open(path, Some(&prefix), &shared.library).map_err(|e| e.to_string()),
+        Ok(prefix) => Folder::open(path, Some(&prefix), &shared.library),
         Err(why) => return told(Err(refused(shown, why, "give the folder a name with --name"))),
     };
     let folder = match opened {
         Ok(folder) => folder,
-        Err(why) => return told(Err(refused(shown, why, "check the folder and its permissions"))),
+        Err(error) => {
+            let why = format!("the folder cannot be read: {}", Plain(&error));
+            return told(Err(refused(shown, why, cause::next_step(&error))));
+        }
     };
     for found in folder.walk() {
         match found {
             Found::File { name, relative } => {
                 let shown = path.join(&relative).display().to_string();
-                let added = Source::found(&folder, &relative, &shared.library)
-                    .map_err(AddError::from)
-                    .and_then(|source| add(&shared.library, source, &name, mode));
-                told(keep(shared, shown, name, added))?;
+                let source = Source::found(&folder, &relative, &shared.library);
+                told(add_source(shared, source, shown, name, mode, results))?;
             }
             Found::Skipped { relative, reason } => {
                 let shown = path.join(&relative).display().to_string();
-                told(Err(refused(
-                    shown,
-                    reason.to_string(),
-                    "the other files of the folder are not affected",
-                )))?;
+                told(Err(refused(shown, reason.to_string(), reason.next_step())))?;
             }
         }
     }
@@ -169,7 +205,7 @@ fn name_of(path: &Path) -> Result<FileName, String> {
     // "." and ".." have no last part of their own.
     let real: PathBuf = match path.file_name() {
         Some(_) => path.to_owned(),
-        None => path.canonicalize().map_err(|e| e.to_string())?,
+        None => path.canonicalize().map_err(|e| Plain(&e).to_string())?,
     };
     let leaf = real.file_name().ok_or("the root folder has no name")?;
     let leaf = leaf.to_str().ok_or("its name is not valid UTF-8")?;
@@ -192,7 +228,7 @@ fn keep(
             {
                 tracing::error!(%error, "a file that could not be noted could not be removed either");
             }
-            let next_step = "check the disk of the data folder and try again".to_owned();
+            let next_step = "make room on the disk of the data folder or check it, and try again".to_owned();
             Err(Failed { path, why, next_step, outcome: AddOutcome::Failed })
         }
     }
@@ -231,8 +267,8 @@ fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Result<LibraryCo
         completeness: Completeness::Complete,
         record: record.signed().clone(),
     };
-    shared.database.remember_record(&record, &identity.trust, wall_ms()).map_err(|e| e.to_string())?;
-    shared.database.put_copy(&copy, &added.manifest).map_err(|e| e.to_string())?;
+    let kept = shared.database.keep_copy(&copy, &added.manifest, &record, &identity.trust, wall_ms());
+    shared.noted(kept).map_err(|e| e.to_string())?;
     Ok(copy)
 }
 
@@ -240,7 +276,7 @@ fn refused(path: String, why: String, next_step: &str) -> Failed {
     Failed { path, why, next_step: next_step.to_owned(), outcome: AddOutcome::Refused }
 }
 
-/// Splits an error's text, made as "what: why; next step", into what a person is shown.
+/// What a person is shown of an error.
 fn failed(path: String, error: &AddError) -> Failed {
     let outcome = match error {
         AddError::Source(SourceError::Irregular { .. } | SourceError::DataFolder { .. })
@@ -248,8 +284,5 @@ fn failed(path: String, error: &AddError) -> Failed {
         | AddError::TooLarge { .. } => AddOutcome::Refused,
         _ => AddOutcome::Failed,
     };
-    let text = error.to_string();
-    let (rest, next_step) = text.rsplit_once("; ").unwrap_or((&text, "check the file and try again"));
-    let why = rest.split_once(": ").map_or(rest, |(_, why)| why);
-    Failed { path, why: why.to_owned(), next_step: next_step.to_owned(), outcome }
+    Failed { path, why: error.why(), next_step: error.next_step().to_owned(), outcome }
 }

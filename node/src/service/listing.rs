@@ -16,7 +16,6 @@ use crate::{
     database::{
         Database, DatabaseError, KnownFile, LibraryCopy, Listing, TransferId, TransferState as StoredState,
     },
-    library::Library,
 };
 
 /// Matches of one reference that are told apart for the person.
@@ -36,6 +35,9 @@ pub(crate) enum FindError {
         /// Some of them.
         matches: String,
     },
+    /// The file is known and there is no copy of it.
+    #[error("no whole copy of {0:?} is on this machine")]
+    NotHere(String),
     /// It cannot be found out.
     #[error("{0}")]
     Unanswered(AskError),
@@ -91,7 +93,8 @@ impl Shared {
                 }
             }
             let records = found.iter().map(|file| &file.record);
-            if let Err(error) = shared.database.remember_records(records, &shared.identity.trust, wall_ms()) {
+            let kept = shared.database.remember_records(records, &shared.identity.trust, wall_ms());
+            if let Err(error) = shared.noted(kept) {
                 tracing::error!(%error, "records could not be remembered");
             }
             found
@@ -100,7 +103,7 @@ impl Shared {
     }
 
     /// What this node has heard of that the reference could name.
-    async fn find_known(self: &Arc<Self>, reference: String) -> Result<Vec<FoundFile>, FindError> {
+    pub(super) async fn find_known(self: &Arc<Self>, reference: String) -> Result<Vec<FoundFile>, FindError> {
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
             let names = member_names(&shared.database)?;
@@ -189,7 +192,7 @@ impl Shared {
                 let Ok(record) = Record::verify(signed, &shared.identity.trust) else { continue };
                 let Some(owner_name) = shared.name_of(&names, &record.owner()) else { continue };
                 let found = FoundFile { record, owner_name, holders: None };
-                files.extend(show(&found, shared.database.copy(&known.file)?.as_ref(), &shared.library));
+                files.extend(shared.show(&found, shared.database.copy(&known.file)?.as_ref()));
             }
             Ok((files, next, true))
         })
@@ -203,7 +206,7 @@ impl Shared {
             let mut files = Vec::with_capacity(found.len());
             for file in found {
                 let copy = shared.database.copy(&file.record.file())?;
-                files.extend(show(&file, copy.as_ref(), &shared.library));
+                files.extend(shared.show(&file, copy.as_ref()));
             }
             Ok(files)
         })
@@ -221,7 +224,31 @@ impl Shared {
     pub(crate) fn show_copy(&self, copy: &LibraryCopy) -> Option<File> {
         let record = Record::verify(copy.record.clone(), &self.identity.trust).ok()?;
         let found = FoundFile { record, owner_name: copy.owner_name.clone(), holders: None };
-        show(&found, Some(copy), &self.library)
+        self.show(&found, Some(copy))
+    }
+
+    /// A file as people see it; none for a deleted one.
+    fn show(&self, found: &FoundFile, copy: Option<&LibraryCopy>) -> Option<File> {
+        let entry = found.record.entry()?;
+        let (sha256, media_type) = match &entry.access {
+            Access::Open { sha256, media_type, .. } => (Some(sha256.to_string()), media_type.clone()),
+            Access::Restricted { .. } => (None, None),
+        };
+        let copy = copy.filter(|copy| copy.content == entry.content);
+        Some(File {
+            id: found.record.file().to_string(),
+            name: entry.name.to_string(),
+            owner: found.owner_name.to_string(),
+            owner_id: found.record.owner().to_string(),
+            size_bytes: entry.size_bytes,
+            sha256,
+            media_type,
+            content: entry.content.to_string(),
+            revision: found.record.body().revision,
+            holders: found.holders,
+            path: copy.map(|copy| self.library.path_of(&copy.place).display().to_string()),
+            defect: copy.and_then(|copy| self.defects.get(&copy.file)).map(|found| found.defect),
+        })
     }
 
     /// This node's fetches, the latest first, and before which the next page begins.
@@ -272,7 +299,7 @@ fn cursor_of(known: &KnownFile) -> Cursor {
     Cursor { name: known.name.clone(), file: known.file }
 }
 
-fn one_of(reference: &str, mut found: Vec<FoundFile>) -> Result<FoundFile, FindError> {
+pub(super) fn one_of(reference: &str, mut found: Vec<FoundFile>) -> Result<FoundFile, FindError> {
     if found.len() > 1 {
         let describe = |file: &FoundFile| {
             let name = file.record.entry().map(|entry| entry.name.to_string()).unwrap_or_default();
@@ -285,30 +312,6 @@ fn one_of(reference: &str, mut found: Vec<FoundFile>) -> Result<FoundFile, FindE
         return Err(FindError::Ambiguous { reference: reference.to_owned(), matches: matches.join(", ") });
     }
     found.pop().ok_or_else(|| FindError::NotFound(reference.to_owned()))
-}
-
-/// A file as people see it; none for a deleted one.
-fn show(found: &FoundFile, copy: Option<&LibraryCopy>, library: &Library) -> Option<File> {
-    let entry = found.record.entry()?;
-    let (sha256, media_type) = match &entry.access {
-        Access::Open { sha256, media_type, .. } => (Some(sha256.to_string()), media_type.clone()),
-        Access::Restricted { .. } => (None, None),
-    };
-    Some(File {
-        id: found.record.file().to_string(),
-        name: entry.name.to_string(),
-        owner: found.owner_name.to_string(),
-        owner_id: found.record.owner().to_string(),
-        size_bytes: entry.size_bytes,
-        sha256,
-        media_type,
-        content: entry.content.to_string(),
-        revision: found.record.body().revision,
-        holders: found.holders,
-        path: copy
-            .filter(|copy| copy.content == entry.content)
-            .map(|copy| library.path_of(&copy.place).display().to_string()),
-    })
 }
 
 fn show_transfer(

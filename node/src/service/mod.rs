@@ -12,12 +12,16 @@
 //! `fetching::FETCHES_MAX`.
 
 pub(crate) mod adding;
+mod condition;
+pub(crate) mod copies;
 pub(crate) mod fetching;
 pub(crate) mod listing;
 mod superpeers;
 mod uploads;
+pub(crate) mod verifying;
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,16 +32,18 @@ use libp2p::Multiaddr;
 use quarta_daemon::{
     cli::Failure,
     data_dir::{DataDir, Role as DataRole},
-    http::{Config as HttpConfig, Listener},
+    http::{Config as HttpConfig, Limits as HttpLimits, Listener},
     identity::Identity,
     log::LogArgs,
     observer::Recorder,
+    open_files::OpenFiles,
     reach::{Reach, http_address},
     settings, shutdown,
 };
 use quarta_metrics::registry::{Registry, Service};
 use quarta_protocols::{
     credentials::Role,
+    ids::FileId,
     messages::{
         admission,
         inventory::{Completeness, Item, Key},
@@ -53,7 +59,7 @@ use crate::{
     database::{Database, LibraryCopy, Provenance},
     inventory::Inventory,
     liaison::Input,
-    library::{Library, Stamp},
+    library::{Defect, Library},
     settings::Settings,
 };
 
@@ -87,6 +93,9 @@ pub(crate) struct Shared {
     pub(crate) superpeers: superpeers::Superpeers,
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
+    pub(crate) condition: condition::Condition,
+    pub(crate) defects: copies::Defects,
+    pub(crate) verifications: verifying::Verifications,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -104,6 +113,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let dir = DataDir::open(path, DataRole::Node)?;
     let lock = dir.lock()?;
     log.init()?;
+    let open_files = OpenFiles::raise();
     let mut settings: Settings = settings::load(dir.folder())?;
     if overrides.upload_limit_bytes_per_second.is_some() {
         settings.upload_limit_bytes_per_second = overrides.upload_limit_bytes_per_second;
@@ -114,7 +124,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         None => http_address(&settings.http)?,
     };
     let names = settings.http_names.clone();
-    let config = HttpConfig { tcp, names, open_metrics: settings.open_metrics, ..HttpConfig::default() };
+    let limits = HttpLimits::default();
+    let limits = HttpLimits { connections: open_files.http_connections(limits.connections), ..limits };
+    let config = HttpConfig { tcp, names, open_metrics: settings.open_metrics, limits };
     let listener = Listener::bind(&dir, &lock, config).await?;
     let stop = shutdown::on_signals()
         .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
@@ -143,6 +155,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         ),
         fetches: fetching::Fetches::default(),
         uploads: uploads::Uploads::new(&settings),
+        condition: condition::Condition::new(open_files),
+        defects: copies::Defects::of(stored.defects),
+        verifications: verifying::Verifications::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -185,7 +200,9 @@ struct Stored {
     library: Library,
     inventory: Inventory,
     /// Own files, to be published to super-peers that may have missed them.
-    own_files: Vec<quarta_protocols::ids::FileId>,
+    own_files: Vec<FileId>,
+    /// Copies that are not as they were.
+    defects: HashMap<FileId, copies::Defective>,
 }
 
 impl Stored {
@@ -201,6 +218,7 @@ impl Stored {
         let position = database.begin_run().map_err(unreadable)?;
         let mut items = Vec::new();
         let mut own_files = Vec::new();
+        let mut defects = HashMap::new();
         let mut changed = false;
         let mut after = None;
         loop {
@@ -211,12 +229,20 @@ impl Stored {
                 if copy.provenance == Provenance::Own {
                     own_files.push(copy.file);
                 }
-                if is_unchanged(&library, copy) {
+                let Some(found) = copies::first_look(&library, copy) else {
                     items.push(item_of(copy));
-                } else {
+                    continue;
+                };
+                tracing::warn!(file = %copy.name, path = %found.path.display(), "a file of the library is {}, and is \
+                    offered to nobody; put the right file there and run `quarta verify`", found.defect.as_str());
+                // What was doubted before was withdrawn before, so the numbering goes on.
+                if !copy.stamp.is_doubted() {
                     changed = true;
-                    tracing::warn!(file = %copy.name, "a file of the library has changed on disk and is not offered");
+                    if found.defect == Defect::Changed {
+                        database.set_stamp(copy, copy.stamp.doubted()).map_err(unreadable)?;
+                    }
                 }
+                defects.insert(copy.file, found);
             }
         }
         // What changed while the node was down has no place in the numbering of before.
@@ -229,14 +255,8 @@ impl Stored {
             }
             inventory
         };
-        Ok(Self { database, library, inventory, own_files })
+        Ok(Self { database, library, inventory, own_files, defects })
     }
-}
-
-/// Whether a copy's size and modification time are as they were when it was known to be sound. Only a first look: no
-/// chunk is sent that differs from its manifest.
-fn is_unchanged(library: &Library, copy: &LibraryCopy) -> bool {
-    library.open_file(&copy.place).and_then(|file| Stamp::of(&file)).is_ok_and(|stamp| stamp == copy.stamp)
 }
 
 /// How a copy stands in the list.
@@ -290,13 +310,18 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             tokio::spawn(async move { shared.learn_addresses().await });
         }
         Event::Admitted { admitted, .. } => {
+            shared.hear_clock(admitted.peer, admitted.presented.clock);
             if admitted.membership().role == Role::Superpeer {
                 shared.superpeers.connected(shared, &admitted);
             }
         }
-        Event::Departed { peer } => shared.superpeers.feed(shared, peer, Input::Departed),
-        Event::Refused { peer, refusal, by_us } => {
+        Event::Departed { peer } => {
+            shared.forget_clock(&peer);
+            shared.superpeers.feed(shared, peer, Input::Departed);
+        }
+        Event::Refused { peer, refusal, by_us, clock } => {
             tracing::warn!(%peer, reason = %refusal, by_us, "a connection was refused");
+            shared.hear_clock(peer, clock);
             if !by_us {
                 shared.superpeers.refused(peer, refusal);
             }
@@ -350,7 +375,7 @@ impl Shared {
     }
 
     /// Takes a file out of the list: its copy is no source any more.
-    pub(crate) fn withdraw(self: &Arc<Self>, file: quarta_protocols::ids::FileId) {
+    pub(crate) fn withdraw(self: &Arc<Self>, file: FileId) {
         let changed = {
             let mut inventory = self.inventory();
             inventory.remove(Key::Library(file)).then(|| inventory.position())
@@ -403,6 +428,7 @@ impl Shared {
         let metrics = &self.metrics.node;
         metrics.library_files.set(files);
         metrics.library_bytes.set(bytes);
+        self.refresh_defects();
         metrics.superpeers_connected.set(self.superpeers.connected_peers().len());
         metrics.inventory_revision.set(self.inventory().position().revision);
     }

@@ -163,6 +163,11 @@ impl Superpeers {
         });
     }
 
+    /// Whether this is a super-peer that this node knows.
+    pub(super) fn knows(&self, peer: &PeerId) -> bool {
+        self.state().superpeers.contains_key(peer)
+    }
+
     /// A super-peer did not let this node in.
     pub(super) fn refused(&self, peer: PeerId, refusal: Refusal) {
         if let Some(superpeer) = self.state().superpeers.get_mut(&peer) {
@@ -401,7 +406,7 @@ impl Superpeers {
                     addresses: member.addresses,
                     seen_ms: super::wall_ms(),
                 };
-                if let Err(error) = shared.database.remember_member(&known) {
+                if let Err(error) = shared.noted(shared.database.remember_member(&known)) {
                     tracing::error!(%error, "a member could not be noted");
                     return;
                 }

@@ -17,7 +17,10 @@ use quarta_metrics::node::Flow;
 use quarta_protocols::{
     ids::{ContentId, FileId},
     limits::RUN_MAX_CHUNKS,
-    messages::chunk::{Abort, Head, Refusal, Request},
+    messages::{
+        chunk::{Abort, Head, Refusal, Request},
+        inventory::Key,
+    },
     network::ChunkAsked,
     records::{Access, Record},
 };
@@ -27,13 +30,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Shared;
 use crate::{
     download::chunk_set::ChunkSet,
-    serving::{RunEnd, Serving, stream_run},
+    library::Defect,
+    serving::{RunEnd, Serving, Unservable, stream_run},
     settings::Settings,
     throttle::Throttle,
 };
 
 /// Contents kept open: more than are fetched from one node at once, far below the limit of open files.
 const OPEN_MAX: usize = 64;
+/// How long a content stays open before its file is opened anew: so soon is noticed that another file was put in its
+/// place, which the open one does not show.
+const OPEN_FOR: Duration = Duration::from_secs(5);
 /// Chunks between the disk and the network: one that is being sent and one that waits.
 const AHEAD: usize = 1;
 /// Over how long the shown rate is a mean.
@@ -53,7 +60,7 @@ pub(crate) struct Uploads {
 #[derive(Default)]
 struct Open {
     order: VecDeque<ContentId>,
-    servings: HashMap<ContentId, (FileId, Arc<Serving>)>,
+    servings: HashMap<ContentId, (FileId, Arc<Serving>, Instant)>,
 }
 
 impl Uploads {
@@ -102,7 +109,8 @@ impl Uploads {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget(&self, content: &ContentId) {
+    /// Closes a content, so that it is served no more without being opened anew.
+    pub(super) fn forget(&self, content: &ContentId) {
         let mut open = self.open();
         open.servings.remove(content);
         open.order.retain(|other| other != content);
@@ -189,22 +197,28 @@ async fn run(
     let (report, ()) = tokio::join!(reading, sending);
     metrics.served_bytes.add(receiver, sent);
     metrics.transfer_ended(Flow::Upload, sent, started.elapsed());
-    if report.end == RunEnd::Aborted(Abort::Changed) {
+    let defect = match report.end {
+        RunEnd::Aborted(Abort::Changed) => Defect::Changed,
+        RunEnd::Aborted(Abort::Unreadable) => Defect::Unreadable,
+        RunEnd::Complete | RunEnd::Cancelled | RunEnd::Aborted(Abort::Stopping) => return,
+    };
+    if defect == Defect::Changed {
         metrics.seal_mismatches.inc();
-        tracing::warn!(%file, "a file of the library has changed on disk; nothing of it was sent, and it is not offered any more");
-        shared.uploads.forget(&content);
-        shared.withdraw(file);
     }
+    shared.uploads.forget(&content);
+    shared.lost_file(file, defect).await;
 }
 
 /// Opens a content of the library, or finds it open.
 async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<(FileId, Arc<Serving>), Refusal> {
-    if let Some((file, serving)) = shared.uploads.open().servings.get(&content) {
+    if let Some((file, serving, opened)) = shared.uploads.open().servings.get(&content)
+        && opened.elapsed() < OPEN_FOR
+    {
         return Ok((*file, serving.clone()));
     }
     let blocking = shared.clone();
     let opened = tokio::task::spawn_blocking(move || open(&blocking, &content)).await;
-    let (file, serving) = opened.ok().flatten().ok_or(Refusal::NotHeld)?;
+    let (file, serving) = opened.unwrap_or(Err(Refusal::Busy))?;
     let serving = Arc::new(serving);
     let mut open = shared.uploads.open();
     if open.order.len() >= OPEN_MAX
@@ -212,36 +226,40 @@ async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<(FileId, Arc<S
     {
         open.servings.remove(&oldest);
     }
-    if open.servings.insert(content, (file, serving.clone())).is_none() {
+    if open.servings.insert(content, (file, serving.clone(), Instant::now())).is_none() {
         open.order.push_back(content);
     }
     Ok((file, serving))
 }
 
-fn open(shared: &Arc<Shared>, content: &ContentId) -> Option<(FileId, Serving)> {
+fn open(shared: &Arc<Shared>, content: &ContentId) -> Result<(FileId, Serving), Refusal> {
     let found = shared.database.copy_of_content(content).and_then(|copy| {
         let manifest = shared.database.manifest(content)?;
         Ok(copy.zip(manifest))
     });
-    let (copy, manifest) = match found {
-        Ok(found) => found?,
-        Err(error) => {
-            tracing::error!(%error, "the database could not be read");
-            return None;
-        }
-    };
+    let found = found.map_err(|error| {
+        tracing::error!(%error, "the database could not be read");
+        Refusal::Busy
+    })?;
+    let (copy, manifest) = found.ok_or(Refusal::NotHeld)?;
     // What has been withdrawn, or is here in part only, is not served.
-    shared.inventory().get(&quarta_protocols::messages::inventory::Key::Library(copy.file))?;
-    let record = Record::verify(copy.record, &shared.identity.trust).ok()?;
-    let Access::Open { key, .. } = &record.entry()?.access else { return None };
-    match Serving::open(&shared.library, &copy.place, key.cipher(), manifest) {
-        Ok(serving) => Some((copy.file, serving)),
-        Err(abort) => {
-            tracing::warn!(file = %copy.name, reason = %abort, "a file of the library cannot be served and is not offered any more");
-            if abort == Abort::Changed {
-                shared.withdraw(copy.file);
-            }
-            None
-        }
+    if shared.inventory().get(&Key::Library(copy.file)).is_none() {
+        return Err(Refusal::NotHeld);
     }
+    let record = Record::verify(copy.record.clone(), &shared.identity.trust).map_err(|_| Refusal::NotHeld)?;
+    let Some(Access::Open { key, .. }) = record.entry().map(|entry| &entry.access) else {
+        return Err(Refusal::NotHeld);
+    };
+    Serving::open(&shared.library, &copy.place, key.cipher(), manifest)
+        .map(|serving| (copy.file, serving))
+        .map_err(|unservable| match unservable {
+            Unservable::Defective(defect) => {
+                shared.lost(&copy, defect);
+                Refusal::NotHeld
+            }
+            Unservable::NotNow(_) => {
+                tracing::warn!(file = %copy.name, reason = %unservable, "a file of the library cannot be served now");
+                Refusal::Busy
+            }
+        })
 }

@@ -26,7 +26,14 @@ impl Holder {
         Self { _base: base, library, added, plain }
     }
 
-    fn open(&self) -> Result<Serving, Abort> {
+    fn defect(&self) -> Option<Defect> {
+        match self.open().unwrap_err() {
+            Unservable::Defective(defect) => Some(defect),
+            Unservable::NotNow(_) => None,
+        }
+    }
+
+    fn open(&self) -> Result<Serving, Unservable> {
         Serving::open(&self.library, &self.added.place, self.added.key.cipher(), self.added.manifest.clone())
     }
 
@@ -84,21 +91,21 @@ async fn not_a_byte_of_an_edited_chunk_is_served() {
 }
 
 #[test]
-fn a_copy_that_is_shorter_longer_gone_or_a_link_is_changed() {
+fn a_copy_that_is_shorter_longer_or_a_link_is_changed_and_one_that_is_gone_is_missing() {
     let holder = Holder::with(2 * CHUNK);
     let open = holder.open().unwrap();
     let file = std::fs::OpenOptions::new().append(true).open(holder.path()).unwrap();
     (&file).write_all(b"more").unwrap();
-    assert_eq!(holder.open().unwrap_err(), Abort::Changed);
+    assert_eq!(holder.defect(), Some(Defect::Changed));
     file.set_len(CHUNK as u64).unwrap();
     assert!(open.read(0).is_ok());
     assert_eq!(open.read(1), Err(Abort::Changed), "cut off while it was open");
     assert_eq!(open.read(2), Err(Abort::Unreadable), "no such chunk");
     let aside = holder.path().with_extension("aside");
     std::fs::rename(holder.path(), &aside).unwrap();
-    assert_eq!(holder.open().unwrap_err(), Abort::Changed);
+    assert_eq!(holder.defect(), Some(Defect::Missing));
     symlink(&aside, holder.path()).unwrap();
-    assert_eq!(holder.open().unwrap_err(), Abort::Changed);
+    assert_eq!(holder.defect(), Some(Defect::Changed));
 }
 
 #[tokio::test]

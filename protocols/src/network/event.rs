@@ -11,7 +11,7 @@ use super::{
     transport::Transport,
 };
 use crate::{
-    credentials::Membership,
+    credentials::{Membership, UnixSeconds},
     messages::{admission::Admission, index::Index, poll::Poll, sync::Sync},
     rpc::Protocol,
 };
@@ -66,6 +66,8 @@ pub enum Event {
         refusal: Refusal,
         /// Whether this side refused.
         by_us: bool,
+        /// What the peer's clock said, where it is a member and was refused for the time alone.
+        clock: Option<UnixSeconds>,
     },
     /// A ping came back.
     Ping {

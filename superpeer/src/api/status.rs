@@ -1,13 +1,8 @@
 //! How the super-peer is: for supervisors, scrapers and people.
 
-use std::time::Duration;
-
 use axum::{Json, extract::State, http::StatusCode, response::Response};
 use quarta_daemon::http::{Problem, exposition};
-use quarta_protocols::{
-    credentials::{Role, UnixSeconds},
-    messages::index::MemberState,
-};
+use quarta_protocols::{credentials::Role, messages::index::MemberState};
 use utoipa_axum::routes;
 
 use super::{Routes, Service, broken, model::Status};
@@ -63,25 +58,17 @@ async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
     let own = shared.identity.keys.peer();
     let files = shared.store.read(Reader::count_files).await.map_err(|e| broken(&e))?;
     let listen = shared.advertised().await;
-    let now = UnixSeconds::now();
-    let mut problems = Vec::new();
-    let expires = shared.identity.membership.expires;
-    if expires <= now {
-        problems.push("this super-peer's credential has expired: members refuse it".to_owned());
-    } else if expires <= now.plus(Duration::from_hours(30 * 24)) {
-        problems.push("this super-peer's credential expires within 30 days".to_owned());
-    }
-    let state = shared.state();
     let count = |role: Role, online: bool| {
+        let state = shared.state();
         let counted = state.health.iter().filter(|seen| {
             seen.role == role && seen.peer != own && (!online || seen.state == MemberState::Online)
         });
         u64::try_from(counted.count()).unwrap_or(u64::MAX)
     };
     let (superpeers, connected) = (count(Role::Superpeer, false), count(Role::Superpeer, true));
-    if connected < superpeers {
-        problems.push(format!("{} of {superpeers} other super-peers do not answer", superpeers - connected));
-    }
+    let problems = shared.problems(superpeers, connected).await;
+    let (nodes, nodes_online) = (count(Role::Node, false), count(Role::Node, true));
+    let state = shared.state();
     Ok(Json(Status {
         name: shared.identity.membership.name.to_string(),
         peer_id: own.to_string(),
@@ -90,15 +77,15 @@ async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
         healthy: problems.is_empty(),
         problems,
         holds_root_key: shared.door.authority.holds_root(),
-        nodes_online: count(Role::Node, true),
-        nodes: count(Role::Node, false),
+        nodes_online,
+        nodes,
         superpeers_connected: connected,
         superpeers,
         files,
         index_entries: u64::try_from(state.index.stats().entries).unwrap_or(u64::MAX),
         poll_interval_ms: u64::try_from(state.interval.get().as_millis()).unwrap_or(u64::MAX),
         listen: listen.iter().map(ToString::to_string).collect(),
-        credential_expires: expires.0,
+        credential_expires: shared.identity.membership.expires.0,
         pid: std::process::id(),
     }))
 }

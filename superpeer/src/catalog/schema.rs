@@ -83,6 +83,12 @@ fn upgrade(tx: &Transaction<'_>) -> Result<(), CatalogError> {
     Ok(())
 }
 
+/// Writes a page as it is.
+pub(super) fn probe(conn: &Connection) -> Result<(), CatalogError> {
+    let format = u32::try_from(STEPS.len()).unwrap_or(u32::MAX);
+    Ok(conn.pragma_update(None, "user_version", format)?)
+}
+
 fn claim(tx: &Transaction<'_>, network: &NetworkId) -> Result<(), CatalogError> {
     let found: Option<[u8; 32]> =
         tx.query_row("SELECT network FROM catalog", [], |row| row.get(0)).optional()?;

@@ -12,6 +12,7 @@
 //! everything else. Members' health and lists are soft state, rebuilt from the members within seconds of a start;
 //! records, members and invites are durable before they are acknowledged.
 
+mod condition;
 mod federation;
 mod gauges;
 mod joining;
@@ -28,7 +29,9 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
-use quarta_daemon::{data_dir::DataDir, identity::Identity, reach::Reach};
+use quarta_daemon::{
+    clocks::Clocks, data_dir::DataDir, identity::Identity, open_files::OpenFiles, reach::Reach,
+};
 use quarta_metrics::{
     registry::Registry,
     superpeer::{Query, QueryOutcome, RemovalCause as CauseLabel},
@@ -66,6 +69,8 @@ pub(crate) struct Metrics {
 /// What every part of the service reaches.
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
+    open_files: OpenFiles,
+    clocks: Mutex<Clocks>,
     pub(crate) door: joining::Door,
     pub(crate) network: Network,
     pub(crate) store: Store,
@@ -134,10 +139,17 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
                 shared.state().own_addresses = own;
             });
         }
-        Event::Admitted { admitted, first } => shared.admitted(&admitted, first),
-        Event::Departed { peer } => shared.feed(Input::ConnectionClosed(peer)),
-        Event::Refused { peer, refusal, by_us } => {
+        Event::Admitted { admitted, first } => {
+            shared.hear_clock(admitted.peer, admitted.presented.clock);
+            shared.admitted(&admitted, first);
+        }
+        Event::Departed { peer } => {
+            shared.clocks().forget(&peer);
+            shared.feed(Input::ConnectionClosed(peer));
+        }
+        Event::Refused { peer, refusal, by_us, clock } => {
             tracing::info!(%peer, reason = %refusal, by_us, "a peer was refused");
+            shared.hear_clock(peer, clock);
         }
         Event::Ping { peer, round_trip } => shared.state().round_trip(peer, round_trip),
         Event::PingMissed { peer, .. } => shared.feed(Input::PingMissed(peer)),

@@ -12,10 +12,11 @@ use libp2p::identity::Keypair;
 use quarta_daemon::{
     cli::Failure,
     data_dir::{DataDir, Role as DataRole},
-    http::{Config as HttpConfig, Listener},
+    http::{Config as HttpConfig, Limits as HttpLimits, Listener},
     identity::{self, Identity, IdentityError},
     log::LogArgs,
     observer::Recorder,
+    open_files::OpenFiles,
     reach::{enrolment, http_address},
     settings, shutdown,
 };
@@ -47,6 +48,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let dir = DataDir::open(path, DataRole::Superpeer)?;
     let lock = dir.lock()?;
     log.init()?;
+    let open_files = OpenFiles::raise();
     let settings: Settings = settings::load(dir.folder())?;
     let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
     let interval = overrides.poll_interval.unwrap_or(settings.poll_interval());
@@ -61,11 +63,12 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         Some(address) => Some(address),
         None => http_address(&settings.http)?,
     };
+    let limits = HttpLimits::default();
     let config = HttpConfig {
         tcp: http,
         names: settings.http_names.clone(),
         open_metrics: settings.open_metrics,
-        ..HttpConfig::default()
+        limits: HttpLimits { connections: open_files.http_connections(limits.connections), ..limits },
     };
     let listener = Listener::bind(&dir, &lock, config).await?;
     let stop = shutdown::on_signals()
@@ -93,6 +96,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         links: Mutex::new(HashMap::new()),
         rescheduled: Notify::new(),
         identity,
+        open_files,
+        clocks: Mutex::default(),
         dir,
     });
     shared.remember_members().await?;

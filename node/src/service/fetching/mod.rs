@@ -150,8 +150,8 @@ pub(crate) async fn begin(
         return Ok(running.clone());
     }
     let row = stored(&wanted, StoredState::Running);
-    let database = shared.database.clone();
-    let id = tokio::task::spawn_blocking(move || database.begin_transfer(&row))
+    let blocking = shared.clone();
+    let id = tokio::task::spawn_blocking(move || blocking.noted(blocking.database.begin_transfer(&row)))
         .await
         .map_err(|e| BeginError::Database(e.to_string()))?
         .map_err(|e| BeginError::Database(e.to_string()))?;
@@ -180,16 +180,17 @@ pub(crate) async fn begin(
 
 /// A completed transfer of nothing, where the present content lies in the library.
 async fn here_already(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Option<model::Transfer>, BeginError> {
-    let (database, file) = (shared.database.clone(), wanted.file);
-    let copy = tokio::task::spawn_blocking(move || database.copy(&file))
-        .await
-        .map_err(|e| BeginError::Database(e.to_string()))?
-        .map_err(|e| BeginError::Database(e.to_string()))?;
-    let whole =
-        |copy: &LibraryCopy| copy.content == wanted.content && copy.completeness == Completeness::Complete;
-    let Some(copy) = copy.filter(whole).filter(|copy| super::is_unchanged(&shared.library, copy)) else {
-        return Ok(None);
-    };
+    let (blocking, file, content) = (shared.clone(), wanted.file, wanted.content);
+    let copy = tokio::task::spawn_blocking(move || {
+        let copy = blocking.database.copy(&file)?;
+        let whole =
+            |copy: &LibraryCopy| copy.content == content && copy.completeness == Completeness::Complete;
+        Ok::<_, crate::database::DatabaseError>(copy.filter(whole).filter(|copy| blocking.is_sound(copy)))
+    })
+    .await
+    .map_err(|e| BeginError::Database(e.to_string()))?
+    .map_err(|e| BeginError::Database(e.to_string()))?;
+    let Some(copy) = copy else { return Ok(None) };
     let now = wall_ms();
     Ok(Some(model::Transfer {
         state: TransferState::Completed,
@@ -276,7 +277,12 @@ async fn complete(shared: &Arc<Shared>, wanted: &Wanted, sink: &Arc<Disk>) -> Re
         owner: wanted.owner,
         owner_name: wanted.owner_name.clone(),
         name: wanted.name.clone(),
-        provenance: Provenance::Fetched,
+        // An owner that fetches its own file back is its owner still.
+        provenance: if wanted.owner == shared.identity.keys.peer() {
+            Provenance::Own
+        } else {
+            Provenance::Fetched
+        },
         place: crate::library::Place::Library(landed.path),
         stamp: landed.stamp,
         sha256: Some(wanted.sha256),
@@ -287,14 +293,23 @@ async fn complete(shared: &Arc<Shared>, wanted: &Wanted, sink: &Arc<Disk>) -> Re
     let (blocking, noted) = (shared.clone(), copy.clone());
     let record = wanted.record.clone();
     tokio::task::spawn_blocking(move || {
-        blocking.database.remember_record(&record, &blocking.identity.trust, wall_ms())?;
-        blocking.database.put_copy(&noted, &manifest)
+        let trust = &blocking.identity.trust;
+        blocking.noted(blocking.database.keep_copy(&noted, &manifest, &record, trust, wall_ms()))
     })
     .await
     .map_err(|e| e.to_string())?
     .map_err(|e| e.to_string())?;
+    let path = shared.library.path_of(&copy.place);
+    if let Some(before) = shared.defects.replaced(&wanted.file)
+        && before.path != path
+    {
+        tracing::info!(file = %wanted.name, kept = %before.path.display(), fresh = %path.display(), "the copy that is {} \
+            was left where it is, beside a fresh one", before.defect.as_str());
+    }
+    // A content that was open is that of the file before.
+    shared.uploads.forget(&wanted.content);
     shared.offer(&copy);
-    Ok(shared.library.path_of(&copy.place).display().to_string())
+    Ok(path.display().to_string())
 }
 
 /// Why a fetch failed, and what to do next, for people.

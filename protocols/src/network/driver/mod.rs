@@ -236,10 +236,10 @@ impl Driver {
                 }
             }
             gate::Event::Admitted { connection, renewed } => self.on_admitted(connection, renewed),
-            gate::Event::Refused { connection, peer, refusal, by_us } => {
+            gate::Event::Refused { connection, peer, refusal, by_us, clock } => {
                 self.observer.refused(refusal, by_us);
                 tracing::info!(%peer, %refusal, by_us, "not admitted");
-                self.outbox.push_back(Event::Refused { peer, refusal, by_us });
+                self.outbox.push_back(Event::Refused { peer, refusal, by_us, clock });
                 self.settle_attempt_on(connection, ConnectError::Refused(refusal));
                 if by_us {
                     // The socket stays for the peer to read why, and nothing else does.
@@ -304,7 +304,7 @@ impl Driver {
             {
                 let (peer, refusal, by_us) = (link.peer, Refusal::Expired, true);
                 self.observer.refused(refusal, by_us);
-                self.outbox.push_back(Event::Refused { peer, refusal, by_us });
+                self.outbox.push_back(Event::Refused { peer, refusal, by_us, clock: None });
             }
             self.close(connection);
         }

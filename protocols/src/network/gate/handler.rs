@@ -17,7 +17,9 @@ use libp2p::{
 };
 use tokio::time::timeout;
 
-use super::hello::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Presented, Refusal, Request, Response, check};
+use super::hello::{
+    MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Presented, Refusal, Request, Response, Unwelcome, check,
+};
 use crate::{
     cbor,
     credentials::{Trust, UnixSeconds},
@@ -36,7 +38,7 @@ pub(in crate::network) enum Command {
 }
 
 /// A greeting as verified.
-pub(super) type Heard = Result<Box<Presented>, Refusal>;
+pub(super) type Heard = Result<Box<Presented>, Unwelcome>;
 
 /// What a connection tells the gate.
 #[derive(Debug)]
@@ -110,7 +112,9 @@ impl Handler {
                         .await?;
                 let heard = match request {
                     Ok(request) => check(request, &trust, &peer, UnixSeconds::now()).map(Box::new),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refusal::Malformed),
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        Err(Refusal::Malformed.into())
+                    }
                     Err(error) => return Err(error),
                 };
                 Ok((heard, stream))

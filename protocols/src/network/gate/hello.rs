@@ -27,6 +27,22 @@ pub(super) const MAX_RESPONSE_BYTES: usize = 64;
 pub(super) struct Request {
     pub(super) enrolment: Enrolment,
     pub(super) version: SoftwareVersion,
+    /// The sender's clock when it spoke; versions before it was added send none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) clock: Option<UnixSeconds>,
+}
+
+/// Why a greeting is not accepted, and what its sender's clock said where the sender is a member but for the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::network) struct Unwelcome {
+    pub(super) refusal: Refusal,
+    pub(super) clock: Option<UnixSeconds>,
+}
+
+impl From<Refusal> for Unwelcome {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, clock: None }
+    }
 }
 
 /// A greeting's answer.
@@ -136,6 +152,8 @@ pub struct Presented {
     pub enrolled: Enrolled,
     /// The software that it runs.
     pub version: SoftwareVersion,
+    /// Its clock when it spoke, if it said so. Its own word: of use for telling whose clock is wrong, and nothing else.
+    pub clock: Option<UnixSeconds>,
 }
 
 /// Verifies a greeting for the peer that the transport proved.
@@ -144,16 +162,18 @@ pub(super) fn check(
     trust: &Trust,
     presenter: &PeerId,
     now: UnixSeconds,
-) -> Result<Presented, Refusal> {
+) -> Result<Presented, Unwelcome> {
     if request.enrolment.peer != *presenter {
-        return Err(Refusal::OtherPeer);
+        return Err(Refusal::OtherPeer.into());
     }
-    request.enrolment.credential.verify(trust, presenter, now)?;
+    let in_time = request.enrolment.credential.verify(trust, presenter, now);
     let enrolled = request.enrolment.verify(trust).map_err(|error| match error {
-        EnrolmentError::Credential(error) => error.into(),
+        EnrolmentError::Credential(error) => Refusal::from(error),
         EnrolmentError::SealingKey => Refusal::Malformed,
     })?;
-    Ok(Presented { enrolled, version: request.version })
+    // All but the time is in order, so that the clock is a member's word.
+    in_time.map_err(|error| Unwelcome { refusal: error.into(), clock: request.clock })?;
+    Ok(Presented { enrolled, version: request.version, clock: request.clock })
 }
 
 #[cfg(test)]
@@ -192,7 +212,7 @@ mod tests {
         let credential = Credential::issue_by_root(&root, &trust.network, &grant);
         let sealing_key = SealingSecret::from_bytes([8; 32]).statement(&trust.network, &superpeer);
         let version = SoftwareVersion::new("0.1.0").unwrap();
-        (trust, Request { enrolment: Enrolment { peer, credential, sealing_key }, version })
+        (trust, Request { enrolment: Enrolment { peer, credential, sealing_key }, version, clock: None })
     }
 
     /// The other formats are held still in `protocols/tests/golden`, which also says what to do about a change; an
@@ -207,8 +227,30 @@ mod tests {
         let expected = [b"\xa2\x69enrolment".as_slice(), &enrolment, b"\x67version\x650.1.0"].concat();
         assert_eq!(bytes, expected);
         assert_eq!(cbor::to_vec(&cbor::from_slice::<Request>(&bytes).unwrap()), bytes);
+        let with_clock = Request { clock: Some(UnixSeconds(1_790_000_000)), ..greeting };
+        let clock = b"\x65clock\x1a\x6a\xb1\x3b\x80";
+        let expected = [b"\xa3".as_slice(), &expected[1..], clock].concat();
+        assert_eq!(cbor::to_vec(&with_clock), expected);
+        assert_eq!(cbor::to_vec(&cbor::from_slice::<Request>(&expected).unwrap()), expected);
         let with_a_later_field = [b"\xa3\x65later\x81\xf6".as_slice(), &bytes[1..]].concat();
         assert_eq!(cbor::to_vec(&cbor::from_slice::<Request>(&with_a_later_field).unwrap()), bytes);
+    }
+
+    #[test]
+    fn a_member_that_is_refused_for_the_time_alone_tells_its_clock_and_nobody_else_does() {
+        let (trust, greeting) = greeting();
+        let peer = greeting.enrolment.peer;
+        let told = UnixSeconds(1_790_000_100);
+        let greeting = Request { clock: Some(told), ..greeting };
+        let at = |seconds| check(greeting.clone(), &trust, &peer, UnixSeconds(seconds));
+        assert_eq!(at(1_790_000_000).unwrap().clock, Some(told));
+        let refused = |refusal| Unwelcome { refusal, clock: Some(told) };
+        assert_eq!(at(1_700_000_000), Err(refused(Refusal::NotYetValid)));
+        assert_eq!(at(1_900_000_000), Err(refused(Refusal::Expired)));
+        let other = Keypair::ed25519_from_bytes([3; 32]).unwrap();
+        let foreign = Trust::in_root(other.public().try_into_ed25519().unwrap());
+        let refused = check(greeting.clone(), &foreign, &peer, UnixSeconds(1_700_000_000)).unwrap_err();
+        assert_eq!(refused, Refusal::NotIssuedHere.into());
     }
 
     #[test]

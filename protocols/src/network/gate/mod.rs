@@ -47,7 +47,13 @@ pub(super) enum Event {
     /// Both sides have let each other in; again when the peer presents a new credential.
     Admitted { connection: ConnectionId, renewed: bool },
     /// One side did not let the other in.
-    Refused { connection: ConnectionId, peer: PeerId, refusal: Refusal, by_us: bool },
+    Refused {
+        connection: ConnectionId,
+        peer: PeerId,
+        refusal: Refusal,
+        by_us: bool,
+        clock: Option<UnixSeconds>,
+    },
     /// The exchange broke down, or too many strangers knock: close it.
     Hopeless(ConnectionId),
 }
@@ -57,8 +63,8 @@ pub(super) struct Behaviour {
     protocol: StreamProtocol,
     trust: Arc<Trust>,
     role: Role,
-    /// Our own greeting, encoded; none while we are not a member.
-    greeting: Option<Arc<[u8]>>,
+    /// Our own greeting but for the time; none while we are not a member.
+    greeting: Option<hello::Request>,
     revoked: HashSet<PeerId>,
     links: HashMap<ConnectionId, Link>,
     /// Connections being dialled on which we do not present ourselves.
@@ -87,8 +93,7 @@ impl Behaviour {
 
     /// Presents this credential from now on, and at once on every connection where we would have presented another.
     pub(super) fn present(&mut self, enrolment: Enrolment, version: SoftwareVersion) {
-        let greeting: Arc<[u8]> = cbor::to_vec(&hello::Request { enrolment, version }).into();
-        self.greeting = Some(greeting);
+        self.greeting = Some(hello::Request { enrolment, version, clock: None });
         let due: Vec<_> =
             self.links.iter().filter(|(_, link)| !link.inbound || link.spoken).map(|(id, _)| *id).collect();
         for connection in due {
@@ -180,11 +185,13 @@ impl Behaviour {
         let Some(greeting) = self.greeting.clone() else { return };
         if let Some(link) = self.links.get_mut(&connection) {
             link.spoken = true;
-            self.command(connection, Command::Speak(greeting));
+            let greeting = hello::Request { clock: Some(UnixSeconds::now()), ..greeting };
+            self.command(connection, Command::Speak(cbor::to_vec(&greeting).into()));
         }
     }
 
-    fn refuse(&mut self, connection: ConnectionId, refusal: Refusal) {
+    fn refuse(&mut self, connection: ConnectionId, unwelcome: impl Into<hello::Unwelcome>) {
+        let hello::Unwelcome { refusal, clock } = unwelcome.into();
         let Some(link) = self.links.get_mut(&connection) else { return };
         link.refused = Some((refusal, Instant::now()));
         let peer = link.peer;
@@ -194,6 +201,7 @@ impl Behaviour {
             peer,
             refusal,
             by_us: true,
+            clock,
         }));
     }
 
@@ -205,7 +213,7 @@ impl Behaviour {
         let presented = match heard {
             _ if self.revoked.contains(&link.peer) => return self.refuse(connection, Refusal::Revoked),
             _ if self.greeting.is_none() => return self.refuse(connection, Refusal::NotAMember),
-            Err(refusal) => return self.refuse(connection, refusal),
+            Err(unwelcome) => return self.refuse(connection, unwelcome),
             Ok(presented) => presented,
         };
         // Between two nodes a connection that nothing uses may go; one with a super-peer is how it knows who lives.
@@ -249,6 +257,7 @@ impl Behaviour {
             peer,
             refusal,
             by_us: false,
+            clock: None,
         }));
     }
 

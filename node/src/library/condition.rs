@@ -1,0 +1,76 @@
+//! How a copy is, at a look: whether its file is there, can be read, and has the size and the modification time that it
+//! had when it was last known to be sound.
+//!
+//! A look is cheap and may be deceived, so it only ever takes a copy out of use. What puts one back is `verify`, which
+//! reads every byte. No chunk is sent on a look's account either: each is compared with the manifest (`crate::serving`).
+
+use std::io;
+
+use quarta_daemon::cause;
+use serde::{Deserialize, Serialize};
+
+use super::{Library, Place, Stamp};
+
+/// What is wrong with a copy on disk.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Defect {
+    /// The file is another one than was shared or fetched.
+    Changed,
+    /// There is no file any more.
+    Missing,
+    /// There is a file and it cannot be read.
+    Unreadable,
+}
+
+impl Defect {
+    /// What it means that a copy cannot be opened or read; none where nothing is wrong with the copy: the process has
+    /// no descriptor left.
+    pub fn of_failure(cause: &io::Error) -> Option<Self> {
+        if cause::too_many_open(cause) {
+            return None;
+        }
+        Some(match cause.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing,
+            // A link, a folder or something else has taken its place, or it has become shorter.
+            io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => Self::Changed,
+            _ => Self::Unreadable,
+        })
+    }
+
+    /// A word for tables and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl Stamp {
+    /// The stamp of a copy that was found to be another file: no look finds it sound again, also after a restart.
+    pub const fn doubted(self) -> Self {
+        Self { mtime_ns: i64::MIN, ..self }
+    }
+
+    /// Whether it is such a stamp. No file was modified in 1677.
+    pub const fn is_doubted(self) -> bool {
+        self.mtime_ns == i64::MIN
+    }
+}
+
+impl Library {
+    /// Looks at a copy that had `stamp` when it was sound. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Only where nothing can be said of the copy, because the process has no descriptor left.
+    pub fn look(&self, place: &Place, stamp: Stamp) -> io::Result<Option<Defect>> {
+        match self.open_file(place).and_then(|file| Stamp::of(&file)) {
+            Ok(now) => Ok((now != stamp).then_some(Defect::Changed)),
+            Err(cause) => Defect::of_failure(&cause).map(Some).ok_or(cause),
+        }
+    }
+}

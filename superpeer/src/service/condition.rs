@@ -1,0 +1,71 @@
+//! What the status tells of this machine: disk, catalog, descriptors, clock, credential, other super-peers.
+
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+use quarta_daemon::{clocks::Clocks, disk::Disk};
+use quarta_protocols::credentials::UnixSeconds;
+
+use super::Shared;
+
+/// How long before its end a super-peer's credential is warned of.
+const CREDENTIAL_WARNING: Duration = Duration::from_hours(30 * 24);
+
+impl Shared {
+    pub(super) fn clocks(&self) -> MutexGuard<'_, Clocks> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a member's clock.
+    pub(super) fn hear_clock(&self, peer: PeerId, told: Option<UnixSeconds>) {
+        let Some(told) = told else { return };
+        let (now, own) = (Instant::now(), UnixSeconds::now());
+        let mut clocks = self.clocks();
+        let before = clocks.off(now, own);
+        clocks.hear(peer, told, now);
+        if let Some(offset) = clocks.off(now, own).filter(|off| Some(*off) != before) {
+            tracing::warn!("this machine's clock is {offset} of most members'; set the clock");
+        }
+    }
+
+    /// What is not as it should be or wants attention, each as "why; what to do": the most fundamental first.
+    pub(crate) async fn problems(&self, superpeers: u64, connected: u64) -> Vec<String> {
+        let path = self.dir.path().to_owned();
+        let disk = tokio::task::spawn_blocking(move || Disk::of(&[path])).await.unwrap_or(Disk::Unknown);
+        let catalog = match self.store.write(|catalog| catalog.probe()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let catalog = catalog.map(|why| {
+            format!(
+                "nothing can be stored, {why}; see the daemon's log and check the disk of the data folder"
+            )
+        });
+        let (now, own) = (Instant::now(), UnixSeconds::now());
+        let clock = self.clocks().off(now, own).map(|offset| {
+            format!(
+                "this machine's clock is {offset} of most members', so that they refuse each other; set the clock, \
+                 and run a time service"
+            )
+        });
+        let expires = self.identity.membership.expires;
+        let renew = "invite this machine anew as the manual describes under \"Credentials\"";
+        let credential = if expires <= own {
+            Some(format!("this super-peer's credential has expired, so that members refuse it; {renew}"))
+        } else if expires <= own.plus(CREDENTIAL_WARNING) {
+            Some(format!("this super-peer's credential expires within 30 days; {renew}"))
+        } else {
+            None
+        };
+        let silent = superpeers.saturating_sub(connected);
+        let others = (silent > 0).then(|| {
+            format!("{silent} of {superpeers} other super-peers do not answer; see that they run and are reachable")
+        });
+        let open_files = self.open_files.problem().or_else(|| self.open_files.shortage());
+        [disk.problem(), catalog, open_files, clock, credential, others].into_iter().flatten().collect()
+    }
+}
