@@ -95,7 +95,8 @@ impl Guest {
     }
 }
 
-async fn become_member(
+/// Makes a data folder at `data` and joins with `invite`; answers who it is now and where super-peers are.
+pub(crate) async fn become_member(
     name: &str,
     data: &Path,
     invite: &str,

@@ -12,20 +12,17 @@ mod wire;
 
 pub use lie::Lie;
 
+use crate::cluster::ClusterError;
+use crate::guest::become_member;
 use goods::Goods;
 use libp2p::Multiaddr;
-use quarta_daemon::Role;
-use quarta_daemon::cli::Failure;
-use quarta_daemon::data_dir::{DataDirError, Draft, Marker};
-use quarta_daemon::identity::{Identity, IdentityError, Keys, load_superpeers};
-use quarta_daemon::joining;
+use quarta_daemon::identity::Identity;
 use quarta_protocols::credentials;
 use quarta_protocols::ids::ContentId;
 use quarta_protocols::members::Enrolment;
 use quarta_protocols::messages::index::{Index, Registered, Request, Response};
 use quarta_protocols::messages::inventory::{Completeness, Coverage, Item, Page, Position, Summary};
 use quarta_protocols::messages::poll::{self, Load};
-use quarta_protocols::names::{MemberName, NameError};
 use quarta_protocols::network::{
     AddressPolicy, CallError, Config, ConnectError, Event, Inbound, Network, StartError,
 };
@@ -45,18 +42,9 @@ const CLAIMED_RATE: u64 = 1 << 30;
 /// Why a liar cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum LiarError {
-    /// It has no valid name.
+    /// It could not become a member.
     #[error(transparent)]
-    Name(#[from] NameError),
-    /// Its data folder could not be made.
-    #[error(transparent)]
-    Folder(#[from] DataDirError),
-    /// Its keys or credential could not be read.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// It could not join.
-    #[error("{0}")]
-    Join(String),
+    Join(#[from] ClusterError),
     /// Its network could not be set up.
     #[error("the liar cannot be set up: {0}")]
     Setup(String),
@@ -78,12 +66,6 @@ pub enum LiarError {
     /// A super-peer did not take its list.
     #[error("the super-peer answered {0}")]
     Unregistered(String),
-}
-
-impl From<Failure> for LiarError {
-    fn from(failure: Failure) -> Self {
-        Self::Join(failure.to_string())
-    }
 }
 
 impl From<RecordError> for LiarError {
@@ -123,9 +105,7 @@ impl Liar {
     /// # Errors
     /// [`LiarError`].
     pub async fn join(lie: Lie, data: &Path, invite: &str) -> Result<Self, LiarError> {
-        let identity = become_member(&lie.member_name(), data, invite).await?;
-        let superpeers = load_superpeers(identity.1.folder())?;
-        let identity = identity.0;
+        let (identity, superpeers) = become_member(&lie.member_name(), data, invite).await?;
         let enrolment = Enrolment {
             peer: identity.keys.peer(),
             credential: identity.credential.clone(),
@@ -275,21 +255,6 @@ impl Claims {
             summary,
         }
     }
-}
-
-async fn become_member(
-    name: &str,
-    data: &Path,
-    invite: &str,
-) -> Result<(Identity, quarta_daemon::DataDir), LiarError> {
-    let name = MemberName::new(name)?;
-    let invite = joining::read_invite(invite)?;
-    let draft = Draft::begin(data)?;
-    let keys = Keys::load_or_create(draft.folder())?;
-    let (draft, trust) = joining::join(draft, &keys, &invite, &name, credentials::Role::Node).await?;
-    let network = trust.network.to_string();
-    let data = draft.commit(Marker { role: Role::Node, network, name: name.to_string() })?;
-    Ok((Identity::load(&data)?, data))
 }
 
 /// Idle, and faster than anybody.
