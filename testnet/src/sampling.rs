@@ -3,17 +3,16 @@
 //! **What is guaranteed.** A member that does not answer delays nobody else's figures and leaves a gap in its own, never
 //! a guess. Memory is bounded for any length of run: [`Samples`] thins itself out.
 //!
-//! Memory and processor time come from `/proc`, at the system's own resolution and without asking the member; bytes come
-//! from what it tells Prometheus, over TCP with its token, as any scraper does.
+//! Memory and processor time come from `/proc`, at the system's own resolution and without asking the member. Bytes come
+//! from its status, which counts while a transfer is under way; what it tells Prometheus of fetches counts at their end.
 
+use crate::api::NodeApi;
 use crate::cluster::{Cluster, Lives, Member};
-use crate::exposition::Exposition;
 use crate::record::samples::{Look, Samples};
 use crate::record::{SIGHTINGS_MAX, Sighting};
 use futures::future::join_all;
 use quarta_daemon::Role;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -43,10 +42,8 @@ pub struct Observed {
 /// How one member is looked at.
 struct Subject {
     name: String,
-    http: SocketAddr,
-    token: Option<String>,
-    sent: &'static str,
-    received: &'static str,
+    /// None for a super-peer, through which no file passes.
+    node: Option<NodeApi>,
 }
 
 impl Sampler {
@@ -116,13 +113,8 @@ fn look_on(
 
 impl Subject {
     fn of(member: &Member) -> Self {
-        let (sent, received) = match member.role() {
-            Role::Node => ("quarta_node_served_bytes_total", "quarta_node_fetched_bytes_total"),
-            // Files never pass through a super-peer.
-            Role::Superpeer => ("", ""),
-        };
-        let token = member.token().ok();
-        Self { name: member.name().to_owned(), http: member.http(), token, sent, received }
+        let node = (member.role() == Role::Node).then(|| member.node());
+        Self { name: member.name().to_owned(), node }
     }
 
     /// What can be said of it now.
@@ -130,26 +122,13 @@ impl Subject {
         let mut look = Look::default();
         if let Some(pid) = lives.pid(&self.name) {
             (look.rss_bytes, look.cpu_seconds) = (memory(pid), processor(pid));
-            let scrape = async {
-                let text = crate::api::scrape(self.http, "/metrics", self.token.as_deref()?).await.ok()?;
-                Exposition::parse(&text).ok()
-            };
-            if let Ok(Some(exposition)) = tokio::time::timeout(ANSWER_DEADLINE, scrape).await {
-                look.sent_bytes = exposition.sum(self.sent).map(whole);
-                look.received_bytes = exposition.sum(self.received).map(whole);
+            if let Some(node) = &self.node {
+                let status = tokio::time::timeout(ANSWER_DEADLINE, node.status()).await;
+                look.sent_bytes = status.ok().and_then(Result::ok).map(|status| status.served_bytes);
             }
         }
         (self.name.clone(), look)
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "counters are not negative; `as` saturates"
-)]
-fn whole(value: f64) -> u64 {
-    value as u64
 }
 
 /// A process's resident memory, in bytes: the second field of `statm`, in pages.

@@ -59,8 +59,8 @@ impl Statement for Stamp {
     const MAX_BYTES: usize = 512;
 }
 
-/// A catalog entry as it travels; nothing in it is verified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A catalog entry as it travels; nothing in it is verified. Prints without its payload, which may hold a file's key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// What the payload is.
     pub kind: Kind,
@@ -70,6 +70,15 @@ pub struct Entry {
     pub payload: ByteBuf,
     /// Who accepted it when.
     pub stamp: Signed<Stamp>,
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("kind", &self.kind)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where a listing of the catalog continues.

@@ -32,10 +32,8 @@ pub struct Column {
     pub rss_bytes: Vec<Option<u64>>,
     /// Processor time since its process started, in seconds.
     pub cpu_seconds: Vec<Option<f64>>,
-    /// Bytes of chunks sent since its process started; none where it did not answer.
+    /// Sealed bytes sent to others since its process started; none where it did not answer.
     pub sent_bytes: Vec<Option<u64>>,
-    /// Verified bytes received since its process started.
-    pub received_bytes: Vec<Option<u64>>,
 }
 
 /// What one look at a member brought.
@@ -47,8 +45,6 @@ pub struct Look {
     pub cpu_seconds: Option<f64>,
     /// As [`Column::sent_bytes`].
     pub sent_bytes: Option<u64>,
-    /// As [`Column::received_bytes`].
-    pub received_bytes: Option<u64>,
 }
 
 impl Samples {
@@ -87,14 +83,12 @@ impl Column {
         self.rss_bytes.push(look.rss_bytes);
         self.cpu_seconds.push(look.cpu_seconds);
         self.sent_bytes.push(look.sent_bytes);
-        self.received_bytes.push(look.received_bytes);
     }
 
     fn halve(&mut self) {
         halve(&mut self.rss_bytes);
         halve(&mut self.cpu_seconds);
         halve(&mut self.sent_bytes);
-        halve(&mut self.received_bytes);
     }
 }
 

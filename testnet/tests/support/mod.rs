@@ -186,3 +186,8 @@ pub fn names_in(folder: &Path) -> Vec<String> {
 pub fn senders(transfer: &Transfer) -> Vec<&str> {
     transfer.sources.iter().filter(|source| source.bytes > 0).map(|source| source.name.as_str()).collect()
 }
+
+/// A program that was built beside the launcher.
+pub fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_quarta-testnet")).with_file_name(name)
+}

@@ -85,23 +85,29 @@ pub(super) fn drawing(page: &mut Markup, said: &str, height: u32, marks: impl Fn
     page.line();
 }
 
-/// The labels of an axis from left to right.
+/// The labels of an axis from left to right, in a row of a chart.
 pub(super) fn axis(page: &mut Markup, axis: &Axis, what: &str) {
     page.words("div", &[("class", &"label muted")], what);
-    page.element(
-        "svg",
-        &[("class", &"axis"), ("width", &"100%"), ("height", &18), ("aria-hidden", &"true")],
-        |page| {
-            for tick in &axis.ticks {
-                let anchor = match tick.at {
-                    Percent(at) if at < 0.02 => "start",
-                    Percent(at) if at > 0.96 => "end",
-                    _ => "middle",
-                };
-                page.words("text", &[("x", &tick.at), ("y", &13), ("text-anchor", &anchor)], &tick.label);
-            }
-        },
-    );
+    labels(page, axis);
+}
+
+/// The labels of an axis from left to right. On a phone every second one is left out.
+pub(super) fn labels(page: &mut Markup, axis: &Axis) {
+    let drawing: [super::markup::Attribute<'_>; 4] =
+        [("class", &"axis"), ("width", &"100%"), ("height", &18), ("aria-hidden", &"true")];
+    page.element("svg", &drawing, |page| {
+        for (index, tick) in axis.ticks.iter().enumerate() {
+            let anchor = match tick.at {
+                Percent(at) if at < 0.02 => "start",
+                Percent(at) if at > 0.96 => "end",
+                _ => "middle",
+            };
+            let class = if index % 2 == 1 { "odd" } else { "even" };
+            let at: [super::markup::Attribute<'_>; 4] =
+                [("class", &class), ("x", &tick.at), ("y", &13), ("text-anchor", &anchor)];
+            page.words("text", &at, &tick.label);
+        }
+    });
     page.line();
 }
 

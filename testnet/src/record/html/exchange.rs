@@ -148,29 +148,33 @@ pub(super) fn spread(page: &mut Markup, record: &Record) {
                 );
             }
         });
-    });
-    page.element("details", &[], |page| {
-        page.words("summary", &[], "Exact figures");
-        page.element("div", &[("class", &"scroll")], |page| {
-            page.element("table", &[], |page| {
-                page.element("thead", &[], |page| {
-                    page.element("tr", &[], |page| {
-                        page.words("th", &[("scope", &"col")], "Node");
-                        for head in ["Bytes served", "Share", "Fetches served", "Named as a source"] {
-                            number_head(page, head);
+        page.element("details", &[], |page| {
+            page.words("summary", &[], "Exact figures");
+            page.element("div", &[("class", &"scroll")], |page| {
+                page.element("table", &[], |page| {
+                    page.element("thead", &[], |page| {
+                        page.element("tr", &[], |page| {
+                            page.words("th", &[("scope", &"col")], "Node");
+                            for head in ["Bytes served", "Share", "Fetches served", "Named as a source"] {
+                                number_head(page, head);
+                            }
+                        });
+                    });
+                    page.element("tbody", &[], |page| {
+                        for holder in &load.holders {
+                            page.element("tr", &[], |page| {
+                                page.words("th", &[("scope", &"row")], &holder.name);
+                                page.words("td", &[("class", &"n")], holder.served_bytes);
+                                page.words(
+                                    "td",
+                                    &[("class", &"n")],
+                                    format!("{:.2} %", holder.share * 100.0),
+                                );
+                                page.words("td", &[("class", &"n")], holder.fetches);
+                                page.words("td", &[("class", &"n")], holder.offered);
+                            });
                         }
                     });
-                });
-                page.element("tbody", &[], |page| {
-                    for holder in &load.holders {
-                        page.element("tr", &[], |page| {
-                            page.words("th", &[("scope", &"row")], &holder.name);
-                            page.words("td", &[("class", &"n")], holder.served_bytes);
-                            page.words("td", &[("class", &"n")], format!("{:.2} %", holder.share * 100.0));
-                            page.words("td", &[("class", &"n")], holder.fetches);
-                            page.words("td", &[("class", &"n")], holder.offered);
-                        });
-                    }
                 });
             });
         });

@@ -76,29 +76,29 @@ pub(super) fn section(page: &mut Markup, record: &Record) {
                 page.words("div", &[("class", &"value")], bucket.count);
             }
         });
-    });
-    page.element("div", &[("class", &"scroll")], |page| {
-        page.element("table", &[], |page| {
-            page.element("thead", &[], |page| {
-                page.element("tr", &[], |page| {
-                    page.words("th", &[("scope", &"col")], "Super-peer");
-                    for head in ["Answered", "Missed", "Mean round trip"] {
-                        number_head(page, head);
+        page.element("div", &[("class", &"scroll")], |page| {
+            page.element("table", &[], |page| {
+                page.element("thead", &[], |page| {
+                    page.element("tr", &[], |page| {
+                        page.words("th", &[("scope", &"col")], "Super-peer");
+                        for head in ["Answered", "Missed", "Mean round trip"] {
+                            number_head(page, head);
+                        }
+                    });
+                });
+                page.element("tbody", &[], |page| {
+                    for polls in &record.polls {
+                        let mean = polls
+                            .mean_seconds
+                            .map_or_else(|| "–".to_owned(), |mean| format!("{:.2} ms", mean * 1e3));
+                        page.element("tr", &[], |page| {
+                            page.words("th", &[("scope", &"row")], &polls.superpeer);
+                            page.words("td", &[("class", &"n")], polls.answered);
+                            page.words("td", &[("class", &"n")], polls.missed);
+                            page.words("td", &[("class", &"n")], mean);
+                        });
                     }
                 });
-            });
-            page.element("tbody", &[], |page| {
-                for polls in &record.polls {
-                    let mean = polls
-                        .mean_seconds
-                        .map_or_else(|| "–".to_owned(), |mean| format!("{:.2} ms", mean * 1e3));
-                    page.element("tr", &[], |page| {
-                        page.words("th", &[("scope", &"row")], &polls.superpeer);
-                        page.words("td", &[("class", &"n")], polls.answered);
-                        page.words("td", &[("class", &"n")], polls.missed);
-                        page.words("td", &[("class", &"n")], mean);
-                    });
-                }
             });
         });
     });

@@ -1,4 +1,4 @@
-//! How fast data moved: what all nodes received in a second, over the run.
+//! How fast data moved: what all nodes sent in a second, over the run.
 
 use super::chart::{self, curve, drawing, levels};
 use super::markup::Markup;
@@ -19,15 +19,15 @@ pub(super) fn shown(record: &Record) -> bool {
     peak(record).is_some()
 }
 
-/// Verified bytes that all nodes received in a second, at each sample.
-fn received(record: &Record) -> Vec<(f64, Option<f64>)> {
+/// Sealed bytes that all nodes sent in a second, at each sample.
+fn sent(record: &Record) -> Vec<(f64, Option<f64>)> {
     let samples = &record.samples;
     let columns: Vec<_> = samples
         .members
         .iter()
         .map(|member| {
             let bytes: Vec<_> =
-                member.received_bytes.iter().map(|bytes| bytes.map(|bytes| bytes as f64)).collect();
+                member.sent_bytes.iter().map(|bytes| bytes.map(|bytes| bytes as f64)).collect();
             rates(&samples.at_seconds, &bytes)
         })
         .collect();
@@ -36,14 +36,14 @@ fn received(record: &Record) -> Vec<(f64, Option<f64>)> {
 
 /// The highest rate and when it was reached; none where nothing moved.
 pub(super) fn peak(record: &Record) -> Option<(f64, f64)> {
-    let rates = received(record).into_iter().filter_map(|(at, rate)| Some((at, rate?)));
+    let rates = sent(record).into_iter().filter_map(|(at, rate)| Some((at, rate?)));
     rates.filter(|(_, rate)| *rate > 0.0).max_by(|one, other| one.1.total_cmp(&other.1))
 }
 
 pub(super) fn section(page: &mut Markup, record: &Record) {
     let Some((at, rate)) = peak(record) else { return };
     let answer = format!(
-        "Verified bytes that all nodes together received in a second. The highest was {}/s, at {at:.1} s. Measured on \
+        "Sealed bytes that all nodes together sent in a second. The highest was {}/s, at {at:.1} s. Measured on \
          one machine, whose processors seal, encrypt and verify for both ends.",
         size(whole(rate))
     );
@@ -56,61 +56,40 @@ pub(super) fn section(page: &mut Markup, record: &Record) {
                 "svg",
                 &[("y", &NAMES_HEIGHT), ("width", &"100%"), ("height", &HEIGHT), ("overflow", &"visible")],
                 |page| {
-                    curve(page, &across, &up, HEIGHT, &received(record));
+                    curve(page, &across, &up, HEIGHT, &sent(record));
                     levels(page, &up, HEIGHT);
                 },
             );
             losses(page, record, &across);
         });
-        page.element(
-            "svg",
-            &[("class", &"axis"), ("width", &"100%"), ("height", &18), ("aria-hidden", &"true")],
-            |page| {
-                for tick in &across.ticks {
-                    let anchor = if tick.at.0 < 0.02 {
-                        "start"
-                    } else if tick.at.0 > 0.96 {
-                        "end"
-                    } else {
-                        "middle"
-                    };
-                    page.words("text", &[("x", &tick.at), ("y", &13), ("text-anchor", &anchor)], &tick.label);
-                }
-            },
-        );
+        chart::labels(page, &across);
     });
 }
 
-/// When members were killed and started again.
+/// When members were killed and started again. Names stand to the left of a loss and to the right of a return.
 fn losses(page: &mut Markup, record: &Record, across: &Axis) {
-    let mut named = 0;
-    for life in record.lives.iter().filter(|life| by_signal(life)) {
+    for (index, life) in record.lives.iter().filter(|life| by_signal(life)).enumerate() {
         let Some(ended) = life.to_seconds else { continue };
         let again = record.lives.iter().find(|next| next.member == life.member && next.from_seconds >= ended);
         let lost = Some((ended, "lost-line", "lost-name", format!("✕ {}", life.member)));
         let back = again.map(|next| (next.from_seconds, "back-line", "back-name", "back".to_owned()));
         for (at, line, class, name) in [lost, back].into_iter().flatten() {
             let x = across.at(at);
+            let (top, bottom) = (NAMES_HEIGHT, HEIGHT + NAMES_HEIGHT);
             page.element(
                 "line",
-                &[
-                    ("class", &line),
-                    ("x1", &x),
-                    ("x2", &x),
-                    ("y1", &NAMES_HEIGHT),
-                    ("y2", &(HEIGHT + NAMES_HEIGHT)),
-                ],
+                &[("class", &line), ("x1", &x), ("x2", &x), ("y1", &top), ("y2", &bottom)],
                 |page| page.words("title", &[], format!("{at:.1} s: {name}")),
             );
-            if named < NAMES_MAX * 2 {
-                let anchor = if x.0 > 0.8 { "end" } else { "start" };
+            if index < NAMES_MAX {
+                let left = x.0 > 0.9 || (x.0 > 0.2 && class == "lost-name");
+                let anchor = if left { "end" } else { "start" };
                 page.words(
                     "text",
                     &[("class", &class), ("x", &x), ("y", &12), ("text-anchor", &anchor)],
                     &name,
                 );
             }
-            named += 1;
         }
     }
 }

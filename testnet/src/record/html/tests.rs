@@ -75,8 +75,7 @@ fn full(text: &str) -> Record {
         let look = Look {
             rss_bytes: (!(8..12).contains(&at)).then_some(30 << 20),
             cpu_seconds: Some(f64::from(at) / 3.0),
-            sent_bytes: None,
-            received_bytes: Some(u64::from(at) << 20),
+            sent_bytes: Some(u64::from(at) << 20),
         };
         record.samples.push(f64::from(at) / 2.0, vec![(name("a"), look)]);
     }

@@ -37,8 +37,8 @@ pub(super) fn section(page: &mut Markup, record: &Record) {
                 member_row(page, record, &axis, member, &lives);
             }
         });
+        moments(page, record);
     });
-    moments(page, record);
 }
 
 fn answer(record: &Record) -> String {
