@@ -8,6 +8,7 @@
 //! - [`exposition`]: reading what they tell Prometheus;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
 //! - [`stranger`]: somebody who is no member and knocks; [`liar`]: a member that serves what it should not;
+//! - [`hostile_names`]: names that have broken other systems;
 //! - [`record`]: what a run did and found, kept in a folder;
 //! - [`up`], [`demo`], [`cli`]: the commands of `quarta-testnet`.
 
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod cluster;
 pub mod demo;
 pub mod exposition;
+pub mod hostile_names;
 pub mod liar;
 pub mod original;
 pub mod process;
