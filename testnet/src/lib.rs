@@ -9,6 +9,7 @@
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
 //! - [`stranger`]: somebody who is no member and knocks; [`guest`]: a member without a daemon; [`liar`]: one that serves
 //!   what it should not;
+//! - [`hostile_names`]: names that have broken other systems;
 //! - [`bench`]: figures that are claimed, measured;
 //! - [`record`]: what a run did and found, kept in a folder;
 //! - [`up`], [`demo`], [`cli`]: the commands of `quarta-testnet`.
@@ -21,6 +22,7 @@ pub mod cluster;
 pub mod demo;
 pub mod exposition;
 pub mod guest;
+pub mod hostile_names;
 pub mod liar;
 pub mod original;
 pub mod process;

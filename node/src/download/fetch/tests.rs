@@ -34,7 +34,6 @@ enum Nature {
     LiesAboutManifest,
     Stalls,
     Dies,
-    BreaksOffAtOnce,
     Unreachable,
     SendsTooMuch,
     HasHalf,
@@ -136,9 +135,6 @@ impl Peers for World {
     ) -> Result<TransportLabel, RunError> {
         assert_eq!(chunk_max_bytes, self.sealed[0].len(), "no more is taken in than a chunk has");
         let nature = self.nature(peer);
-        if nature == Nature::BreaksOffAtOnce {
-            return Err(RunError::Fault(Fault::BrokeOff));
-        }
         if nature == Nature::BusyOnce && self.busy.fetch_add(1, Ordering::Relaxed) == 0 {
             return Err(RunError::Busy);
         }
@@ -309,19 +305,6 @@ async fn without_any_source_it_ends_at_once_and_with_bad_ones_only_after_looking
         panic!("{:?}", bad.outcome)
     };
     assert_eq!(faults, [(bad.world.natures[0].0, Fault::WrongBytes)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_source_that_only_comes_back_to_fail_is_tried_less_and_less_and_then_given_up() {
-    let world = Arc::new(World::new(&[Nature::BreaksOffAtOnce]));
-    let (sender, progress) = watch::channel(FetchProgress::default());
-    let store = Arc::new(Store::default());
-    let cancel = CancellationToken::new();
-    let fetch = fetch(world.job(), Arc::clone(&world), Arc::clone(&world), store, sender, cancel);
-    let outcome = tokio::time::timeout(Duration::from_mins(2), fetch).await.expect("it ends");
-    let Err(FetchError::SourcesExhausted { faults }) = outcome.result else { panic!("{outcome:?}") };
-    assert_eq!(faults, [(world.natures[0].0, Fault::BrokeOff)]);
-    assert_eq!(progress.borrow().sources.len(), 1, "it is one source, however often it came");
 }
 
 #[tokio::test]

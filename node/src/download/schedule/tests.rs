@@ -388,6 +388,7 @@ proptest! {
                     Nature::DiesAfter(_) | Nature::FallsShortAfter(_) => *fault == Fault::BrokeOff || slow,
                     Nature::StallsAfter(_) => *fault == Fault::Stalled,
                     Nature::Honest | Nature::OftenBusy => slow && *fault == Fault::Stalled,
+                    Nature::AlwaysBusy => false,
                 },
                 "{peer:?} was dropped as {fault:?}"
             );
