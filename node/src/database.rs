@@ -143,7 +143,9 @@ impl Database {
 
 /// `SQLite`'s errors that people meet, in plain words.
 fn words(error: &rusqlite::Error) -> String {
-    use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseCorrupt, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure,
+    };
     match error.sqlite_error_code() {
         Some(DiskFull) => "the disk is full".to_owned(),
         Some(ReadOnly) => "the disk or the file is read-only".to_owned(),

@@ -155,9 +155,10 @@ pub fn add_stream(library: &Library, stream: &mut dyn io::Read, name: &FileName)
     let staged = library.stage()?;
     let size_bytes = spool(stream, staged.file(), name)?;
     let geometry = geometry(size_bytes, name)?;
-    let product = pipeline::seal(staged.file(), None, geometry, &mut |_| ()).map_err(|error| match error {
-        SealError::Read(cause) | SealError::Write(cause) => unwritten(name, cause),
-    })?;
+    let product =
+        pipeline::seal(staged.file(), None, geometry, &mut |_| ()).map_err(|error| match error {
+            SealError::Read(cause) | SealError::Write(cause) => unwritten(name, cause),
+        })?;
     settle(library, staged, name, product)
 }
 

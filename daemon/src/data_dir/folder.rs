@@ -54,7 +54,9 @@ pub enum FolderError {
 
 fn next_step(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => "make the disk writable again, or name another folder with --data",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "make the disk writable again, or name another folder with --data"
+        }
         io::ErrorKind::PermissionDenied => {
             "run as the user that owns the data folder, or name another with --data"
         }

@@ -72,13 +72,20 @@ fn files_of_every_size_are_sealed_as_copies_in_place_and_from_streams() {
         let branch = Branch::new();
         let plain = bytes(size);
         let path = branch.write("source.csv", &plain);
-        let copy =
-            add(&branch.library, branch.source(&path).unwrap(), &name("a/plano.csv"), Mode::Copy, &mut |_| ()).unwrap();
+        let copy = add(
+            &branch.library,
+            branch.source(&path).unwrap(),
+            &name("a/plano.csv"),
+            Mode::Copy,
+            &mut |_| (),
+        )
+        .unwrap();
         assert!(agrees(&copy, &plain), "{size}");
         assert_eq!(std::fs::read(branch.library.path_of(&copy.place)).unwrap(), plain);
         assert_eq!(copy.media_type.as_deref(), Some("text/csv"));
         let in_place =
-            add(&branch.library, branch.source(&path).unwrap(), &name("b"), Mode::InPlace, &mut |_| ()).unwrap();
+            add(&branch.library, branch.source(&path).unwrap(), &name("b"), Mode::InPlace, &mut |_| ())
+                .unwrap();
         assert!(agrees(&in_place, &plain));
         assert_eq!(in_place.place, Place::InPlace(path.canonicalize().unwrap()));
         let streamed = add_stream(&branch.library, &mut &plain[..], &name("c.unknown-thing")).unwrap();
@@ -92,7 +99,8 @@ fn files_of_every_size_are_sealed_as_copies_in_place_and_from_streams() {
 fn a_stamp_taken_when_adding_is_that_of_the_file_in_the_library() {
     let branch = Branch::new();
     let path = branch.write("x", b"abc");
-    let added = add(&branch.library, branch.source(&path).unwrap(), &name("x"), Mode::Copy, &mut |_| ()).unwrap();
+    let added =
+        add(&branch.library, branch.source(&path).unwrap(), &name("x"), Mode::Copy, &mut |_| ()).unwrap();
     let file = branch.library.open_file(&added.place).unwrap();
     assert_eq!(Stamp::of(&file).unwrap(), added.stamp);
 }
@@ -184,7 +192,8 @@ fn a_name_that_is_taken_is_found_before_anything_is_copied() {
     let path = branch.write("source", b"abc");
     add(&branch.library, branch.source(&path).unwrap(), &name("a"), Mode::Copy, &mut |_| ()).unwrap();
     for taken in ["a", "A"] {
-        let refused = add(&branch.library, branch.source(&path).unwrap(), &name(taken), Mode::Copy, &mut |_| ());
+        let refused =
+            add(&branch.library, branch.source(&path).unwrap(), &name(taken), Mode::Copy, &mut |_| ());
         assert!(matches!(refused, Err(AddError::Library(_))));
         assert!(matches!(
             add_stream(&branch.library, &mut &b"x"[..], &name(taken)),

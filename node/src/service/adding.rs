@@ -40,11 +40,7 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 /// What the thread that adds tells.
 enum Told {
     /// How far a file is.
-    Progress {
-        path: String,
-        done_bytes: u64,
-        size_bytes: u64,
-    },
+    Progress { path: String, done_bytes: u64, size_bytes: u64 },
     /// What became of a file.
     Ended(Result<(String, LibraryCopy), Failed>),
 }

@@ -40,7 +40,9 @@ impl Shared {
         let off = clocks.off(now, own);
         if off != before {
             match off {
-                Some(offset) => tracing::warn!("this machine's clock is {offset} of the network's; set the clock"),
+                Some(offset) => {
+                    tracing::warn!("this machine's clock is {offset} of the network's; set the clock")
+                }
                 None => tracing::info!("this machine's clock agrees with the network's"),
             }
         }
@@ -102,10 +104,7 @@ impl Shared {
                 .map(|known| health::Superpeer { connected: known.connected, refusal: known.refusal })
                 .collect(),
             defective,
-            named: first
-                .into_iter()
-                .map(|found| (found.defect, found.path.display().to_string()))
-                .collect(),
+            named: first.into_iter().map(|found| (found.defect, found.path.display().to_string())).collect(),
         }
     }
 }

@@ -293,11 +293,7 @@ fn check(
     let stamp = Stamp::of(&file).map_err(unreadable)?;
     let geometry = against.manifest.geometry();
     if stamp.size_bytes != geometry.size_bytes() {
-        return Err(changed(&format!(
-            "it has {} bytes and not {}",
-            stamp.size_bytes,
-            geometry.size_bytes()
-        )));
+        return Err(changed(&format!("it has {} bytes and not {}", stamp.size_bytes, geometry.size_bytes())));
     }
     let mut sha256 = sha2::Sha256::new();
     let mut chunk = Vec::new();

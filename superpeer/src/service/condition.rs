@@ -41,7 +41,9 @@ impl Shared {
             Err(error) => Some(error.to_string()),
         };
         let catalog = catalog.map(|why| {
-            format!("nothing can be stored, {why}; see the daemon's log and check the disk of the data folder")
+            format!(
+                "nothing can be stored, {why}; see the daemon's log and check the disk of the data folder"
+            )
         });
         let (now, own) = (Instant::now(), UnixSeconds::now());
         let clock = self.clocks().off(now, own).map(|offset| {

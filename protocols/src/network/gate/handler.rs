@@ -112,7 +112,9 @@ impl Handler {
                         .await?;
                 let heard = match request {
                     Ok(request) => check(request, &trust, &peer, UnixSeconds::now()).map(Box::new),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(Refusal::Malformed.into()),
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        Err(Refusal::Malformed.into())
+                    }
                     Err(error) => return Err(error),
                 };
                 Ok((heard, stream))
