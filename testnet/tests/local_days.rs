@@ -380,7 +380,7 @@ async fn a_full_a_failing_and_a_read_only_disk_are_told_as_that_and_lose_nothing
     let name = network.name(0);
     let (first, second) =
         (network.write("first.bin", &bytes(7, MIB)), network.write("second.bin", &bytes(8, 4 * MIB)));
-    let tiny = network.write("tiny.txt", b"tiny");
+    let tiny = network.write("tiny.txt", b"");
     assert_eq!(add(network.node(0), &request(&[&first], false), |_| ()).await.0, ["first.bin"]);
     assert!(status(network.node(0)).await.healthy);
 
@@ -510,7 +510,7 @@ async fn a_clock_that_is_years_off_is_told_as_that_and_nothing_else_breaks() {
     let file = network.share(0, "a.bin", &bytes(10, MIB)).await;
     held_by(&network, &file, 1).await;
 
-    for (offset, words) in [("-4y", "4 years behind"), ("+4y", "4 years ahead")] {
+    for (offset, words) in [("-4y", "4 years behind"), ("+4y", "4 years ahead of")] {
         assert!(network.cluster.end(&name).await.unwrap());
         clock.set(offset);
         network.cluster.restart(&name).unwrap();
@@ -518,8 +518,7 @@ async fn a_clock_that_is_years_off_is_told_as_that_and_nothing_else_breaks() {
             let status = network.node(0).node().status().await;
             status.is_ok_and(|status| {
                 status.problems.len() == 1
-                    && status.problems[0]
-                        .contains(&format!("this machine's clock is {words} of the network's"))
+                    && status.problems[0].contains(&format!("this machine's clock is {words} the network's"))
                     && status.problems[0].contains("; set the clock")
             })
         })

@@ -41,7 +41,7 @@ impl Shared {
         if off != before {
             match off {
                 Some(offset) => {
-                    tracing::warn!("this machine's clock is {offset} of the network's; set the clock")
+                    tracing::warn!("this machine's clock is {offset} the network's; set the clock")
                 }
                 None => tracing::info!("this machine's clock agrees with the network's"),
             }
