@@ -61,7 +61,7 @@ impl Offset {
     }
 }
 
-/// As in "3 years behind".
+/// As in "3 years behind", "2 days ahead of": what follows is whose clock is right.
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, &str); 4] =
@@ -69,7 +69,7 @@ impl fmt::Display for Offset {
         let (size, unit) = *UNITS.iter().find(|(size, _)| self.seconds >= *size).unwrap_or(&UNITS[3]);
         let count = self.seconds / size;
         let plural = if count == 1 { "" } else { "s" };
-        write!(f, "{count} {unit}{plural} {}", if self.ahead { "ahead" } else { "behind" })
+        write!(f, "{count} {unit}{plural} {}", if self.ahead { "ahead of" } else { "behind" })
     }
 }
 
@@ -116,9 +116,9 @@ mod tests {
     #[test]
     fn offsets_are_told_in_their_largest_unit() {
         let ahead = |seconds| Offset::between(UnixSeconds(NOW.0 + seconds), NOW).unwrap().to_string();
-        assert_eq!(ahead(301), "5 minutes ahead");
-        assert_eq!(ahead(3600), "1 hour ahead");
-        assert_eq!(ahead(86_400 * 364), "364 days ahead");
+        assert_eq!(ahead(301), "5 minutes ahead of");
+        assert_eq!(ahead(3600), "1 hour ahead of");
+        assert_eq!(ahead(86_400 * 364), "364 days ahead of");
     }
 
     #[test]

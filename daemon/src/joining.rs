@@ -102,7 +102,7 @@ pub async fn join(
             if let Some(offset) = Offset::between(now, membership.issued) {
                 // The invite is redeemed for these keys, so they are kept.
                 draft.keep();
-                let why = format!("this machine's clock is {offset} of the network's");
+                let why = format!("this machine's clock is {offset} the network's");
                 return Err(Failure::new(what, why, "set the clock, and run the same command again"));
             }
             if membership.role != role || membership.name != *name {

@@ -1,9 +1,9 @@
 //! How many files and connections this process may have open.
 //!
 //! Many systems start a process with a soft limit of 1024 and allow it far more; the soft limit exists for programs
-//! that use `select`, which these are not. So a daemon raises it to the hard one before anything else. What a daemon
-//! then serves over HTTP is bounded to a share of it, so that clients of the API cannot take the descriptors that its
-//! files, its database and its members need.
+//! that use `select`, which these are not. So a daemon raises it to the hard one before anything else. Connections are
+//! bounded to shares of it, members' and the API's on each of its ways, so that whoever connects cannot take the
+//! descriptors that files and the database need, nor those by which the operator asks what is wrong.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -13,6 +13,8 @@ pub const NEEDED: u64 = 1024;
 
 /// The part of all descriptors that each way to the API may take.
 const HTTP_SHARE: u64 = 8;
+/// The part of them that connections with members may take.
+const MEMBERS_SHARE: u64 = 2;
 
 /// What this process may have open, after raising it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,11 @@ impl OpenFiles {
         })
     }
 
+    /// How many connections there may be with members and strangers at once: at most `wanted`.
+    pub fn member_connections(self, wanted: u32) -> u32 {
+        wanted.min(u32::try_from((self.limit / MEMBERS_SHARE).max(1)).unwrap_or(u32::MAX))
+    }
+
     /// How many connections each way to the API may have at once: at most `wanted`.
     pub fn http_connections(self, wanted: usize) -> usize {
         wanted.min(usize::try_from((self.limit / HTTP_SHARE).max(1)).unwrap_or(usize::MAX))
@@ -78,7 +85,10 @@ mod tests {
     }
 
     #[test]
-    fn the_api_takes_a_share_of_the_descriptors_and_never_all() {
+    fn connections_take_shares_of_the_descriptors_and_never_all() {
+        let few = OpenFiles { limit: 64 };
+        assert!(u64::from(few.member_connections(4096)) + 2 * few.http_connections(256) as u64 <= 48);
+        assert_eq!(OpenFiles { limit: 1 << 20 }.member_connections(4096), 4096);
         assert_eq!(OpenFiles { limit: 64 }.http_connections(256), 8);
         assert_eq!(OpenFiles { limit: 4 }.http_connections(256), 1);
         assert_eq!(OpenFiles { limit: 1 << 20 }.http_connections(256), 256);

@@ -3,11 +3,13 @@
 use crate::cli::Failure;
 use crate::identity::Identity;
 use crate::observer::Recorder;
+use crate::open_files::OpenFiles;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use quarta_protocols::credentials::Role;
 use quarta_protocols::limits::ADDRESSES_MAX;
 use quarta_protocols::members::Enrolment;
+use quarta_protocols::network::limits::CONNECTIONS_MAX;
 use quarta_protocols::network::{AddressPolicy, Config, Event, Network};
 use std::net::SocketAddr;
 use tokio::sync::mpsc;
@@ -67,6 +69,7 @@ impl Reach {
         &self,
         identity: &Identity,
         role: Role,
+        open_files: OpenFiles,
         recorder: Recorder,
     ) -> Result<(Network, mpsc::Receiver<Event>), Failure> {
         let config = Config {
@@ -74,6 +77,7 @@ impl Reach {
             listen: self.listen.clone(),
             external: self.external.clone(),
             addresses: self.policy(),
+            connections: open_files.member_connections(CONNECTIONS_MAX),
             observer: Box::new(recorder),
             ..Config::new(
                 identity.keys.identity.clone(),

@@ -51,7 +51,7 @@ pub struct Superpeer {
 pub fn problems(facts: &Facts) -> Vec<String> {
     let clock = facts.clock.map(|offset| {
         format!(
-            "this machine's clock is {offset} of the network's, so that members refuse each other; set the clock, \
+            "this machine's clock is {offset} the network's, so that members refuse each other; set the clock, \
              and run a time service"
         )
     });

@@ -330,3 +330,40 @@ fn the_oldest_transfers_are_forgotten() {
     assert_eq!(world.database.transfer(TransferId(1)).unwrap(), None);
     assert_eq!(world.database.transfers(None, u32::MAX).unwrap().len(), TRANSFERS_KEPT as usize);
 }
+
+#[test]
+fn a_copy_and_its_record_are_kept_together_or_not_at_all() {
+    let world = World::new();
+    let (copy, record) = (world.copy(1, "a", Provenance::Own), world.record(1, 1, Some("a")));
+    world.database.keep_copy(&copy, &manifest(1), &record, &world.trust, 5).unwrap();
+    assert_eq!(world.database.copy(&copy.file).unwrap(), Some(copy.clone()));
+    assert_eq!(world.database.record(&copy.file).unwrap().as_ref(), Some(record.signed()));
+    // A second own file of that name cannot be, and leaves no record either.
+    let (twin, record) = (world.copy(2, "A", Provenance::Own), world.record(2, 1, Some("A")));
+    assert!(world.database.keep_copy(&twin, &manifest(2), &record, &world.trust, 5).is_err());
+    assert_eq!(world.database.record(&twin.file).unwrap(), None);
+}
+
+#[test]
+fn a_doubted_copy_stays_doubted_over_a_restart_until_it_is_found_sound() {
+    let world = World::new();
+    let copy = world.copy(1, "a", Provenance::Own);
+    world.database.put_copy(&copy, &manifest(1)).unwrap();
+    assert!(world.database.set_stamp(&copy, copy.stamp.doubted()).unwrap());
+    let world = world.reopened();
+    let doubted = world.database.copy(&copy.file).unwrap().unwrap();
+    assert!(doubted.stamp.is_doubted() && doubted.stamp.size_bytes == copy.stamp.size_bytes);
+    assert!(world.database.set_stamp(&doubted, copy.stamp).unwrap());
+    assert_eq!(world.database.copy(&copy.file).unwrap(), Some(copy.clone()));
+    // One that lies elsewhere by now is another copy.
+    let moved = LibraryCopy { place: Place::Library(LibraryPath::parse("b").unwrap()), ..copy };
+    assert!(!world.database.set_stamp(&moved, moved.stamp.doubted()).unwrap());
+}
+
+#[test]
+fn a_probe_writes_and_changes_nothing() {
+    let world = World::new();
+    world.database.probe().unwrap();
+    let world = world.reopened();
+    assert_eq!(world.database.copies(None, 1).unwrap(), []);
+}

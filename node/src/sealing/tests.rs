@@ -229,3 +229,48 @@ proptest! {
         prop_assert!(agrees(&added, &plain));
     }
 }
+
+#[test]
+fn a_file_shared_in_place_that_is_replaced_while_it_is_read_is_refused() {
+    let branch = Branch::new();
+    let path = branch.write("plano", &bytes(2 * CHUNK));
+    let new = branch.write("new", &bytes(2 * CHUNK));
+    let source = branch.source(&path).unwrap();
+    let refused = add(&branch.library, source, &name("a"), Mode::InPlace, &mut |_| {
+        let _ = std::fs::rename(&new, &path);
+    });
+    assert!(matches!(refused, Err(AddError::Source(SourceError::Changed { .. }))), "{refused:?}");
+    assert!(branch.nothing_is_left());
+}
+
+#[test]
+fn a_file_of_the_system_that_claims_to_be_empty_is_not_added_as_that() {
+    let branch = Branch::new();
+    let source = branch.source(Path::new("/proc/version")).unwrap();
+    let refused = add(&branch.library, source, &name("a"), Mode::Copy, &mut |_| ());
+    assert!(matches!(refused, Err(AddError::Source(SourceError::Changed { .. }))), "{refused:?}");
+    assert!(branch.nothing_is_left());
+}
+
+#[test]
+fn progress_is_told_after_each_chunk_up_to_the_whole_file() {
+    let branch = Branch::new();
+    let source = branch.source(&branch.write("plano", &bytes(2 * CHUNK + 5))).unwrap();
+    let mut told = Vec::new();
+    add(&branch.library, source, &name("a"), Mode::Copy, &mut |bytes| told.push(bytes)).unwrap();
+    assert_eq!(told, [CHUNK as u64, 2 * CHUNK as u64, 2 * CHUNK as u64 + 5]);
+}
+
+#[test]
+fn every_failure_says_why_and_what_to_do_without_jargon() {
+    let branch = Branch::new();
+    let folder = branch.base.path().join("a; b: c");
+    let missing = branch.source(&folder.join("none")).unwrap_err();
+    assert_eq!(missing.why(), "it cannot be read: it is not there");
+    assert_eq!(missing.next_step(), "check the path and try again");
+    let full = AddError::Write { name: name("a"), cause: rustix::io::Errno::NOSPC.into() };
+    assert_eq!(
+        full.to_string(),
+        "cannot add a: the library cannot be written: the disk is full; make room on the disk and try again"
+    );
+}

@@ -143,7 +143,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
             .map_err(|e| Failure::new("cannot open the data folder", e.to_string(), "start again"))??
     };
     let reach = settings.reach();
-    let (network, events) = reach.start(&identity, Role::Node, recorder)?;
+    let (network, events) = reach.start(&identity, Role::Node, open_files, recorder)?;
     let known = quarta_daemon::identity::load_superpeers(dir.folder()).map_err(|e| Failure::told(&e))?;
     let own_files = stored.own_files;
     let shared = Arc::new(Shared {

@@ -32,7 +32,7 @@ use super::{COPIES_AT_A_TIME, Shared, listing::FindError};
 use crate::{
     api::model::{Checked, VerifyEvent},
     database::{DatabaseError, LibraryCopy},
-    library::{Defect, Library, Stamp},
+    library::{Defect, Library, Place, Stamp},
     throttle::Bucket,
 };
 
@@ -172,7 +172,7 @@ impl Run<'_> {
     fn check(&mut self, copy: &LibraryCopy) -> Result<(), Ended> {
         let Some(against) = self.against(copy)? else { return Ok(()) };
         let before = self.done_bytes;
-        let found = check(&self.shared.library, copy, &against, &mut |bytes| self.pass(copy, bytes));
+        let found = check(&self.shared.library, &copy.place, &against, &mut |bytes| self.pass(copy, bytes));
         // Whatever was read of it, it has had its turn.
         self.done_bytes = before + copy.stamp.size_bytes;
         let (defect, why, next_step) = match found {
@@ -274,7 +274,7 @@ enum Unfinished {
 /// Reads a copy to its end; gives the stamp with which it is sound. `pass` is told of every chunk read, and ends it.
 fn check(
     library: &Library,
-    copy: &LibraryCopy,
+    place: &Place,
     against: &Against,
     pass: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Stamp, Unfinished> {
@@ -289,7 +289,7 @@ fn check(
         Unfinished::Defect(Defect::of_failure(&error).unwrap_or(Defect::Unreadable), why)
     };
     let changed = |why: &str| Unfinished::Defect(Defect::Changed, why.to_owned());
-    let file = open(library, copy).map_err(unreadable)?;
+    let file = open(library, place).map_err(unreadable)?;
     let stamp = Stamp::of(&file).map_err(unreadable)?;
     let geometry = against.manifest.geometry();
     if stamp.size_bytes != geometry.size_bytes() {
@@ -321,13 +321,16 @@ fn check(
 }
 
 /// Opens a copy, with patience where the process has no descriptor left for a moment.
-fn open(library: &Library, copy: &LibraryCopy) -> io::Result<File> {
+fn open(library: &Library, place: &Place) -> io::Result<File> {
     const TRIES: u32 = 20;
     for _ in 1..TRIES {
-        match library.open_file(&copy.place) {
+        match library.open_file(place) {
             Err(error) if cause::too_many_open(&error) => thread::sleep(TELL_EVERY),
             other => return other,
         }
     }
-    library.open_file(&copy.place)
+    library.open_file(place)
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,7 @@ impl Behaviour {
         trust: Arc<Trust>,
         role: Role,
         pings: Pings,
+        connections: u32,
         opening: Opening,
     ) -> Self {
         let network = trust.network;
@@ -75,7 +76,7 @@ impl Behaviour {
                 .with_cache_size(0);
         let ping_config = ping::Config::new().with_interval(pings.interval).with_timeout(pings.timeout);
         Self {
-            limits: connection_limits::Behaviour::new(connection_limits()),
+            limits: connection_limits::Behaviour::new(connection_limits(connections)),
             gate: gate::Behaviour::new(trust, role),
             ping: Gated::new(ping::Behaviour::new(ping_config), pings.timeout),
             identify: Gated::new(identify::Behaviour::new(identify_config), STREAM_OPEN_TIMEOUT),

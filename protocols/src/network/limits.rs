@@ -64,11 +64,13 @@ pub const OUTBOX_HARD_MAX: usize = 8192;
 /// Dial attempts at a time.
 pub const DIALS_MAX: usize = 256;
 
-/// libp2p's own connection limits, filled from the constants above.
-pub(super) fn connection_limits() -> ConnectionLimits {
+/// libp2p's own connection limits, filled from the constants above; at most `connections` in all, of which handshakes
+/// that are not done take a quarter each way.
+pub(super) fn connection_limits(connections: u32) -> ConnectionLimits {
+    let pending = |most: u32| Some(most.min((connections / 4).max(1)));
     ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_INBOUND_MAX))
-        .with_max_pending_outgoing(Some(PENDING_OUTBOUND_MAX))
+        .with_max_pending_incoming(pending(PENDING_INBOUND_MAX))
+        .with_max_pending_outgoing(pending(PENDING_OUTBOUND_MAX))
         .with_max_established_per_peer(Some(PER_PEER_MAX))
-        .with_max_established(Some(CONNECTIONS_MAX))
+        .with_max_established(Some(connections.min(CONNECTIONS_MAX)))
 }

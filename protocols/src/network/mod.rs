@@ -80,6 +80,9 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Which addresses of others are dialled.
     pub addresses: AddressPolicy,
+    /// How many connections there may be at once, at most [`limits::CONNECTIONS_MAX`]: fewer where the process may not
+    /// have as many files open.
+    pub connections: u32,
     /// How peers are pinged.
     pub pings: Pings,
     /// Who counts what happens.
@@ -98,6 +101,7 @@ impl Config {
             listen: Vec::new(),
             external: Vec::new(),
             addresses: AddressPolicy::default(),
+            connections: limits::CONNECTIONS_MAX,
             pings: Pings::default(),
             observer: Box::new(NoObserver),
         }
@@ -124,6 +128,7 @@ impl Network {
             trust.clone(),
             config.role,
             config.pings,
+            config.connections,
             opening.clone(),
         );
         let swarm_config = swarm::Config::with_tokio_executor()

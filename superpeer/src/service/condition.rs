@@ -27,7 +27,7 @@ impl Shared {
         let before = clocks.off(now, own);
         clocks.hear(peer, told, now);
         if let Some(offset) = clocks.off(now, own).filter(|off| Some(*off) != before) {
-            tracing::warn!("this machine's clock is {offset} of most members'; set the clock");
+            tracing::warn!("this machine's clock is {offset} most members'; set the clock");
         }
     }
 
@@ -48,7 +48,7 @@ impl Shared {
         let (now, own) = (Instant::now(), UnixSeconds::now());
         let clock = self.clocks().off(now, own).map(|offset| {
             format!(
-                "this machine's clock is {offset} of most members', so that they refuse each other; set the clock, \
+                "this machine's clock is {offset} most members', so that they refuse each other; set the clock, \
                  and run a time service"
             )
         });

@@ -81,7 +81,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let store = open_store(&dir, &identity).await?;
     let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
     let reach = settings.reach();
-    let (network, events) = reach.start(&identity, Role::Superpeer, recorder)?;
+    let (network, events) = reach.start(&identity, Role::Superpeer, open_files, recorder)?;
     let root = load_root(&dir)?;
     let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
     let shared = Arc::new(Shared {
