@@ -12,8 +12,11 @@
 //! `fetching::FETCHES_MAX`.
 
 pub(crate) mod adding;
+pub(crate) mod events;
 pub(crate) mod fetching;
 pub(crate) mod listing;
+pub(crate) mod reading;
+pub(crate) mod receiving;
 mod superpeers;
 mod uploads;
 
@@ -49,7 +52,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api,
+    api::{self, model::NodeEvent},
     database::{Database, LibraryCopy, Provenance},
     inventory::Inventory,
     liaison::Input,
@@ -87,6 +90,9 @@ pub(crate) struct Shared {
     pub(crate) superpeers: superpeers::Superpeers,
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
+    pub(crate) events: events::Events,
+    pub(crate) reads: reading::Reads,
+    pub(crate) receipts: receiving::Receipts,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -143,6 +149,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         ),
         fetches: fetching::Fetches::default(),
         uploads: uploads::Uploads::new(&settings),
+        events: events::Events::new(rand::random()),
+        reads: reading::Reads::default(),
+        receipts: receiving::Receipts::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -294,7 +303,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
                 shared.superpeers.connected(shared, &admitted);
             }
         }
-        Event::Departed { peer } => shared.superpeers.feed(shared, peer, Input::Departed),
+        Event::Departed { peer } => shared.superpeers.departed(shared, peer),
         Event::Refused { peer, refusal, by_us } => {
             tracing::warn!(%peer, reason = %refusal, by_us, "a connection was refused");
             if !by_us {
@@ -346,6 +355,11 @@ impl Shared {
         };
         if let Some(position) = changed {
             self.superpeers.feed_all(self, Input::Changed(position));
+            self.events.publish(NodeEvent::FileAdded {
+                file: copy.file.to_string(),
+                name: copy.name.to_string(),
+                owner: copy.owner_name.to_string(),
+            });
         }
     }
 
@@ -357,6 +371,7 @@ impl Shared {
         };
         if let Some(position) = changed {
             self.superpeers.feed_all(self, Input::Changed(position));
+            self.events.publish(NodeEvent::FileWithdrawn { file: file.to_string() });
         }
     }
 
