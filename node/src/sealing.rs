@@ -146,14 +146,26 @@ pub fn add(
     settle(library, staged, name, product)
 }
 
-/// Like [`add`] for a stream, e.g. an upload. The size need not be known.
+/// Like [`add`] for a stream, e.g. an upload. The size need not be known; where it is, its space is reserved first.
 ///
 /// # Errors
-/// [`AddError`]; nothing is left behind.
-pub fn add_stream(library: &Library, stream: &mut dyn io::Read, name: &FileName) -> Result<Added, AddError> {
+/// [`AddError`]; nothing is left behind. A stream of another size than was said has broken off.
+pub fn add_stream(
+    library: &Library,
+    stream: &mut dyn io::Read,
+    name: &FileName,
+    said_bytes: Option<u64>,
+) -> Result<Added, AddError> {
     library.check_free(name)?;
-    let staged = library.stage()?;
+    let staged = match said_bytes {
+        Some(said) => library.stage_reserved(geometry(said, name)?.size_bytes())?,
+        None => library.stage()?,
+    };
     let size_bytes = spool(stream, staged.file(), name)?;
+    if said_bytes.is_some_and(|said| said != size_bytes) {
+        let cause = io::Error::new(io::ErrorKind::UnexpectedEof, "it has another size than was said");
+        return Err(AddError::Upload { name: name.clone(), cause });
+    }
     let geometry = geometry(size_bytes, name)?;
     let product =
         pipeline::seal(staged.file(), None, geometry, &mut |_| ()).map_err(|error| match error {

@@ -6,11 +6,14 @@
 //! A new resource is a file here with a `pub(super) fn routes()`, merged in [`router`].
 
 mod adding;
+mod content;
+mod events;
 mod files;
 mod lines;
 mod members;
 pub mod model;
 mod problems;
+mod receiving;
 mod status;
 mod transfers;
 mod verifying;
@@ -43,6 +46,7 @@ type Routes = OpenApiRouter<Arc<Shared>>;
         (name = "files", description = "The network's files"),
         (name = "transfers", description = "Fetches, under way and ended"),
         (name = "members", description = "The network's members"),
+        (name = "events", description = "What happens, as it happens"),
         (name = "local", description = "For commands on this machine, over the socket in the data folder"),
         (name = "browser", description = "How a browser gets in"),
         (name = "api", description = "The API itself"),
@@ -55,9 +59,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let routes = Routes::with_openapi(Description::openapi())
         .merge(status::routes())
         .merge(files::routes())
+        .merge(receiving::routes())
+        .merge(content::routes())
         .merge(adding::routes())
         .merge(verifying::routes())
         .merge(transfers::routes())
-        .merge(members::routes());
+        .merge(members::routes())
+        .merge(events::routes());
     documented(routes.with_state(shared))
 }

@@ -96,6 +96,68 @@ pub struct File {
     pub defect: Option<Defect>,
 }
 
+/// `POST /api/v1/files`: what was uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Uploaded {
+    /// The file that was the body.
+    One(File),
+    /// The files of a form.
+    Several {
+        /// In the form's order.
+        files: Vec<File>,
+    },
+}
+
+/// `GET /api/v1/events`: what happened. The variant's name is the event's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum NodeEvent {
+    /// A transfer's state has changed, or its progress.
+    Transfer(Transfer),
+    /// A file is in the library and offered to others: an own one, or one that was fetched.
+    FileAdded {
+        /// Its id.
+        file: String,
+        /// Its name at its owner's.
+        name: String,
+        /// The owner's name.
+        owner: String,
+    },
+    /// A file's copy here is offered to nobody any more: it has changed on the disk, or is gone.
+    FileWithdrawn {
+        /// Its id.
+        file: String,
+    },
+    /// A super-peer has let this node in.
+    SuperpeerConnected {
+        /// Its name.
+        name: String,
+        /// Its peer id.
+        peer_id: String,
+    },
+    /// A super-peer is not connected any more.
+    SuperpeerLost {
+        /// Its name.
+        name: String,
+        /// Its peer id.
+        peer_id: String,
+    },
+}
+
+impl NodeEvent {
+    /// The name of the kind of event, as `event:` has it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Transfer(_) => "transfer",
+            Self::FileAdded { .. } => "file_added",
+            Self::FileWithdrawn { .. } => "file_withdrawn",
+            Self::SuperpeerConnected { .. } => "superpeer_connected",
+            Self::SuperpeerLost { .. } => "superpeer_lost",
+        }
+    }
+}
+
 /// `POST /api/v1/local/add`: add files that lie on this machine. Only over the local socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -7,6 +7,7 @@
 use std::io;
 
 use quarta_daemon::cause;
+use quarta_protocols::messages::chunk::Abort;
 use serde::{Deserialize, Serialize};
 
 use super::{Library, Place, Stamp};
@@ -38,6 +39,15 @@ impl Defect {
             io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => Self::Changed,
             _ => Self::Unreadable,
         })
+    }
+
+    /// What a run that was broken off says of the copy; none where nothing is wrong with it.
+    pub const fn of_abort(abort: Abort) -> Option<Self> {
+        match abort {
+            Abort::Changed => Some(Self::Changed),
+            Abort::Unreadable => Some(Self::Unreadable),
+            Abort::Stopping => None,
+        }
     }
 
     /// A word for tables and metrics.

@@ -88,7 +88,9 @@ fn files_of_every_size_are_sealed_as_copies_in_place_and_from_streams() {
                 .unwrap();
         assert!(agrees(&in_place, &plain));
         assert_eq!(in_place.place, Place::InPlace(path.canonicalize().unwrap()));
-        let streamed = add_stream(&branch.library, &mut &plain[..], &name("c.unknown-thing")).unwrap();
+        let streamed =
+            add_stream(&branch.library, &mut &plain[..], &name("c.unknown-thing"), Some(plain.len() as u64))
+                .unwrap();
         assert!(agrees(&streamed, &plain));
         assert_eq!(streamed.media_type, None);
         assert_ne!(copy.key, streamed.key, "one key never seals two contents");
@@ -196,7 +198,7 @@ fn a_name_that_is_taken_is_found_before_anything_is_copied() {
             add(&branch.library, branch.source(&path).unwrap(), &name(taken), Mode::Copy, &mut |_| ());
         assert!(matches!(refused, Err(AddError::Library(_))));
         assert!(matches!(
-            add_stream(&branch.library, &mut &b"x"[..], &name(taken)),
+            add_stream(&branch.library, &mut &b"x"[..], &name(taken), None),
             Err(AddError::Library(_))
         ));
     }
@@ -213,7 +215,7 @@ fn an_upload_that_breaks_off_leaves_nothing() {
         }
     }
     let branch = Branch::new();
-    let refused = add_stream(&branch.library, &mut Broken(5), &name("a")).unwrap_err();
+    let refused = add_stream(&branch.library, &mut Broken(5), &name("a"), None).unwrap_err();
     assert!(matches!(refused, AddError::Upload { .. }), "{refused}");
     assert!(branch.nothing_is_left());
 }

@@ -16,7 +16,7 @@ use quarta_protocols::{
     ids::FileId,
     messages::inventory::Completeness,
     names::FileName,
-    records::{Access, Body, Entry, Origin, Record, State},
+    records::{Access, Body, Entry, Origin, Record, SignedRecord, State},
 };
 use serde_bytes::{ByteArray, ByteBuf};
 use tokio::sync::mpsc;
@@ -74,20 +74,14 @@ pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mp
                 Told::Ended(Err(_)) | Told::Progress { .. } => None,
             })
             .collect::<Vec<_>>();
-        if !records.is_empty()
-            && let Err(error) = shared.superpeers.publish(&shared, records).await
-        {
-            tracing::warn!(%error, "new files are announced as soon as a super-peer answers");
-        }
+        publish(&shared, records).await;
         for told in batch.drain(..) {
             let event = match told {
                 Told::Progress { path, done_bytes, size_bytes } => {
                     AddEvent::Progress { path, done_bytes, size_bytes }
                 }
                 Told::Ended(Ok((path, copy))) => {
-                    shared.metrics.node.adds.inc(AddOutcome::Added);
-                    shared.metrics.node.added_bytes.add(copy.stamp.size_bytes);
-                    shared.offer(&copy);
+                    offer(&shared, &copy);
                     match shared.show_copy(&copy) {
                         Some(file) => AddEvent::Added { path, file },
                         None => continue,
@@ -103,6 +97,26 @@ pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mp
         }
     }
     let _ = adding.await;
+}
+
+/// Announces files that have been noted.
+pub(super) async fn announce(shared: &Arc<Shared>, copies: &[LibraryCopy]) {
+    publish(shared, copies.iter().map(|copy| (copy.file, copy.record.clone())).collect()).await;
+    copies.iter().for_each(|copy| offer(shared, copy));
+}
+
+async fn publish(shared: &Arc<Shared>, records: Vec<(FileId, SignedRecord)>) {
+    if !records.is_empty()
+        && let Err(error) = shared.superpeers.publish(shared, records).await
+    {
+        tracing::warn!(%error, "new files are announced as soon as a super-peer answers");
+    }
+}
+
+fn offer(shared: &Arc<Shared>, copy: &LibraryCopy) {
+    shared.metrics.node.adds.inc(AddOutcome::Added);
+    shared.metrics.node.added_bytes.add(copy.stamp.size_bytes);
+    shared.offer(copy);
 }
 
 /// Nobody wants further results.
@@ -223,18 +237,24 @@ fn keep(
     match note(shared, name, &added) {
         Ok(copy) => Ok((path, copy)),
         Err(why) => {
-            if let crate::library::Place::Library(place) = &added.place
-                && let Err(error) = shared.library.remove(place)
-            {
-                tracing::error!(%error, "a file that could not be noted could not be removed either");
-            }
+            take_back(shared, &added);
             let next_step = "make room on the disk of the data folder or check it, and try again".to_owned();
             Err(Failed { path, why, next_step, outcome: AddOutcome::Failed })
         }
     }
 }
 
-fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Result<LibraryCopy, String> {
+/// Removes a file that could not be noted.
+pub(super) fn take_back(shared: &Arc<Shared>, added: &Added) {
+    if let crate::library::Place::Library(place) = &added.place
+        && let Err(error) = shared.library.remove(place)
+    {
+        tracing::error!(%error, "a file that could not be noted could not be removed either");
+    }
+}
+
+/// Signs a sealed file's record and notes both in the database.
+pub(super) fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Result<LibraryCopy, String> {
     let identity = &shared.identity;
     let owner = identity.keys.peer();
     let content = added.manifest.id();

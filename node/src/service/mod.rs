@@ -14,8 +14,11 @@
 pub(crate) mod adding;
 mod condition;
 pub(crate) mod copies;
+pub(crate) mod events;
 pub(crate) mod fetching;
 pub(crate) mod listing;
+pub(crate) mod reading;
+pub(crate) mod receiving;
 mod superpeers;
 mod uploads;
 pub(crate) mod verifying;
@@ -55,7 +58,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api,
+    api::{self, model::NodeEvent},
     database::{Database, LibraryCopy, Provenance},
     inventory::Inventory,
     liaison::Input,
@@ -96,6 +99,9 @@ pub(crate) struct Shared {
     pub(crate) condition: condition::Condition,
     pub(crate) defects: copies::Defects,
     pub(crate) verifications: verifying::Verifications,
+    pub(crate) events: events::Events,
+    pub(crate) reads: reading::Reads,
+    pub(crate) receipts: receiving::Receipts,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -158,6 +164,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         condition: condition::Condition::new(open_files),
         defects: copies::Defects::of(stored.defects),
         verifications: verifying::Verifications::default(),
+        events: events::Events::new(rand::random()),
+        reads: reading::Reads::default(),
+        receipts: receiving::Receipts::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -317,7 +326,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Departed { peer } => {
             shared.forget_clock(&peer);
-            shared.superpeers.feed(shared, peer, Input::Departed);
+            shared.superpeers.departed(shared, peer);
         }
         Event::Refused { peer, refusal, by_us, clock } => {
             tracing::warn!(%peer, reason = %refusal, by_us, "a connection was refused");
@@ -371,6 +380,11 @@ impl Shared {
         };
         if let Some(position) = changed {
             self.superpeers.feed_all(self, Input::Changed(position));
+            self.events.publish(NodeEvent::FileAdded {
+                file: copy.file.to_string(),
+                name: copy.name.to_string(),
+                owner: copy.owner_name.to_string(),
+            });
         }
     }
 
@@ -382,6 +396,7 @@ impl Shared {
         };
         if let Some(position) = changed {
             self.superpeers.feed_all(self, Input::Changed(position));
+            self.events.publish(NodeEvent::FileWithdrawn { file: file.to_string() });
         }
     }
 

@@ -28,6 +28,7 @@ use quarta_protocols::{
 
 use super::Shared;
 use crate::{
+    api::model::NodeEvent,
     database::KnownMember,
     liaison::{Effect, Input, Liaison},
 };
@@ -155,6 +156,10 @@ impl Superpeers {
             superpeer.refusal = None;
         }
         tracing::info!(superpeer = %membership.name, transport = %admitted.transport, "connected to a super-peer");
+        shared.events.publish(NodeEvent::SuperpeerConnected {
+            name: membership.name.to_string(),
+            peer_id: membership.peer.to_string(),
+        });
         self.feed(shared, membership.peer, Input::Connected);
         let (shared, peer) = (shared.clone(), membership.peer);
         tokio::spawn(async move {
@@ -166,6 +171,19 @@ impl Superpeers {
     /// Whether this is a super-peer that this node knows.
     pub(super) fn knows(&self, peer: &PeerId) -> bool {
         self.state().superpeers.contains_key(peer)
+    }
+
+    /// A peer is not connected any more.
+    pub(super) fn departed(&self, shared: &Arc<Shared>, peer: PeerId) {
+        let lost =
+            self.state().superpeers.get(&peer).filter(|known| known.liaison.is_connected()).map(|known| {
+                let name = known.name.as_ref().map_or_else(|| peer.to_string(), MemberName::to_string);
+                NodeEvent::SuperpeerLost { name, peer_id: peer.to_string() }
+            });
+        if let Some(lost) = lost {
+            shared.events.publish(lost);
+        }
+        self.feed(shared, peer, Input::Departed);
     }
 
     /// A super-peer did not let this node in.

@@ -197,11 +197,8 @@ async fn run(
     let (report, ()) = tokio::join!(reading, sending);
     metrics.served_bytes.add(receiver, sent);
     metrics.transfer_ended(Flow::Upload, sent, started.elapsed());
-    let defect = match report.end {
-        RunEnd::Aborted(Abort::Changed) => Defect::Changed,
-        RunEnd::Aborted(Abort::Unreadable) => Defect::Unreadable,
-        RunEnd::Complete | RunEnd::Cancelled | RunEnd::Aborted(Abort::Stopping) => return,
-    };
+    let RunEnd::Aborted(abort) = report.end else { return };
+    let Some(defect) = Defect::of_abort(abort) else { return };
     if defect == Defect::Changed {
         metrics.seal_mismatches.inc();
     }

@@ -22,7 +22,7 @@ impl Holder {
         let library = Library::open(base.path()).unwrap();
         let plain: Vec<u8> = (0..241).cycle().take(size).collect();
         let name = FileName::new("folder/file").unwrap();
-        let added = sealing::add_stream(&library, &mut &plain[..], &name).unwrap();
+        let added = sealing::add_stream(&library, &mut &plain[..], &name, None).unwrap();
         Self { _base: base, library, added, plain }
     }
 

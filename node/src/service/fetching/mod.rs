@@ -33,7 +33,7 @@ use quarta_protocols::{
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, wall_ms};
+use super::{Shared, events::Events, wall_ms};
 use crate::{
     api::model::{self, TransferState},
     database::{LibraryCopy, Provenance, TransferId, TransferState as StoredState},
@@ -166,6 +166,7 @@ pub(crate) async fn begin(
         }
         running.insert(wanted.file, receiver.clone());
     }
+    Events::follow(shared, receiver.clone());
     let shared = shared.clone();
     tokio::spawn(async move {
         // Never closed, so this only waits.
