@@ -35,7 +35,7 @@ mod output;
 
 pub use args::{Common, member_name, parse, parse_from};
 pub use failure::{During, ExitCode, Failure};
-pub use output::{Output, progress, size};
+pub use output::{Output, note, progress, size};
 
 use std::time::Duration;
 

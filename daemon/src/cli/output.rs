@@ -135,6 +135,12 @@ pub fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
+/// Says something in passing, on stderr, to people.
+pub fn note(text: &str) {
+    // Without stderr there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{}", Escaped(text));
+}
+
 /// How long ago a moment was, for people: `5 s ago`. Both in seconds since 1970.
 fn ago(moment: u64, now: u64) -> String {
     let passed = now.saturating_sub(moment);

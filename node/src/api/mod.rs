@@ -2,5 +2,6 @@
 
 pub mod model;
 mod routes;
+mod transfer;
 
 pub(crate) use routes::router;

@@ -33,7 +33,7 @@ const PATHS_MAX: usize = 10_000;
 /// Below this much free space a node is not healthy: a fetch or an add may fail any moment.
 const LOW_SPACE_BYTES: u64 = 256 * 1024 * 1024;
 
-type Service = State<Arc<Shared>>;
+pub(super) type Service = State<Arc<Shared>>;
 
 /// All routes over the running service.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -44,6 +44,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/members", get(members))
         .route("/api/v1/transfers", get(transfers))
+        .merge(super::transfer::routes())
         .route("/api/v1/files", get(files))
         .route("/api/v1/files/{file}", get(file))
         .route("/api/v1/files/{file}/fetch", post(fetch))
@@ -141,47 +142,27 @@ async fn file(State(shared): Service, Path(reference): Path<String>) -> Result<J
 async fn fetch(State(shared): Service, Path(reference): Path<String>) -> Result<Response, Problem> {
     let found = shared.find(&reference).await.map_err(problem)?;
     let watched =
-        fetching::begin(&shared, found.record, found.owner_name).await.map_err(|error| match error {
-            BeginError::NotReadable => Problem::new(
-                StatusCode::FORBIDDEN,
-                "not-readable",
-                error.to_string(),
-                "ask its owner for access",
-            ),
-            BeginError::Deleted => Problem::new(
-                StatusCode::NOT_FOUND,
-                "deleted",
-                error.to_string(),
-                "run `quarta ls` to see what there is",
-            ),
-            BeginError::Busy => Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "busy",
-                error.to_string(),
-                "wait until one of them has ended; `quarta transfers` shows them",
-            ),
-            BeginError::Database(_) => broken(&error),
-        })?;
+        fetching::begin(&shared, found.record, found.owner_name).await.map_err(unbegun)?;
     Ok(lines(fetch_events(watched)))
 }
 
 /// A line for each change, the last with the result.
 fn fetch_events(watched: watch::Receiver<Transfer>) -> impl Stream<Item = FetchEvent> + Send + 'static {
-    stream::unfold(Some(watched), |watched| async {
-        let mut watched = watched?;
+    stream::unfold(Some((watched, true)), |watched| async {
+        let (mut watched, first) = watched?;
+        // A closed watch has its last value still to be seen.
+        let ended = !first && watched.changed().await.is_err();
         let now = watched.borrow_and_update().clone();
-        let event = match now.state {
-            TransferState::Active => FetchEvent::Progress(now),
-            TransferState::Completed => return Some((FetchEvent::Done(now), None)),
-            TransferState::Failed | TransferState::Cancelled => {
+        match now.state {
+            state if state.is_going_on() && !ended => Some((FetchEvent::Progress(now), Some((watched, false)))),
+            TransferState::Completed => Some((FetchEvent::Done(now), None)),
+            // Whoever asked is told of a wait too: it may be a long one, and goes on without them.
+            _ => {
                 let why = now.error.clone().unwrap_or_else(|| "it was stopped".to_owned());
                 let next_step = now.next_step.clone().unwrap_or_else(|| "run the command again".to_owned());
-                return Some((FetchEvent::Failed { transfer: now, why, next_step }, None));
+                Some((FetchEvent::Failed { transfer: now, why, next_step }, None))
             }
-        };
-        // A closed watch has its last value still to be seen, which is never `Active`.
-        let _ = watched.changed().await;
-        Some((event, Some(watched)))
+        }
     })
 }
 
@@ -251,6 +232,28 @@ fn unanswered(error: &dyn std::error::Error) -> Problem {
         error.to_string(),
         "run `quarta status` to see which super-peers are reachable, and try again",
     )
+}
+
+/// Why a fetch does not begin.
+pub(super) fn unbegun(error: BeginError) -> Problem {
+    match error {
+        BeginError::NotReadable => {
+            Problem::new(StatusCode::FORBIDDEN, "not-readable", error.to_string(), "ask its owner for access")
+        }
+        BeginError::Deleted => Problem::new(
+            StatusCode::NOT_FOUND,
+            "deleted",
+            error.to_string(),
+            "run `quarta ls` to see what there is",
+        ),
+        BeginError::Busy => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            error.to_string(),
+            "wait until one of them has ended; `quarta transfers` shows them",
+        ),
+        BeginError::Database(_) => broken(&error),
+    }
 }
 
 fn broken(error: &dyn std::error::Error) -> Problem {

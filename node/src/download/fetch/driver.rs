@@ -47,6 +47,8 @@ pub(super) struct Driver<S, P, K: Sink> {
     /// None until the manifest is there.
     schedule: Option<Schedule>,
     chunks: u32,
+    /// Verified bytes of an earlier attempt.
+    resumed: u64,
     done: bool,
     events: mpsc::Receiver<Event<K::Error>>,
     events_in: mpsc::Sender<Event<K::Error>>,
@@ -96,6 +98,7 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
             candidates: Candidates::default(),
             schedule: None,
             chunks: 0,
+            resumed: 0,
             done: false,
             events,
             events_in,
@@ -154,8 +157,12 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
         let verified = blocking(move || sink.begin(&manifest)).await.map_err(FetchError::Store)?;
         self.chunks = geometry.chunks();
         self.done = verified.is_full();
-        self.schedule = Some(Schedule::new(geometry, verified));
+        let schedule = Schedule::new(geometry, verified);
+        self.resumed = schedule.progress().bytes;
+        self.schedule = Some(schedule);
         self.phase = Phase::Fetching;
+        // Told before any source answers.
+        self.publish();
         Ok(())
     }
 
