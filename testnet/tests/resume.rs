@@ -94,9 +94,10 @@ async fn served(network: &Network, sources: &[usize]) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_downloader_goes_on_by_itself_and_gets_hardly_more_than_what_was_missing() {
-    let mut network =
-        Network::start_changed(1, 3, Duration::from_secs(1), |plan| upload_limit(plan, "16MiB")).await;
     let size = std::env::var("QUARTA_RESUME_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(96);
+    let limit = format!("{}MiB", size / 6);
+    let mut network =
+        Network::start_changed(1, 3, Duration::from_secs(1), |plan| upload_limit(plan, &limit)).await;
     let file = network.share(0, "filme.bin", &bytes(1, size * MIB)).await;
     listed(&network, 1, &file, 1).await;
     network.fetch(1, &file).await;
@@ -248,7 +249,11 @@ async fn a_daemon_killed_at_any_moment_of_a_fetch_ends_with_one_whole_copy() {
     let mut points = Vec::new();
     if can_trace() {
         // Before the file has its name, before that is durable, and before each of its partial files is removed.
-        points.extend(["linkat:signal=KILL:when=1", "unlinkat:signal=KILL:when=1", "unlinkat:signal=KILL:when=2"]);
+        points.extend([
+            "linkat:signal=KILL:when=1",
+            "unlinkat:signal=KILL:when=1",
+            "unlinkat:signal=KILL:when=2",
+        ]);
     }
     let rounds = points.len();
     for (round, spec) in points.into_iter().enumerate() {
@@ -266,7 +271,8 @@ async fn a_daemon_killed_at_any_moment_of_a_fetch_ends_with_one_whole_copy() {
         assert_one_copy(&network, 1, &file);
     }
     for round in rounds..rounds + 6 {
-        let file = network.share(0, &format!("acaso-{round}-.bin"), &bytes(100 + round as u64, 6 * MIB)).await;
+        let file =
+            network.share(0, &format!("acaso-{round}-.bin"), &bytes(100 + round as u64, 6 * MIB)).await;
         listed(&network, 1, &file, 1).await;
         let mut events = network.node(1).node().fetch(&file.id).await.unwrap();
         let _ = events.next().await;
@@ -284,7 +290,8 @@ async fn a_daemon_killed_at_any_moment_of_a_fetch_ends_with_one_whole_copy() {
 
 /// Whether strace can inject here; where not, that is said, and with `CI=true` a failure.
 fn can_trace() -> bool {
-    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "-e", "trace=linkat", "true"]).output();
+    let traced =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "-e", "trace=linkat", "true"]).output();
     let can = traced.is_ok_and(|output| output.status.success());
     assert!(can || std::env::var("CI").as_deref() != Ok("true"), "CI=true and strace does not work");
     if !can {
@@ -411,7 +418,8 @@ impl Drop for SmallDisk {
 }
 
 fn run(program: &str, args: &[&str], paths: &[&Path]) -> Result<(), String> {
-    let output = Command::new(program).args(args).args(paths).output().map_err(|e| format!("{program}: {e}"))?;
+    let output =
+        Command::new(program).args(args).args(paths).output().map_err(|e| format!("{program}: {e}"))?;
     if output.status.success() {
         Ok(())
     } else {

@@ -141,8 +141,7 @@ async fn file(State(shared): Service, Path(reference): Path<String>) -> Result<J
 
 async fn fetch(State(shared): Service, Path(reference): Path<String>) -> Result<Response, Problem> {
     let found = shared.find(&reference).await.map_err(problem)?;
-    let watched =
-        fetching::begin(&shared, found.record, found.owner_name).await.map_err(unbegun)?;
+    let watched = fetching::begin(&shared, found.record, found.owner_name).await.map_err(unbegun)?;
     Ok(lines(fetch_events(watched)))
 }
 
@@ -154,7 +153,9 @@ fn fetch_events(watched: watch::Receiver<Transfer>) -> impl Stream<Item = FetchE
         let ended = !first && watched.changed().await.is_err();
         let now = watched.borrow_and_update().clone();
         match now.state {
-            state if state.is_going_on() && !ended => Some((FetchEvent::Progress(now), Some((watched, false)))),
+            state if state.is_going_on() && !ended => {
+                Some((FetchEvent::Progress(now), Some((watched, false))))
+            }
             TransferState::Completed => Some((FetchEvent::Done(now), None)),
             // Whoever asked is told of a wait too: it may be a long one, and goes on without them.
             _ => {

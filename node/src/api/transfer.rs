@@ -20,10 +20,7 @@ use crate::service::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
-    OpenApiRouter::new()
-        .routes(routes!(show, cancel))
-        .routes(routes!(pause))
-        .routes(routes!(resume))
+    OpenApiRouter::new().routes(routes!(show, cancel)).routes(routes!(pause)).routes(routes!(resume))
 }
 
 /// Show a transfer

@@ -346,9 +346,9 @@ fn a_transfer(file: u8, name: &str, state: TransferState) -> Transfer {
 #[test]
 fn partial_data_is_known_until_its_transfer_gives_it_up() {
     let world = World::new();
-    let states = [TransferState::Failed, TransferState::Paused, TransferState::Waiting, TransferState::Failed];
-    let transfers: Vec<_> =
-        (1..).zip(states).map(|(file, state)| a_transfer(file, "a", state)).collect();
+    let states =
+        [TransferState::Failed, TransferState::Paused, TransferState::Waiting, TransferState::Failed];
+    let transfers: Vec<_> = (1..).zip(states).map(|(file, state)| a_transfer(file, "a", state)).collect();
     for transfer in &transfers {
         world.database.begin_transfer(transfer).unwrap();
     }
@@ -392,7 +392,8 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
     old.pragma_update(None, "user_version", 1).unwrap();
     let share = r#"[{"peer":"12D3KooWLZuszRKoLGfuHB4YiG9pHdq5Qkc1AW2iDvKbpDnLCb6J","name":"recife","transport":"tcp","bytes":10,"busy_ms":3}]"#;
-    let insert = "INSERT INTO transfers (file, name, direction, state, problem, size_bytes, bytes, started_ms,
+    let insert =
+        "INSERT INTO transfers (file, name, direction, state, problem, size_bytes, bytes, started_ms,
         ended_ms, sha256, shares) VALUES (zeroblob(32), ?1, 'download', ?2, ?3, 10, ?4, 1, ?5, NULL, ?6)";
     old.execute(insert, ("a", "done", None::<&str>, 10, Some(9), share)).unwrap();
     old.execute(insert, ("b", "interrupted", Some("why"), 3, Some(9), "[]")).unwrap();
@@ -400,7 +401,8 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     let world = World::new();
     let copy = world.copy(7, "x", Provenance::Fetched);
     world.database.put_copy(&copy, &manifest(7)).unwrap();
-    let rows = "INSERT INTO manifests SELECT * FROM new.manifests; INSERT INTO copies SELECT * FROM new.copies;";
+    let rows =
+        "INSERT INTO manifests SELECT * FROM new.manifests; INSERT INTO copies SELECT * FROM new.copies;";
     old.execute("ATTACH ?1 AS new", [world.base.path().join(FILE_NAME).to_str().unwrap()]).unwrap();
     old.execute_batch(rows).unwrap();
     drop(old);
@@ -410,7 +412,11 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     let states: Vec<_> = transfers.iter().map(|(id, row)| (id.0, row.name.as_str(), row.state)).collect();
     assert_eq!(
         states,
-        [(3, "c", TransferState::Running), (2, "b", TransferState::Interrupted), (1, "a", TransferState::Done)]
+        [
+            (3, "c", TransferState::Running),
+            (2, "b", TransferState::Interrupted),
+            (1, "a", TransferState::Done)
+        ]
     );
     assert_eq!((transfers[2].1.shares.len(), transfers[2].1.bytes), (1, 10));
     assert_eq!(transfers[1].1.problem.as_deref(), Some("why"));
@@ -421,7 +427,8 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     assert_eq!(unfinished.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [3]);
 
     let columns = |database: &Database| -> Vec<(String, String, String, bool)> {
-        let sql = "SELECT m.name, c.name, c.type, c.[notnull] FROM sqlite_schema m, pragma_table_info(m.name) c
+        let sql =
+            "SELECT m.name, c.name, c.type, c.[notnull] FROM sqlite_schema m, pragma_table_info(m.name) c
             WHERE m.type = 'table' ORDER BY 1, c.cid";
         let connection = database.connection();
         let mut rows = connection.prepare(sql).unwrap();

@@ -107,8 +107,7 @@ impl Transfer {
     }
 }
 
-const COLUMNS: &str =
-    "id, file, name, direction, state, problem, size_bytes, bytes, started_ms, ended_ms, sha256, shares, \
+const COLUMNS: &str = "id, file, name, direction, state, problem, size_bytes, bytes, started_ms, ended_ms, sha256, shares, \
     owner, content, resumed";
 
 impl Database {
@@ -144,7 +143,8 @@ impl Database {
             ],
         )?;
         let id = transaction.last_insert_rowid();
-        let old = "DELETE FROM transfers WHERE id <= ?1 - ?2 AND content IS NULL AND state NOT IN (?3, ?4, ?5)";
+        let old =
+            "DELETE FROM transfers WHERE id <= ?1 - ?2 AND content IS NULL AND state NOT IN (?3, ?4, ?5)";
         let open = [TransferState::Running, TransferState::Waiting, TransferState::Paused].map(|s| word(&s));
         transaction.execute(old, rusqlite::params![id, TRANSFERS_KEPT, open[0], open[1], open[2]])?;
         transaction.commit()?;
@@ -289,10 +289,7 @@ impl Database {
 }
 
 fn partial_name(row: &Row<'_>) -> rusqlite::Result<PartialName> {
-    Ok(PartialName {
-        file: FileId::from_bytes(row.get(0)?),
-        content: ContentId::from_bytes(row.get(1)?),
-    })
+    Ok(PartialName { file: FileId::from_bytes(row.get(0)?), content: ContentId::from_bytes(row.get(1)?) })
 }
 
 struct Raw {

@@ -143,7 +143,11 @@ impl Library {
     ///
     /// # Errors
     /// [`LibraryError::DiskFull`] or [`LibraryError::Disk`]; what was there stays.
-    pub(crate) fn open_partial(&self, name: &PartialName, manifest: &Manifest) -> Result<Partial, LibraryError> {
+    pub(crate) fn open_partial(
+        &self,
+        name: &PartialName,
+        manifest: &Manifest,
+    ) -> Result<Partial, LibraryError> {
         let disk = |action: &'static str| {
             let path = self.data.join(PARTIAL);
             move |source| LibraryError::Disk { action, path, source }
@@ -248,11 +252,36 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use quarta_protocols::content::Geometry;
+
     use super::*;
+
+    /// They outlast a change of the program.
+    #[test]
+    fn the_bytes_of_marks_are_as_documented() {
+        let base = tempfile::tempdir().unwrap();
+        let library = Library::open(base.path()).unwrap();
+        let geometry = Geometry::for_size(9 << 18).unwrap();
+        let manifest = Manifest::new(geometry, vec![[3; 32]; 9]).unwrap();
+        let name = PartialName { file: FileId::from_bytes([0xab; 32]), content: manifest.id() };
+        let partial = library.open_partial(&name, &manifest).unwrap();
+        let mut here = ChunkSet::none(9);
+        for index in [1, 8] {
+            here.insert(index);
+            partial.mark(index, &here);
+        }
+        let marks = base.path().join("partial").join(format!("{}.{}.marks", name.file, name.content));
+        let encoded = manifest.to_bytes();
+        let expected = [&[0, 0, 1, 42][..], &encoded, &[0b0100_0000, 0b1000_0000]].concat();
+        assert_eq!(encoded.len(), 256 + 42);
+        assert_eq!(std::fs::read(marks).unwrap(), expected);
+        assert_eq!(library.partial_manifest(&name), Some(manifest));
+    }
 
     #[test]
     fn only_the_names_of_partial_data_are_taken_for_such() {
-        let name = PartialName { file: FileId::from_bytes([0xab; 32]), content: ContentId::from_bytes([7; 32]) };
+        let name =
+            PartialName { file: FileId::from_bytes([0xab; 32]), content: ContentId::from_bytes([7; 32]) };
         assert_eq!(PartialName::of(&name.data()), Some(name));
         assert_eq!(PartialName::of(&name.marks()), Some(name));
         let upper = name.data().to_uppercase().replace("PART", "part");

@@ -214,7 +214,8 @@ fn a_library_that_is_a_link_is_refused_and_leftovers_are_swept() {
     let kept = PartialName { file: FileId::from_bytes([1; 32]), content: ContentId::from_bytes([2; 32]) };
     let other = PartialName { file: FileId::from_bytes([3; 32]), content: kept.content };
     std::fs::write(base.path().join("outside"), "x").unwrap();
-    for name in ["old.part".to_owned(), format!("{kept}.part"), format!("{kept}.marks"), format!("{other}.part")]
+    for name in
+        ["old.part".to_owned(), format!("{kept}.part"), format!("{kept}.marks"), format!("{other}.part")]
     {
         std::fs::write(partial.join(name), "x").unwrap();
     }

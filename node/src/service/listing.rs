@@ -254,7 +254,8 @@ impl Shared {
         let mut owner = stored.owner.clone();
         if owner.is_none() {
             let record: Option<SignedRecord> = self.database.record(&stored.file)?;
-            if let Some(record) = record.and_then(|signed| Record::verify(signed, &self.identity.trust).ok()) {
+            if let Some(record) = record.and_then(|signed| Record::verify(signed, &self.identity.trust).ok())
+            {
                 owner = self.database.member(&record.owner())?.map(|member| member.name);
             }
         }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use quarta_protocols::names::FileName;
 use tokio::sync::watch;
 
-use super::{
-    BeginError, course::Order, in_database, join, restart::wanted, start,
-};
+use super::{BeginError, course::Order, in_database, join, restart::wanted, start};
 use crate::{
     api::model::{self, TransferState},
     database::{Transfer, TransferId, TransferState as StoredState},
@@ -146,7 +144,8 @@ pub(crate) async fn resume(shared: &Arc<Shared>, id: TransferId) -> Result<model
         _ => {
             let (blocking, of) = (shared.clone(), row.clone());
             let wanted = in_database(move || wanted(&blocking, &of)).await?;
-            let wanted = wanted.map_err(|why| ControlError::state(why, "run `quarta ls` to see what there is"))?;
+            let wanted =
+                wanted.map_err(|why| ControlError::state(why, "run `quarta ls` to see what there is"))?;
             Ok(start(shared, wanted, Some((id, row))).await?.borrow().clone())
         }
     }

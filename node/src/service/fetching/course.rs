@@ -214,6 +214,7 @@ impl Course {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK_AGAIN_MAX),
             }
             let look = async {
+                let _look = self.shared.fetches.look().await;
                 for source in sources.locate(Vec::new()).await.iter().take(TRIED_AT_A_LOOK) {
                     if peers.connect(source).await.is_ok() {
                         return true;
@@ -259,8 +260,7 @@ impl Course {
             size_bytes: wanted.size_bytes,
             manifest: self.known_manifest().await,
         };
-        let fetching =
-            fetch(job, Arc::new(self.locating()), peers, sink.clone(), progress, cancel.clone());
+        let fetching = fetch(job, Arc::new(self.locating()), peers, sink.clone(), progress, cancel.clone());
         tokio::pin!(fetching);
         let mut pass_on = tokio::time::interval(PASS_ON_EVERY);
         let outcome = loop {
@@ -396,7 +396,11 @@ impl Course {
                 }
                 Some(Order::Cancel) => {
                     transfer.ended_ms = Some(wall_ms());
-                    (TransferState::Cancelled, "it was cancelled", "run `quarta get` to begin anew".to_owned())
+                    (
+                        TransferState::Cancelled,
+                        "it was cancelled",
+                        "run `quarta get` to begin anew".to_owned(),
+                    )
                 }
                 // Stored as under way: the next start goes on with it.
                 None => {
@@ -467,11 +471,9 @@ mod tests {
 
     #[test]
     fn what_cannot_become_the_file_is_not_kept_and_what_the_disk_refused_is() {
-        for trouble in [
-            FetchError::WrongRecord,
-            FetchError::WrongChecksum,
-            FetchError::Store(LandingError::WrongKey),
-        ] {
+        for trouble in
+            [FetchError::WrongRecord, FetchError::WrongChecksum, FetchError::Store(LandingError::WrongKey)]
+        {
             assert_eq!(next(&Trouble::Fetch(trouble), None, true), Next::Fail { keep: false });
         }
         let full = FetchError::Store(LandingError::Write(std::io::ErrorKind::StorageFull.into()));

@@ -61,6 +61,8 @@ use shown::{shown, stored};
 pub(crate) const FETCHES_MAX: usize = 10_000;
 /// Transfers that move bytes at once: each holds up to 64 MiB, and more of them would only share the same line.
 pub(crate) const FETCHES_AT_WORK: usize = 4;
+/// Transfers that look for sources at once, of all that wait: when a super-peer comes back, all of them want to.
+const LOOKS_AT_ONCE: usize = 8;
 /// How long a failed transfer keeps its partial data, which takes the whole file's space: long enough for somebody who
 /// is back after a week.
 pub(crate) const FAILED_DATA_KEPT: Duration = Duration::from_hours(7 * 24);
@@ -74,6 +76,7 @@ pub(crate) struct Fetches {
     /// Ended transfers that the database would not take, by number: it has them as under way still.
     unnoted: Mutex<HashMap<u64, model::Transfer>>,
     turns: Semaphore,
+    looks: Semaphore,
     /// Held while a transfer begins or is changed from outside, so that there is one for a file.
     changing: tokio::sync::Mutex<()>,
     /// How many connections to super-peers there have been.
@@ -95,6 +98,7 @@ impl Default for Fetches {
             running: Mutex::default(),
             unnoted: Mutex::default(),
             turns: Semaphore::new(FETCHES_AT_WORK),
+            looks: Semaphore::new(LOOKS_AT_ONCE),
             changing: tokio::sync::Mutex::default(),
             superpeers: watch::Sender::new(0),
             tasks: TaskTracker::new(),
@@ -152,6 +156,11 @@ impl Fetches {
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed, so this only waits.
         self.turns.acquire().await.ok()
+    }
+
+    /// Waits for one of the [`LOOKS_AT_ONCE`] looks for sources.
+    async fn look(&self) -> Option<SemaphorePermit<'_>> {
+        self.looks.acquire().await.ok()
     }
 
     /// Changes whenever a super-peer connects.

@@ -5,8 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use quarta_protocols::{names::MemberName, records::Record};
 
 use super::{
-    BeginError, FAILED_DATA_KEPT, FETCHES_MAX, Wanted, course::Beginning, is_whole,
-    shown::shown, spawn,
+    BeginError, FAILED_DATA_KEPT, FETCHES_MAX, Wanted, course::Beginning, is_whole, shown::shown, spawn,
 };
 use crate::{
     api::model::TransferState,

@@ -142,7 +142,7 @@ pub(super) async fn store(
         })
     };
     let row = Transfer {
-        problem: now.error.clone(),
+        problem: now.error.clone().filter(|_| matches!(state, StoredState::Failed | StoredState::Waiting)),
         bytes: now.done_bytes,
         ended_ms: now.ended_ms,
         sha256: (state == StoredState::Done).then_some(wanted.sha256),

@@ -1,9 +1,6 @@
 //! What people are told of a fetch that did not end with its file.
 
-use crate::{
-    download::fetch::FetchError,
-    landing::LandingError,
-};
+use crate::{download::fetch::FetchError, landing::LandingError};
 
 /// Why, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +39,9 @@ pub(super) fn failed(trouble: &Trouble) -> Told {
                 error.to_string(),
                 "wait until a branch that holds it is back; `quarta members` shows who is there",
             ),
-            FetchError::SourcesExhausted { .. } | FetchError::Cancelled => Told::new(error.to_string(), again),
+            FetchError::SourcesExhausted { .. } | FetchError::Cancelled => {
+                Told::new(error.to_string(), again)
+            }
             FetchError::WrongRecord | FetchError::WrongChecksum => Told::new(error.to_string(), ASK_OWNER),
             FetchError::Store(LandingError::WrongKey | LandingError::OtherChecksum { .. }) => {
                 Told::new("the file is not what its record says", ASK_OWNER)
@@ -51,12 +50,18 @@ pub(super) fn failed(trouble: &Trouble) -> Told {
                 // The library's errors end with their own advice.
                 let text = cause.to_string();
                 let why = text.rsplit_once("; ").map_or(text.as_str(), |(why, _)| why);
-                Told::new(why, "make room or check the disk, and run the command again: it goes on where it was")
+                Told::new(
+                    why,
+                    "make room or check the disk, and run the command again: it goes on where it was",
+                )
             }
             FetchError::Store(cause) => {
                 let text = cause.to_string();
                 let why = text.rsplit_once("; ").map_or(text.as_str(), |(why, _)| why);
-                Told::new(why, "make room or check the disk, and run the command again: it goes on where it was")
+                Told::new(
+                    why,
+                    "make room or check the disk, and run the command again: it goes on where it was",
+                )
             }
         },
     }
