@@ -114,6 +114,8 @@ pub struct Node {
     pub fetches: CounterBy<FetchOutcome>,
     /// Bytes of verified chunks, by the member that sent them and what carried them.
     pub fetched_bytes: MemberCounterBy<Transport>,
+    /// Bytes that were here already, verified, when a transfer went on.
+    pub resumed_bytes: Counter,
     /// Bytes of chunks sent, by the member that received them.
     pub served_bytes: MemberCounter,
     /// Transfers under way; see [`GaugeBy::hold`].
@@ -153,6 +155,11 @@ impl Node {
                 registry,
                 "fetched_bytes_total",
                 "Bytes of verified chunks, by the member that sent them and what carried them.",
+            )?,
+            resumed_bytes: Counter::register(
+                registry,
+                "resumed_bytes_total",
+                "Bytes that were here already, verified, when a transfer went on.",
             )?,
             served_bytes: MemberCounter::register(
                 registry,

@@ -26,7 +26,7 @@ use serde_json::json;
 use crate::{
     api::model::{
         AddEvent, AddRequest, Defect, FetchEvent, File, FilePage, Member, MemberPage, Status, Transfer,
-        TransferPage, VerifyEvent, VerifyRequest,
+        TransferPage, TransferState, VerifyEvent, VerifyRequest,
     },
     service, setup,
 };
@@ -106,8 +106,6 @@ enum Command {
     },
     /// List the members and how they are
     Members,
-    /// List this node's fetches, the latest first
-    Transfers,
     /// Print a link that lets a browser in, once
     Browse,
     /// Check copies on this machine against what was shared
@@ -115,10 +113,38 @@ enum Command {
         /// The files; all copies where none is named
         files: Vec<String>,
     },
+    /// List this node's fetches, the latest first, or pause, resume and cancel them
+    Transfers {
+        #[command(subcommand)]
+        steer: Option<Steer>,
+    },
     /// Print a completion script
     Completions {
         /// For which shell
         shell: clap_complete::Shell,
+    },
+}
+
+/// What is done with transfers. TRANSFER is a number as `quarta transfers` shows it, or a FILE.
+#[derive(Debug, Clone, Subcommand)]
+enum Steer {
+    /// Stop transfers until they are resumed; they keep what has arrived
+    Pause {
+        /// Numbers or files
+        #[arg(required = true, value_name = "TRANSFER")]
+        transfers: Vec<String>,
+    },
+    /// Go on with transfers that are paused or failed
+    Resume {
+        /// Numbers or files
+        #[arg(required = true, value_name = "TRANSFER")]
+        transfers: Vec<String>,
+    },
+    /// End transfers for good and remove what has arrived
+    Cancel {
+        /// Numbers or files
+        #[arg(required = true, value_name = "TRANSFER")]
+        transfers: Vec<String>,
     },
 }
 
@@ -173,14 +199,15 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 .during("cannot list the members")?;
             output.members(&members)?;
         }
-        Command::Transfers => {
+        Command::Transfers { steer: Some(steer) } => return self::steer(&common, &mut output, steer).await,
+        Command::Transfers { steer: None } => {
             let transfers: Vec<Transfer> = common
                 .client(Role::Node)?
                 .get_all("/api/v1/transfers", |page: TransferPage| (page.transfers, page.next))
                 .await
                 .during("cannot list the transfers")?;
             output.table(
-                &["FILE", "OWNER", "STATE", "DONE", "SIZE", "RATE", "FROM"],
+                &["NO", "FILE", "OWNER", "STATE", "DONE", "OF", "SIZE", "RATE", "FROM"],
                 &transfers,
                 transfer_row,
             )?;
@@ -396,6 +423,38 @@ async fn get(
     })
 }
 
+async fn steer(common: &Common, output: &mut Output, steer: Steer) -> Result<ExitCode, Failure> {
+    let (transfers, word) = match &steer {
+        Steer::Pause { transfers } => (transfers, "pause"),
+        Steer::Resume { transfers } => (transfers, "resume"),
+        Steer::Cancel { transfers } => (transfers, "cancel"),
+    };
+    let client = common.client(Role::Node)?;
+    let (mut done, mut last_failure) = (0u32, None);
+    for reference in transfers {
+        let target = Target::new("/api/v1/transfers").segment(reference);
+        let answer: Result<Transfer, _> = match &steer {
+            Steer::Pause { .. } | Steer::Resume { .. } => client.post(target.segment(word), &json!({})).await,
+            Steer::Cancel { .. } => client.delete(target).await,
+        };
+        match answer.during(format!("cannot {word} {reference}")) {
+            Ok(transfer) => {
+                done += 1;
+                let at = percent(transfer.done_bytes, transfer.size_bytes);
+                let line = format!("{}  {}  {}  {at}", transfer.id, transfer.name, standing(&transfer));
+                output.line(&transfer, &line)?;
+            }
+            Err(failure) if transfers.len() > 1 => last_failure = Some(failure.report(common.json)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(match last_failure {
+        None => ExitCode::Success,
+        Some(code) if done == 0 => code,
+        Some(_) => ExitCode::PartlyDone,
+    })
+}
+
 async fn get_one(
     common: &Common,
     client: &Client,
@@ -406,8 +465,18 @@ async fn get_one(
     let target = Target::new("/api/v1/files").segment(file).segment("fetch");
     let mut events = client.post_lines::<FetchEvent>(target, &json!({})).await.during(what())?;
     let mut bar: Option<ProgressBar> = None;
+    let mut resumed = false;
     while let Some(event) = events.next().await {
-        match event.during(what())? {
+        let event = event.during(what())?;
+        if let FetchEvent::Progress(transfer) | FetchEvent::Done(transfer) = &event
+            && transfer.resumed_bytes > 0
+            && !std::mem::replace(&mut resumed, true)
+            && !common.json
+        {
+            let at = percent(transfer.resumed_bytes, transfer.size_bytes);
+            cli::note(&format!("resuming {} at {at}", transfer.name));
+        }
+        match event {
             FetchEvent::Progress(transfer) => {
                 let bar = bar
                     .get_or_insert_with(|| cli::progress(common.json, &transfer.name, transfer.size_bytes));
@@ -480,19 +549,34 @@ fn senders(transfer: &Transfer) -> String {
 }
 
 fn transfer_row(transfer: &Transfer) -> Vec<String> {
-    let state = match &transfer.error {
-        Some(error) => format!("failed: {error}"),
-        None => format!("{:?}", transfer.state).to_lowercase(),
-    };
     vec![
+        transfer.id.to_string(),
         transfer.name.clone(),
         transfer.owner.clone(),
-        state,
+        standing(transfer),
         size(transfer.done_bytes),
+        percent(transfer.done_bytes, transfer.size_bytes),
         size(transfer.size_bytes),
         format!("{}/s", size(rounded(transfer.bytes_per_second))),
         senders(transfer),
     ]
+}
+
+/// How a transfer stands, and why where that asks for it.
+fn standing(transfer: &Transfer) -> String {
+    let state = format!("{:?}", transfer.state).to_lowercase();
+    match &transfer.error {
+        Some(error) if matches!(transfer.state, TransferState::Failed | TransferState::Waiting) => {
+            format!("{state}: {error}")
+        }
+        _ => state,
+    }
+}
+
+/// How much of something is done, rounded down: 100 % is all of it.
+fn percent(done: u64, all: u64) -> String {
+    let percent = u128::from(done) * 100 / u128::from(all.max(1));
+    format!("{} %", if all == 0 { 100 } else { percent })
 }
 
 #[expect(
@@ -577,6 +661,12 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_done_is_rounded_down_so_that_all_of_it_is_all() {
+        let shown = [(0, 0), (0, 7), (71, 100), (999, 1000), (7, 7)].map(|(done, all)| percent(done, all));
+        assert_eq!(shown, ["100 %", "0 %", "71 %", "99 %", "100 %"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod copies;
 mod members;
+mod migration;
 mod records;
 mod runs;
 mod transfers;
@@ -23,6 +24,7 @@ use std::{
 
 use rusqlite::Connection;
 
+use self::migration::FORMAT;
 pub use self::{
     copies::{LibraryCopy, Provenance},
     members::KnownMember,
@@ -34,8 +36,6 @@ pub use self::{
 pub const FILE_NAME: &str = "node.db";
 /// Marks the file as a node's: `QNOD`. A super-peer's has another.
 const APPLICATION_ID: i32 = 0x514e_4f44;
-/// Counts changes of the tables that need a migration.
-const FORMAT: i32 = 1;
 /// How long to wait for somebody who looks at the file with another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -57,7 +57,7 @@ pub enum DatabaseError {
     Foreign(PathBuf),
     /// The file is of another version of Quarta.
     #[error(
-        "the database {} has format {found}, this version reads format {FORMAT}; use the version that wrote it",
+        "the database {} has format {found}, this version reads formats up to {FORMAT}; use the version that wrote it",
         path.display()
     )]
     Format {
@@ -110,7 +110,7 @@ impl Database {
             (number(&connection, "application_id")?, number(&connection, "user_version")?);
         match (application, format) {
             (0, 0) if tables == 0 => {}
-            (APPLICATION_ID, FORMAT) => {}
+            (APPLICATION_ID, known) if migration::is_known(known) => {}
             (APPLICATION_ID, found) => return Err(DatabaseError::Format { path: path.to_owned(), found }),
             _ => return Err(DatabaseError::Foreign(path.to_owned())),
         }
@@ -123,6 +123,8 @@ impl Database {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;
+        } else {
+            migration::migrate(&mut connection, format)?;
         }
         Ok(Self(Mutex::new(connection)))
     }

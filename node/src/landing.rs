@@ -1,4 +1,4 @@
-//! A file on its way in: chunks arrive from several sources in any order and become a file of the library, or nothing.
+//! A file on its way in: chunks arrive from several sources in any order and become a file of the library.
 //!
 //! Each sealed chunk is checked against the manifest before it is opened, and written where it belongs; several threads
 //! write at once. While the beginning of the file grows, a follower hashes it, so that at the end the whole file's
@@ -7,6 +7,11 @@
 //! The follower runs inside the writers: whoever finds it idle takes it a few chunks further, from the buffer just
 //! opened where chunks come in order, else from the page cache. So it needs no thread and no memory of its own, and no
 //! writer ever waits for it.
+//!
+//! **What has arrived outlasts this process** (`library::Partial`), and is not believed when it is found again: beginning
+//! a landing reads back every chunk that is claimed to be here, seals it as a source would, and compares it with the
+//! manifest. The same pass feeds the follower. So neither a power loss nor a flipped bit nor a curious hand in the
+//! partial file can bring a wrong byte in, and no chunk needs a flush of its own.
 
 use std::{
     io,
@@ -16,14 +21,14 @@ use std::{
 
 use quarta_protocols::{
     content::{Cipher, ContentError, ContentKey, Manifest},
-    ids::{FileId, Sha256},
+    ids::Sha256,
     names::{FileName, MemberName},
 };
 use sha2::Digest;
 
 use crate::{
     download::chunk_set::ChunkSet,
-    library::{Library, LibraryError, LibraryPath, Staged, Stamp},
+    library::{Library, LibraryError, LibraryPath, Partial, PartialName, Stamp},
 };
 
 /// How many chunks one writer takes the follower further at most, so that no writer is kept from its source for long.
@@ -55,6 +60,9 @@ pub enum LandingError {
     /// The file could not be written.
     #[error("cannot write the file: {0}; check the disk and try again")]
     Write(#[source] io::Error),
+    /// It was told to stop while it read back what is here.
+    #[error("it was stopped")]
+    Stopped,
     /// The library cannot take it; a full disk shows here, before the first byte is fetched.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -78,10 +86,11 @@ pub struct Landed {
     pub stamp: Stamp,
 }
 
-/// A file on its way in. Dropping it removes what has arrived.
+/// A file on its way in. Dropping it leaves what has arrived for the next attempt.
 #[derive(Debug)]
 pub struct Landing {
-    staged: Staged,
+    name: PartialName,
+    partial: Partial,
     manifest: Manifest,
     cipher: Cipher,
     expected: Sha256,
@@ -90,7 +99,7 @@ pub struct Landing {
 }
 
 /// Hashes the contiguous beginning of the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Follower {
     hash: sha2::Sha256,
     next: u32,
@@ -99,27 +108,68 @@ struct Follower {
 }
 
 impl Landing {
-    /// Begins a file in `DATA/partial` and reserves its space.
+    /// Begins a file in `DATA/partial` and reserves its space, or goes on with what an earlier attempt left there. The
+    /// content's name in `name` is the manifest's. `goes_on` is asked once for each chunk that is read back.
     ///
     /// # Errors
-    /// [`LandingError::Library`] where the disk is full or refuses.
-    pub fn create(
+    /// [`LandingError::Library`] where the disk is full or refuses, [`LandingError::Stopped`]. What was there stays.
+    pub fn begin(
         library: &Library,
+        name: PartialName,
         manifest: Manifest,
         key: &ContentKey,
         expected: Sha256,
+        goes_on: impl Fn() -> bool,
     ) -> Result<Self, LandingError> {
-        let geometry = manifest.geometry();
-        let staged = library.stage_reserved(geometry.size_bytes())?;
-        let follower = Follower { hash: sha2::Sha256::new(), next: 0, buffer: Vec::new() };
-        Ok(Self {
-            staged,
+        let chunks = manifest.geometry().chunks();
+        let landing = Self {
+            name,
+            partial: library.open_partial(&name, &manifest)?,
             cipher: key.cipher(),
             expected,
-            verified: Mutex::new(ChunkSet::none(geometry.chunks())),
-            follower: Mutex::new(follower),
+            verified: Mutex::new(ChunkSet::none(chunks)),
+            follower: Mutex::new(Follower::default()),
             manifest,
-        })
+        };
+        landing.read_back(&goes_on)?;
+        if landing.partial.was_placed() && !landing.verified_set().is_full() {
+            // It lies in the library under another name too, where somebody has changed it: that one stays as it is.
+            let Self { partial, manifest, .. } = landing;
+            library.discard_open(partial, &name);
+            return Self::begin(library, name, manifest, key, expected, goes_on);
+        }
+        let here = landing.verified();
+        landing.partial.mark_all(&here).map_err(LandingError::Write)?;
+        Ok(landing)
+    }
+
+    /// Verifies the chunks that are claimed to be here.
+    fn read_back(&self, goes_on: &impl Fn() -> bool) -> Result<(), LandingError> {
+        let geometry = self.manifest.geometry();
+        let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plain = Vec::new();
+        let mut sealed = Vec::new();
+        for index in self.partial.claimed().iter() {
+            if !goes_on() {
+                return Err(LandingError::Stopped);
+            }
+            plain.resize(geometry.plain_len(index), 0);
+            // What cannot be read is missing: writing it anew may well succeed.
+            if self.partial.file().read_exact_at(&mut plain, geometry.offset(index)).is_err() {
+                continue;
+            }
+            sealed.clear();
+            sealed.extend_from_slice(&plain);
+            self.cipher.seal(index, &mut sealed);
+            if self.manifest.check(index, &sealed).is_ok() {
+                self.verified_set().insert(index);
+                if index == follower.next {
+                    follower.hash.update(&plain);
+                    follower.next += 1;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The manifest of what arrives.
@@ -144,26 +194,32 @@ impl Landing {
         }
         let plain = self.cipher.open(index, &mut sealed).map_err(at_fault)?;
         let offset = self.manifest.geometry().offset(index);
-        self.staged.file().write_all_at(plain, offset).map_err(LandingError::Write)?;
+        self.partial.file().write_all_at(plain, offset).map_err(LandingError::Write)?;
         // Two threads with the same chunk have written the same bytes.
-        let new = self.verified_set().insert(index);
+        let new = {
+            let mut verified = self.verified_set();
+            let new = verified.insert(index);
+            // Under the lock: of two marks in one byte the later has both.
+            self.partial.mark(index, &verified);
+            new
+        };
         if let Ok(mut follower) = self.follower.try_lock() {
             self.follow(&mut follower, Some((index, plain)), FOLLOW_CHUNKS)?;
         }
         Ok(if new { Wrote::New } else { Wrote::Known })
     }
 
-    /// Checks the whole file's SHA-256, makes it durable and moves it to `<owner>/<name>` in the library.
+    /// Checks the whole file's SHA-256, makes it durable and puts it at `<owner>/<name>` in the library. Doing it twice
+    /// gives the same place. Until [`Landing::settle`] the data stays here too.
     ///
     /// # Errors
     /// [`LandingError::Incomplete`], [`LandingError::OtherChecksum`], [`LandingError::Write`] or
-    /// [`LandingError::Library`]; what has arrived is removed then.
+    /// [`LandingError::Library`]; what has arrived stays.
     pub fn finish(
-        self,
+        &mut self,
         library: &Library,
         owner: &MemberName,
         name: &FileName,
-        file: &FileId,
     ) -> Result<Landed, LandingError> {
         let missing = {
             let verified = self.verified_set();
@@ -180,9 +236,14 @@ impl Landing {
         if found != self.expected {
             return Err(LandingError::OtherChecksum { expected: self.expected, found });
         }
-        let stamp = Stamp::of(self.staged.file()).map_err(LandingError::Write)?;
-        let path = library.place_fetched(self.staged, owner, name, file)?;
+        let stamp = Stamp::of(self.partial.file()).map_err(LandingError::Write)?;
+        let path = library.place_fetched(self.partial.staged(), owner, name, &self.name.file)?;
         Ok(Landed { path, stamp })
+    }
+
+    /// Removes the partial data: the file is in the library and noted there, or given up.
+    pub fn settle(self, library: &Library) {
+        library.discard_open(self.partial, &self.name);
     }
 
     /// Takes the follower at most `most` chunks further.
@@ -202,7 +263,7 @@ impl Landing {
                 Some((index, plain)) if index == next => follower.hash.update(plain),
                 _ => {
                     follower.buffer.resize(geometry.plain_len(next), 0);
-                    let file = self.staged.file();
+                    let file = self.partial.file();
                     file.read_exact_at(&mut follower.buffer, geometry.offset(next))
                         .map_err(LandingError::Write)?;
                     follower.hash.update(&follower.buffer);

@@ -2,7 +2,8 @@
 //!
 //! **Nothing outside the folder is ever written, and no symbolic link is followed**, also when a folder is swapped for a
 //! link meanwhile: every path is walked a component at a time over open descriptors (`beneath`). Files appear whole or
-//! not at all: they are made in `DATA/partial`, made durable, and renamed into place by a rename that never replaces.
+//! not at all: they are made in `DATA/partial`, made durable, and get their name in the library by a step that never
+//! replaces.
 //!
 //! **Own files lie under their name, fetched ones under `<owner>/<name>`.** No name is reserved: which member a file is
 //! of is said by the database, not by its path, so a branch may well keep own files in a folder that is called like
@@ -12,6 +13,7 @@
 
 mod beneath;
 mod condition;
+mod partial;
 mod placing;
 mod staged;
 mod twins;
@@ -33,7 +35,9 @@ use rustix::fs::AtFlags;
 
 pub(crate) use beneath::{irregular, open_path};
 pub use condition::Defect;
-pub(crate) use staged::Shortage;
+pub(crate) use partial::Partial;
+pub use partial::PartialName;
+use staged::Shortage;
 pub use staged::Staged;
 use twins::Twins;
 
@@ -186,8 +190,8 @@ pub struct Library {
 impl Library {
     /// Opens the library of a data folder, creating it where it is missing.
     ///
-    /// The caller holds the data folder's lock, so files in the making are leftovers of a run that was killed: they
-    /// are removed.
+    /// What an earlier run left in `DATA/partial` is for [`Library::sweep_partials`] to judge, once it is known which
+    /// fetches go on.
     ///
     /// # Errors
     /// [`LibraryError::Disk`], also where `library` or `partial` is a symbolic link.
@@ -207,14 +211,9 @@ impl Library {
         };
         let (root, partial) = (folder(LIBRARY)?, folder(PARTIAL)?);
         let private = fs::Permissions::from_mode(0o700);
-        let leftovers = || -> io::Result<()> {
-            fs::File::from(partial.try_clone()?).set_permissions(private)?;
-            for name in beneath::names(&partial)? {
-                rustix::fs::unlinkat(&partial, name?, AtFlags::empty())?;
-            }
-            Ok(())
-        };
-        leftovers().map_err(failed("tidy up", &data.join(PARTIAL)))?;
+        let made_private =
+            partial.try_clone().and_then(|partial| fs::File::from(partial).set_permissions(private));
+        made_private.map_err(failed("protect", &data.join(PARTIAL)))?;
         Ok(Self { data, root, partial: Arc::new(partial), twins: Mutex::default() })
     }
 
@@ -305,8 +304,13 @@ impl Library {
     /// [`LibraryError::DiskFull`] or [`LibraryError::Disk`].
     pub(crate) fn stage_reserved(&self, size_bytes: u64) -> Result<Staged, LibraryError> {
         let staged = self.stage()?;
+        self.reserve(&staged, size_bytes)?;
+        Ok(staged)
+    }
+
+    fn reserve(&self, staged: &Staged, size_bytes: u64) -> Result<(), LibraryError> {
         match staged.reserve(size_bytes) {
-            Ok(Ok(())) => Ok(staged),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(Shortage { needed_bytes, free_bytes })) => {
                 Err(LibraryError::DiskFull { folder: self.data.join(PARTIAL), needed_bytes, free_bytes })
             }

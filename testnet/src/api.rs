@@ -79,6 +79,24 @@ impl NodeApi {
         transfers.await.map_err(|cause| self.request(cause))
     }
 
+    /// One of its transfers, by its number or as the latest of a file.
+    ///
+    /// # Errors
+    /// As [`NodeApi::status`].
+    pub async fn transfer(&self, transfer: &str) -> Result<node::Transfer, ClusterError> {
+        let target = Target::new("/api/v1/transfers").segment(transfer);
+        self.client.get(target).await.map_err(|cause| self.request(cause))
+    }
+
+    /// Pauses or resumes one of its transfers: `how` is `pause` or `resume`.
+    ///
+    /// # Errors
+    /// As [`NodeApi::status`].
+    pub async fn steer(&self, transfer: &str, how: &str) -> Result<node::Transfer, ClusterError> {
+        let target = Target::new("/api/v1/transfers").segment(transfer).segment(how);
+        self.client.post(target, &serde_json::json!({})).await.map_err(|cause| self.request(cause))
+    }
+
     /// Shares the file at `path` under `name`, or under its own, and waits until it is shared.
     ///
     /// # Errors

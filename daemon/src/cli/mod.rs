@@ -37,7 +37,7 @@ mod output;
 pub use args::{Common, member_name, parse, parse_from};
 pub use browse::browse;
 pub use failure::{During, ExitCode, Failure};
-pub use output::{Output, health, progress, size};
+pub use output::{Output, health, note, progress, size};
 
 use std::time::Duration;
 

@@ -142,6 +142,12 @@ pub fn health(problems: &[String]) -> Vec<String> {
     std::iter::once(format!("not healthy: {first}")).chain(others).collect()
 }
 
+/// Says something in passing, on stderr, to people.
+pub fn note(text: &str) {
+    // Without stderr there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{}", Escaped(text));
+}
+
 /// How long ago a moment was, for people: `5 s ago`. Both in seconds since 1970.
 fn ago(moment: u64, now: u64) -> String {
     let passed = now.saturating_sub(moment);

@@ -15,6 +15,7 @@ pub mod model;
 mod problems;
 mod receiving;
 mod status;
+mod transfer;
 mod transfers;
 mod verifying;
 
@@ -64,6 +65,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(adding::routes())
         .merge(verifying::routes())
         .merge(transfers::routes())
+        .merge(transfer::routes())
         .merge(members::routes())
         .merge(events::routes());
     documented(routes.with_state(shared))

@@ -295,14 +295,27 @@ pub struct TransferPage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferState {
+    /// Waits for its turn; four move bytes at a time.
+    Queued,
     /// Under way.
     Active,
+    /// No branch that holds the file is available; it goes on by itself once one is.
+    Waiting,
+    /// Stopped by a person until it is resumed.
+    Paused,
     /// Complete and verified.
     Completed,
-    /// Given up.
+    /// Ended without the file. What has arrived is kept for a while, for the next attempt.
     Failed,
-    /// Stopped by a person or by shutting down.
+    /// Stopped by a person for good.
     Cancelled,
+}
+
+impl TransferState {
+    /// Whether it goes on without anybody's doing, so that more is to be heard of it soon.
+    pub const fn is_going_on(self) -> bool {
+        matches!(self, Self::Queued | Self::Active)
+    }
 }
 
 /// A fetch, under way or ended.
@@ -322,7 +335,10 @@ pub struct Transfer {
     pub size_bytes: u64,
     /// Verified bytes here.
     pub done_bytes: u64,
-    /// The rate so far, in bytes a second.
+    /// Those of them that were here already when it last began or went on.
+    #[serde(default)]
+    pub resumed_bytes: u64,
+    /// The rate since then, in bytes a second.
     pub bytes_per_second: f64,
     /// When it began, in milliseconds since 1970 UTC.
     pub started_ms: u64,
@@ -332,11 +348,11 @@ pub struct Transfer {
     pub path: Option<String>,
     /// The SHA-256 computed over the whole file, once complete.
     pub sha256: Option<String>,
-    /// Why it failed.
+    /// Why it failed, or waits.
     pub error: Option<String>,
     /// What to do next, while the failure is fresh.
     pub next_step: Option<String>,
-    /// Who sent what.
+    /// Who sent what since it last began or went on.
     pub sources: Vec<TransferSource>,
 }
 

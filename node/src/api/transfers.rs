@@ -64,20 +64,22 @@ async fn fetch(State(shared): Service, Path(reference): Path<String>) -> Result<
 
 /// A line for each change, the last with the result.
 fn fetch_events(watched: watch::Receiver<Transfer>) -> impl Stream<Item = FetchEvent> + Send + 'static {
-    stream::unfold(Some(watched), |watched| async {
-        let mut watched = watched?;
+    stream::unfold(Some((watched, true)), |watched| async {
+        let (mut watched, first) = watched?;
+        // A closed watch has its last value still to be seen.
+        let ended = !first && watched.changed().await.is_err();
         let now = watched.borrow_and_update().clone();
-        let event = match now.state {
-            TransferState::Active => FetchEvent::Progress(now),
-            TransferState::Completed => return Some((FetchEvent::Done(now), None)),
-            TransferState::Failed | TransferState::Cancelled => {
+        match now.state {
+            state if state.is_going_on() && !ended => {
+                Some((FetchEvent::Progress(now), Some((watched, false))))
+            }
+            TransferState::Completed => Some((FetchEvent::Done(now), None)),
+            // Whoever asked is told of a wait too: it may be a long one, and goes on without them.
+            _ => {
                 let why = now.error.clone().unwrap_or_else(|| "it was stopped".to_owned());
                 let next_step = now.next_step.clone().unwrap_or_else(|| "run the command again".to_owned());
-                return Some((FetchEvent::Failed { transfer: now, why, next_step }, None));
+                Some((FetchEvent::Failed { transfer: now, why, next_step }, None))
             }
-        };
-        // A closed watch has its last value still to be seen, which is never `Active`.
-        let _ = watched.changed().await;
-        Some((event, Some(watched)))
+        }
     })
 }

@@ -50,6 +50,7 @@ CREATE TABLE members (
 ) STRICT;
 CREATE INDEX members_by_name ON members (name);
 
+-- `content` is there as long as there may be partial data of it.
 CREATE TABLE transfers (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     file       BLOB NOT NULL,
@@ -62,8 +63,12 @@ CREATE TABLE transfers (
     started_ms INTEGER NOT NULL,
     ended_ms   INTEGER,
     sha256     BLOB,
-    shares     TEXT NOT NULL     -- a JSON array, one object for each source
+    shares     TEXT NOT NULL,    -- a JSON array, one object for each source
+    owner      TEXT,             -- the owner's name; none in rows of format 1
+    content    BLOB,
+    resumed    INTEGER NOT NULL DEFAULT 0 -- bytes that were here when it last began or went on
 ) STRICT;
+CREATE INDEX transfers_with_data ON transfers (file, id) WHERE content IS NOT NULL;
 
 -- One row while no run is under way and the last ended cleanly.
 CREATE TABLE clean_end (

@@ -128,7 +128,7 @@ fn the_tables_are_held_still() {
     let hash = blake3::hash(SCHEMA.as_bytes()).to_string();
     assert_eq!(hash, GOLDEN_SCHEMA, "raise FORMAT and migrate");
 }
-const GOLDEN_SCHEMA: &str = "e6f5b0969e94fde2d84881f0ad930caef0266f88cee35d0cf15d732075bc4030";
+const GOLDEN_SCHEMA: &str = "e8febfc8c3723fc06cbec17b56b9d04c20a59f39b0bcf31511b652be86c82600";
 
 #[test]
 fn a_copy_reads_back_as_it_was_put_after_a_restart() {
@@ -279,7 +279,7 @@ fn a_members_addresses_stay_until_newer_ones_come() {
 }
 
 #[test]
-fn transfers_read_back_newest_first_and_running_ones_end_with_their_run() {
+fn transfers_read_back_newest_first_and_those_under_way_are_found_after_a_restart() {
     let world = World::new();
     let mut transfer = Transfer {
         file: FileId::from_bytes([1; 32]),
@@ -293,11 +293,16 @@ fn transfers_read_back_newest_first_and_running_ones_end_with_their_run() {
         ended_ms: None,
         sha256: None,
         shares: Vec::new(),
+        owner: Some(MemberName::new("recife").unwrap()),
+        content: Some(manifest(1).id()),
+        resumed_bytes: 0,
     };
     let first = world.database.begin_transfer(&transfer).unwrap();
     let second = world.database.begin_transfer(&transfer).unwrap();
     transfer.state = TransferState::Done;
     transfer.bytes = 10;
+    transfer.resumed_bytes = 7;
+    transfer.content = None;
     transfer.ended_ms = Some(9);
     transfer.sha256 = Some(Sha256::from_bytes([3; 32]));
     transfer.shares = vec![Share {
@@ -310,12 +315,138 @@ fn transfers_read_back_newest_first_and_running_ones_end_with_their_run() {
     }];
     world.database.update_transfer(first, &transfer).unwrap();
     let world = world.reopened();
-    assert_eq!(world.database.interrupt_transfers(20).unwrap(), 1);
     assert_eq!(world.database.transfer(first).unwrap(), Some(transfer));
+    let unfinished = world.database.unfinished_downloads(10).unwrap();
+    assert_eq!(unfinished.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second]);
     let listed = world.database.transfers(None, 10).unwrap();
     assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second, first]);
-    assert_eq!((listed[0].1.state, listed[0].1.ended_ms), (TransferState::Interrupted, Some(20)));
+    assert_eq!((listed[0].1.state, listed[0].1.ended_ms), (TransferState::Running, None));
     assert_eq!(world.database.transfers(Some(second), 10).unwrap().len(), 1);
+}
+
+fn a_transfer(file: u8, name: &str, state: TransferState) -> Transfer {
+    Transfer {
+        file: FileId::from_bytes([file; 32]),
+        name: FileName::new(name).unwrap(),
+        direction: Direction::Download,
+        state,
+        problem: None,
+        size_bytes: 10,
+        bytes: 5,
+        started_ms: 1,
+        ended_ms: Some(100),
+        sha256: None,
+        shares: Vec::new(),
+        owner: Some(MemberName::new("recife").unwrap()),
+        content: Some(manifest(file).id()),
+        resumed_bytes: 0,
+    }
+}
+
+#[test]
+fn partial_data_is_known_until_its_transfer_gives_it_up() {
+    let world = World::new();
+    let states =
+        [TransferState::Failed, TransferState::Paused, TransferState::Waiting, TransferState::Failed];
+    let transfers: Vec<_> = (1..).zip(states).map(|(file, state)| a_transfer(file, "a", state)).collect();
+    for transfer in &transfers {
+        world.database.begin_transfer(transfer).unwrap();
+    }
+    let later = Transfer { ended_ms: Some(200), ..transfers[3].clone() };
+    world.database.update_transfer(TransferId(4), &later).unwrap();
+    let of = |transfer: &Transfer| transfer.partial().unwrap();
+    // Of those that failed, the one that did long ago.
+    assert_eq!(world.database.expire_partials(100).unwrap(), []);
+    assert_eq!(world.database.expire_partials(150).unwrap(), [of(&transfers[0])]);
+    let mut left = world.database.partial_names().unwrap();
+    left.sort_by_key(|name| name.file);
+    assert_eq!(left, transfers[1..].iter().map(of).collect::<Vec<_>>());
+    assert_eq!(world.database.transfer_with_data(&transfers[0].file).unwrap(), None);
+    let (id, found) = world.database.transfer_with_data(&transfers[1].file).unwrap().unwrap();
+    assert_eq!((id, &found), (TransferId(2), &transfers[1]));
+}
+
+#[test]
+fn a_transfer_is_found_by_its_files_name_owner_and_id() {
+    let world = World::new();
+    for (file, name) in [(0x11, "a"), (0x22, "a"), (0x11, "a"), (0x33, "b"), (0x12, "1111")] {
+        world.database.begin_transfer(&a_transfer(file, name, TransferState::Done)).unwrap();
+    }
+    let found = |owner, reference| -> Vec<i64> {
+        let found = world.database.transfers_of(owner, reference, 10).unwrap();
+        found.into_iter().map(|(id, _)| id.0).collect()
+    };
+    assert_eq!(found(None, "a"), [3, 2], "the latest of each file");
+    assert_eq!((found(Some("recife"), "b"), found(Some("natal"), "b")), (vec![4], vec![]));
+    assert_eq!((found(None, "3333"), found(None, "1111")), (vec![4], vec![5]), "names go first");
+    assert_eq!(found(None, "x'; --"), [0; 0]);
+}
+
+/// What a database of format 1 held is there after its migration, and the tables are those of a new one.
+#[test]
+fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join(FILE_NAME);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("schema_1.sql")).unwrap();
+    old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let share = r#"[{"peer":"12D3KooWLZuszRKoLGfuHB4YiG9pHdq5Qkc1AW2iDvKbpDnLCb6J","name":"recife","transport":"tcp","bytes":10,"busy_ms":3}]"#;
+    let insert =
+        "INSERT INTO transfers (file, name, direction, state, problem, size_bytes, bytes, started_ms,
+        ended_ms, sha256, shares) VALUES (zeroblob(32), ?1, 'download', ?2, ?3, 10, ?4, 1, ?5, NULL, ?6)";
+    old.execute(insert, ("a", "done", None::<&str>, 10, Some(9), share)).unwrap();
+    old.execute(insert, ("b", "interrupted", Some("why"), 3, Some(9), "[]")).unwrap();
+    old.execute(insert, ("c", "running", None::<&str>, 0, None::<i64>, "[]")).unwrap();
+    let world = World::new();
+    let copy = world.copy(7, "x", Provenance::Fetched);
+    world.database.put_copy(&copy, &manifest(7)).unwrap();
+    let rows =
+        "INSERT INTO manifests SELECT * FROM new.manifests; INSERT INTO copies SELECT * FROM new.copies;";
+    old.execute("ATTACH ?1 AS new", [world.base.path().join(FILE_NAME).to_str().unwrap()]).unwrap();
+    old.execute_batch(rows).unwrap();
+    drop(old);
+
+    let database = Database::open(&path).unwrap();
+    let transfers = database.transfers(None, 10).unwrap();
+    let states: Vec<_> = transfers.iter().map(|(id, row)| (id.0, row.name.as_str(), row.state)).collect();
+    assert_eq!(
+        states,
+        [
+            (3, "c", TransferState::Running),
+            (2, "b", TransferState::Interrupted),
+            (1, "a", TransferState::Done)
+        ]
+    );
+    assert_eq!((transfers[2].1.shares.len(), transfers[2].1.bytes), (1, 10));
+    assert_eq!(transfers[1].1.problem.as_deref(), Some("why"));
+    assert!(transfers.iter().all(|(_, row)| row.owner.is_none() && row.content.is_none()));
+    assert_eq!(database.copy(&copy.file).unwrap(), Some(copy));
+    // Only what was under way goes on; what an older version had given up does not come to life again.
+    let unfinished = database.unfinished_downloads(10).unwrap();
+    assert_eq!(unfinished.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [3]);
+
+    let columns = |database: &Database| -> Vec<(String, String, String, bool)> {
+        let sql =
+            "SELECT m.name, c.name, c.type, c.[notnull] FROM sqlite_schema m, pragma_table_info(m.name) c
+            WHERE m.type = 'table' ORDER BY 1, c.cid";
+        let connection = database.connection();
+        let mut rows = connection.prepare(sql).unwrap();
+        rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
+    };
+    let indices = |database: &Database| -> Vec<String> {
+        let connection = database.connection();
+        let mut rows =
+            connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'index' ORDER BY 1").unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(columns(&database), columns(&world.database));
+    assert_eq!(indices(&database), indices(&world.database));
+    drop(database);
+    Database::open(&path).unwrap();
 }
 
 #[test]
@@ -326,9 +457,13 @@ fn the_oldest_transfers_are_forgotten() {
         SELECT zeroblob(32), 'a', 'download', 'done', 1, 1, i, '[]' FROM n";
     world.database.connection().execute(sql, [TRANSFERS_KEPT]).unwrap();
     let oldest = world.database.transfer(TransferId(1)).unwrap().unwrap();
+    let paused = Transfer { state: TransferState::Paused, ..oldest.clone() };
+    world.database.update_transfer(TransferId(2), &paused).unwrap();
+    world.database.begin_transfer(&oldest).unwrap();
     world.database.begin_transfer(&oldest).unwrap();
     assert_eq!(world.database.transfer(TransferId(1)).unwrap(), None);
-    assert_eq!(world.database.transfers(None, u32::MAX).unwrap().len(), TRANSFERS_KEPT as usize);
+    assert!(world.database.transfer(TransferId(2)).unwrap().is_some(), "a paused one is not history");
+    assert_eq!(world.database.transfers(None, u32::MAX).unwrap().len(), TRANSFERS_KEPT as usize + 1);
 }
 
 #[test]

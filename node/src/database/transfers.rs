@@ -1,16 +1,17 @@
-//! The history of transfers.
+//! The transfers of this node: those that go on, and the history of the others.
 
 use libp2p::PeerId;
 use quarta_protocols::{
-    ids::{FileId, Sha256},
+    ids::{ContentId, FileId, Sha256},
     names::{FileName, MemberName},
 };
 use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use super::{Database, DatabaseError, integer, unsigned};
+use super::{Database, DatabaseError, id_range, integer, unsigned};
+use crate::library::PartialName;
 
-/// Transfers remembered; the oldest go first. A busy branch makes a few hundred a day.
+/// Ended transfers remembered, about; the oldest go first. A busy branch makes a few hundred a day.
 pub const TRANSFERS_KEPT: u32 = 10_000;
 
 /// Names one transfer of this node, counting up.
@@ -32,15 +33,19 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferState {
-    /// Under way.
+    /// Under way, or to go on as soon as the daemon runs.
     Running,
+    /// No source is available; it goes on by itself.
+    Waiting,
+    /// Its user stopped it for a while.
+    Paused,
     /// All of it arrived and was verified.
     Done,
     /// It was given up.
     Failed,
     /// Its user or the other side cancelled it.
     Cancelled,
-    /// The daemon ended meanwhile.
+    /// The daemon ended meanwhile. Only of versions whose transfers did not go on.
     Interrupted,
 }
 
@@ -85,15 +90,29 @@ pub struct Transfer {
     pub ended_ms: Option<u64>,
     /// The whole file's verified checksum, once a download is done.
     pub sha256: Option<Sha256>,
-    /// From whom, or to whom.
+    /// From whom, or to whom, since it last began or went on.
     pub shares: Vec<Share>,
+    /// The owner's name then; none for transfers of old versions.
+    pub owner: Option<MemberName>,
+    /// Of which content there may be partial data.
+    pub content: Option<ContentId>,
+    /// Bytes that were here when it last began or went on.
+    pub resumed_bytes: u64,
 }
 
-const COLUMNS: &str =
-    "id, file, name, direction, state, problem, size_bytes, bytes, started_ms, ended_ms, sha256, shares";
+impl Transfer {
+    /// Under which name its partial data lies, if there may be any.
+    pub fn partial(&self) -> Option<PartialName> {
+        self.content.map(|content| PartialName { file: self.file, content })
+    }
+}
+
+const COLUMNS: &str = "id, file, name, direction, state, problem, size_bytes, bytes, started_ms, ended_ms, sha256, shares, \
+    owner, content, resumed";
 
 impl Database {
-    /// Notes a transfer that begins, and forgets the oldest beyond [`TRANSFERS_KEPT`].
+    /// Notes a transfer that begins, and forgets those beyond the latest [`TRANSFERS_KEPT`] that have ended and left
+    /// nothing.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -102,7 +121,8 @@ impl Database {
         let transaction = connection.transaction()?;
         let sql =
             "INSERT INTO transfers (file, name, direction, state, problem, size_bytes, bytes, started_ms,
-            ended_ms, sha256, shares) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+            ended_ms, sha256, shares, owner, content, resumed)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         transaction.execute(
             sql,
             rusqlite::params![
@@ -117,21 +137,27 @@ impl Database {
                 transfer.ended_ms.map(integer),
                 transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
                 json(&transfer.shares),
+                transfer.owner.as_ref().map(MemberName::as_str),
+                transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
+                integer(transfer.resumed_bytes),
             ],
         )?;
         let id = transaction.last_insert_rowid();
-        transaction.execute("DELETE FROM transfers WHERE id <= ?1 - ?2", (id, TRANSFERS_KEPT))?;
+        let old =
+            "DELETE FROM transfers WHERE id <= ?1 - ?2 AND content IS NULL AND state NOT IN (?3, ?4, ?5)";
+        let open = [TransferState::Running, TransferState::Waiting, TransferState::Paused].map(|s| word(&s));
+        transaction.execute(old, rusqlite::params![id, TRANSFERS_KEPT, open[0], open[1], open[2]])?;
         transaction.commit()?;
         Ok(TransferId(id))
     }
 
-    /// Notes how a transfer stands: its state, problem, bytes, end, checksum and shares.
+    /// Notes how a transfer stands: everything but its file, direction and start.
     ///
     /// # Errors
     /// [`DatabaseError`]; a transfer that is forgotten already is none.
     pub fn update_transfer(&self, id: TransferId, transfer: &Transfer) -> Result<(), DatabaseError> {
         let sql = "UPDATE transfers SET state = ?2, problem = ?3, bytes = ?4, ended_ms = ?5, sha256 = ?6,
-            shares = ?7 WHERE id = ?1";
+            shares = ?7, name = ?8, size_bytes = ?9, owner = ?10, content = ?11, resumed = ?12 WHERE id = ?1";
         self.connection().execute(
             sql,
             rusqlite::params![
@@ -142,19 +168,90 @@ impl Database {
                 transfer.ended_ms.map(integer),
                 transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
                 json(&transfer.shares),
+                transfer.name.as_str(),
+                integer(transfer.size_bytes),
+                transfer.owner.as_ref().map(MemberName::as_str),
+                transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
+                integer(transfer.resumed_bytes),
             ],
         )?;
         Ok(())
     }
 
-    /// Marks what was running when the last run ended. For the start, before any transfer.
+    /// The downloads that were running or waiting when the last run ended, oldest first, at most `limit`.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn interrupt_transfers(&self, now_ms: u64) -> Result<usize, DatabaseError> {
-        let sql = "UPDATE transfers SET state = ?1, ended_ms = ?2 WHERE state = ?3";
-        let states = (word(&TransferState::Interrupted), integer(now_ms), word(&TransferState::Running));
-        Ok(self.connection().execute(sql, states)?)
+    pub fn unfinished_downloads(&self, limit: u32) -> Result<Vec<(TransferId, Transfer)>, DatabaseError> {
+        self.select_transfers(
+            "direction = ?1 AND state IN (?2, ?3) ORDER BY id LIMIT ?4",
+            rusqlite::params![
+                word(&Direction::Download),
+                word(&TransferState::Running),
+                word(&TransferState::Waiting),
+                limit
+            ],
+        )
+    }
+
+    /// The latest transfer of a file that may have left partial data.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn transfer_with_data(&self, file: &FileId) -> Result<Option<(TransferId, Transfer)>, DatabaseError> {
+        let condition = "file = ?1 AND content IS NOT NULL ORDER BY id DESC LIMIT 1";
+        Ok(self.select_transfers(condition, [&file.as_bytes()[..]])?.pop())
+    }
+
+    /// All partial data that a transfer may go on with.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn partial_names(&self) -> Result<Vec<PartialName>, DatabaseError> {
+        let connection = self.connection();
+        let mut rows =
+            connection.prepare("SELECT DISTINCT file, content FROM transfers WHERE content IS NOT NULL")?;
+        Ok(rows.query_map([], partial_name)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Gives up the partial data of transfers that failed before `before_ms`, and says which that is.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn expire_partials(&self, before_ms: u64) -> Result<Vec<PartialName>, DatabaseError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let expired = "WHERE content IS NOT NULL AND state = ?1 AND ended_ms < ?2";
+        let values = || (word(&TransferState::Failed), integer(before_ms));
+        let names = transaction
+            .prepare(&format!("SELECT file, content FROM transfers {expired}"))?
+            .query_map(values(), partial_name)?
+            .collect::<Result<_, _>>()?;
+        transaction.execute(&format!("UPDATE transfers SET content = NULL {expired}"), values())?;
+        transaction.commit()?;
+        Ok(names)
+    }
+
+    /// The latest transfers of each file whose name is `reference`, or whose id begins with it, at most `limit` files;
+    /// with `owner`, only of files that were of a member of that name.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn transfers_of(
+        &self,
+        owner: Option<&str>,
+        reference: &str,
+        limit: u32,
+    ) -> Result<Vec<(TransferId, Transfer)>, DatabaseError> {
+        let named = "id IN (SELECT max(id) FROM transfers WHERE name = ?1 AND (?2 IS NULL OR owner = ?2)
+            GROUP BY file) ORDER BY id DESC LIMIT ?3";
+        let found = self.select_transfers(named, rusqlite::params![reference, owner, limit])?;
+        let Some((first, last)) = id_range(reference).filter(|_| found.is_empty() && owner.is_none()) else {
+            return Ok(found);
+        };
+        let by_id = "id IN (SELECT max(id) FROM transfers WHERE file BETWEEN ?1 AND ?2 GROUP BY file)
+            ORDER BY id DESC LIMIT ?3";
+        self.select_transfers(by_id, (&first[..], &last[..], limit))
     }
 
     /// One transfer.
@@ -176,12 +273,23 @@ impl Database {
         before: Option<TransferId>,
         limit: u32,
     ) -> Result<Vec<(TransferId, Transfer)>, DatabaseError> {
-        let connection = self.connection();
-        let sql = format!("SELECT {COLUMNS} FROM transfers WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
-        let mut rows = connection.prepare(&sql)?;
         let before = before.map_or(i64::MAX, |id| id.0);
-        rows.query_map((before, limit), raw)?.map(|row| read(row?)).collect()
+        self.select_transfers("id < ?1 ORDER BY id DESC LIMIT ?2", (before, limit))
     }
+
+    fn select_transfers(
+        &self,
+        condition: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Vec<(TransferId, Transfer)>, DatabaseError> {
+        let connection = self.connection();
+        let mut rows = connection.prepare(&format!("SELECT {COLUMNS} FROM transfers WHERE {condition}"))?;
+        rows.query_map(values, raw)?.map(|row| read(row?)).collect()
+    }
+}
+
+fn partial_name(row: &Row<'_>) -> rusqlite::Result<PartialName> {
+    Ok(PartialName { file: FileId::from_bytes(row.get(0)?), content: ContentId::from_bytes(row.get(1)?) })
 }
 
 struct Raw {
@@ -197,6 +305,9 @@ struct Raw {
     ended_ms: Option<i64>,
     sha256: Option<[u8; 32]>,
     shares: String,
+    owner: Option<String>,
+    content: Option<[u8; 32]>,
+    resumed: i64,
 }
 
 fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
@@ -213,6 +324,9 @@ fn raw(row: &Row<'_>) -> rusqlite::Result<Raw> {
         ended_ms: row.get(9)?,
         sha256: row.get(10)?,
         shares: row.get(11)?,
+        owner: row.get(12)?,
+        content: row.get(13)?,
+        resumed: row.get(14)?,
     })
 }
 
@@ -230,6 +344,12 @@ fn read(raw: Raw) -> Result<(TransferId, Transfer), DatabaseError> {
         ended_ms: raw.ended_ms.map(|ms| unsigned(ms, "a transfer's end")).transpose()?,
         sha256: raw.sha256.map(Sha256::from_bytes),
         shares: serde_json::from_str(&raw.shares).map_err(|_| damaged("a transfer's sources"))?,
+        owner: raw
+            .owner
+            .map(|name| MemberName::new(&name).map_err(|_| damaged("a transfer's owner")))
+            .transpose()?,
+        content: raw.content.map(ContentId::from_bytes),
+        resumed_bytes: unsigned(raw.resumed, "a transfer's resumed bytes")?,
     };
     Ok((TransferId(raw.id), transfer))
 }

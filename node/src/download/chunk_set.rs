@@ -64,6 +64,12 @@ impl ChunkSet {
         bytes
     }
 
+    /// The byte `at` of [`Self::to_wire`]; 0 beyond its end.
+    pub fn wire_byte(&self, at: u32) -> u8 {
+        let word = self.words.get(at as usize / 8).copied().unwrap_or(0);
+        word.reverse_bits().to_be_bytes()[at as usize % 8]
+    }
+
     fn clear_beyond_end(&mut self) {
         if let (Some(last), used @ 1..) = (self.words.last_mut(), self.chunks % 64) {
             *last &= (1 << used) - 1;
@@ -174,6 +180,8 @@ mod tests {
             prop_assert_eq!(set.iter().collect::<BTreeSet<_>>(), within.clone());
             prop_assert_eq!(set.count() as usize, within.len());
             prop_assert_eq!(ChunkSet::from_wire(&set.to_wire(), chunks).unwrap(), set.clone());
+            let wire = set.to_wire();
+            prop_assert!(wire.iter().enumerate().all(|(at, byte)| set.wire_byte(at as u32) == *byte));
             prop_assert_eq!(set.first_in_both(&other), within.intersection(&others).next().copied());
             prop_assert_eq!(set.complement().complement(), set.clone());
             prop_assert!(set.complement().first_in_both(&set).is_none());

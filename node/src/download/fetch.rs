@@ -116,7 +116,8 @@ pub struct Outcome<E: std::error::Error> {
     pub sources: Vec<SourceOutcome>,
 }
 
-/// Fetches one content into a sink. `progress` is updated every [`TICK`] and at the end.
+/// Fetches one content into a sink. `progress` is updated every [`TICK`] and at the end. Once all chunks are verified
+/// the last step is not cancelled any more: a file that is being put into its place gets there, and is told.
 pub async fn fetch<S: Sources, P: Peers, K: Sink>(
     job: Job,
     sources: Arc<S>,
@@ -135,14 +136,10 @@ pub async fn fetch<S: Sources, P: Peers, K: Sink>(
     let sources = driver.close();
     if result.is_ok() {
         driver.checking();
-        result = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(FetchError::Cancelled),
-            result = driver::blocking(move || sink.finish()) => result.map_err(|error| match error {
-                FinishError::WrongChecksum => FetchError::WrongChecksum,
-                FinishError::Store(error) => FetchError::Store(error),
-            }),
-        };
+        result = driver::blocking(move || sink.finish()).await.map_err(|error| match error {
+            FinishError::WrongChecksum => FetchError::WrongChecksum,
+            FinishError::Store(error) => FetchError::Store(error),
+        });
     }
     Outcome { result, sources }
 }

@@ -1,5 +1,10 @@
+use std::{collections::BTreeSet, path::PathBuf};
+
 use proptest::prelude::*;
-use quarta_protocols::content::{CHUNK_MAX_BYTES, FILE_MAX_BYTES, Geometry, chunk_hash};
+use quarta_protocols::{
+    content::{CHUNK_MAX_BYTES, FILE_MAX_BYTES, Geometry, chunk_hash},
+    ids::FileId,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -38,24 +43,65 @@ impl Delivery {
         Sha256::from_bytes(sha2::Sha256::digest(&self.plain).into())
     }
 
-    fn landing(&self) -> Landing {
-        Landing::create(&self.library, self.manifest.clone(), &self.key, self.sum()).unwrap()
+    fn name(&self) -> PartialName {
+        PartialName { file: FileId::from_bytes([1; 32]), content: self.manifest.id() }
     }
 
-    fn finish(&self, landing: Landing) -> Result<Landed, LandingError> {
+    fn begin(&self, key: &ContentKey, sum: Sha256) -> Result<Landing, LandingError> {
+        Landing::begin(&self.library, self.name(), self.manifest.clone(), key, sum, || true)
+    }
+
+    fn landing(&self) -> Landing {
+        self.begin(&self.key, self.sum()).unwrap()
+    }
+
+    fn place(&self, landing: &mut Landing) -> Result<Landed, LandingError> {
         let (owner, name) = (MemberName::new("recife").unwrap(), FileName::new("plano.csv").unwrap());
-        landing.finish(&self.library, &owner, &name, &FileId::from_bytes([1; 32]))
+        landing.finish(&self.library, &owner, &name)
+    }
+
+    fn finish(&self, mut landing: Landing) -> Result<Landed, LandingError> {
+        let landed = self.place(&mut landing)?;
+        landing.settle(&self.library);
+        Ok(landed)
+    }
+
+    fn partial(&self, suffix: &str) -> PathBuf {
+        self.base.path().join("partial").join(format!("{}.{suffix}", self.name()))
+    }
+
+    /// Writes these chunks.
+    fn bring(&self, landing: &Landing, chunks: impl IntoIterator<Item = u32>) {
+        for index in chunks {
+            landing.write(index, self.sealed[index as usize].clone()).unwrap();
+        }
+    }
+
+    /// Fetches what a landing lacks, finishes it, and compares the file with the original.
+    fn complete(&self, landing: Landing) {
+        let missing = landing.verified().complement();
+        self.bring(&landing, missing.iter());
+        let landed = self.finish(landing).unwrap();
+        assert!(self.arrived(&landed) == self.plain);
+        assert_eq!(self.in_library(), ["plano.csv"]);
+        assert!(self.partial_is_empty());
+    }
+
+    fn in_library(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.base.path().join("library/recife")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn partial_is_empty(&self) -> bool {
+        std::fs::read_dir(self.base.path().join("partial")).unwrap().next().is_none()
     }
 
     fn arrived(&self, landed: &Landed) -> Vec<u8> {
         std::fs::read(self.library.path_of(&Place::Library(landed.path.clone()))).unwrap()
     }
 
-    /// Nothing in the library, nothing in the making.
-    fn nothing_is_left(&self) -> bool {
-        ["library", "partial"]
-            .iter()
-            .all(|folder| std::fs::read_dir(self.base.path().join(folder)).unwrap().next().is_none())
+    fn library_is_empty(&self) -> bool {
+        std::fs::read_dir(self.base.path().join("library")).unwrap().next().is_none()
     }
 }
 
@@ -128,15 +174,14 @@ fn a_bad_chunk_is_found_and_not_kept() {
     assert_eq!(landing.verified().count(), 0);
     landing.write(0, delivery.sealed[0].clone()).unwrap();
     assert!(matches!(delivery.finish(landing), Err(LandingError::Incomplete(1))));
-    assert!(delivery.nothing_is_left());
+    assert!(delivery.library_is_empty());
 }
 
 #[test]
 fn a_file_with_another_checksum_or_key_than_its_record_says_is_not_kept() {
     let delivery = Delivery::new(CHUNK + 9);
     let other = Sha256::from_bytes([0; 32]);
-    let landing =
-        Landing::create(&delivery.library, delivery.manifest.clone(), &delivery.key, other).unwrap();
+    let landing = delivery.begin(&delivery.key, other).unwrap();
     for (index, chunk) in (0u32..).zip(&delivery.sealed) {
         landing.write(index, chunk.clone()).unwrap();
     }
@@ -147,11 +192,11 @@ fn a_file_with_another_checksum_or_key_than_its_record_says_is_not_kept() {
         unexpected => panic!("{unexpected:?}"),
     }
     let wrong = ContentKey::from_bytes([4; 32]);
-    let landing =
-        Landing::create(&delivery.library, delivery.manifest.clone(), &wrong, delivery.sum()).unwrap();
+    delivery.library.discard_partial(&delivery.name());
+    let landing = delivery.begin(&wrong, delivery.sum()).unwrap();
     assert!(matches!(landing.write(0, delivery.sealed[0].clone()), Err(LandingError::WrongKey)));
     drop(landing);
-    assert!(delivery.nothing_is_left());
+    assert!(delivery.library_is_empty());
 }
 
 #[test]
@@ -165,23 +210,171 @@ fn a_full_disk_shows_before_the_first_chunk() {
         "this test needs a disk with less than 1 TiB free; point TMPDIR to one"
     );
     let manifest = Manifest::new(geometry, vec![[0; 32]; geometry.chunks() as usize]).unwrap();
-    match Landing::create(&delivery.library, manifest, &delivery.key, delivery.sum()) {
+    let name = PartialName { content: manifest.id(), ..delivery.name() };
+    match Landing::begin(&delivery.library, name, manifest, &delivery.key, delivery.sum(), || true) {
         Err(LandingError::Library(LibraryError::DiskFull { needed_bytes, .. })) => {
             assert_eq!(needed_bytes, FILE_MAX_BYTES);
         }
         unexpected => panic!("{unexpected:?}"),
     }
-    assert!(delivery.nothing_is_left());
+    assert!(delivery.library_is_empty());
 }
 
 #[test]
-fn the_partial_file_goes_with_its_landing() {
-    let delivery = Delivery::new(CHUNK);
+fn what_has_arrived_is_there_the_next_time_and_the_checksum_goes_on() {
+    let delivery = Delivery::new(9 * CHUNK + 7);
     let landing = delivery.landing();
-    landing.write(0, delivery.sealed[0].clone()).unwrap();
-    assert_eq!(std::fs::read_dir(delivery.base.path().join("partial")).unwrap().count(), 1);
+    delivery.bring(&landing, [0, 1, 2, 5, 9]);
     drop(landing);
-    assert!(delivery.nothing_is_left());
+    assert_eq!(delivery.library.partial_manifest(&delivery.name()).as_ref(), Some(&delivery.manifest));
+    let landing = delivery.landing();
+    assert_eq!(landing.verified().iter().collect::<Vec<_>>(), [0, 1, 2, 5, 9]);
+    assert_eq!(landing.follower.lock().unwrap().next, 3, "hashed while it was read back");
+    delivery.complete(landing);
+}
+
+#[test]
+fn one_at_a_time_has_the_data_and_a_stop_ends_the_reading_back() {
+    let delivery = Delivery::new(4 * CHUNK);
+    let landing = delivery.landing();
+    delivery.bring(&landing, [0, 1]);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| delivery.landing().verified().count());
+        delivery.bring(&landing, [2]);
+        assert!(!second.is_finished());
+        drop(landing);
+        assert_eq!(second.join().unwrap(), 3);
+    });
+    let stopped = Landing::begin(
+        &delivery.library,
+        delivery.name(),
+        delivery.manifest.clone(),
+        &delivery.key,
+        delivery.sum(),
+        || false,
+    );
+    assert!(matches!(stopped, Err(LandingError::Stopped)));
+    assert_eq!(delivery.landing().verified().count(), 3);
+}
+
+#[test]
+fn a_file_that_was_placed_and_not_noted_is_found_and_not_placed_twice() {
+    for size in [CHUNK - 1, 3 * CHUNK] {
+        let delivery = Delivery::new(size);
+        let mut landing = delivery.landing();
+        delivery.bring(&landing, landing.verified().complement().iter());
+        let first = delivery.place(&mut landing).unwrap();
+        // Killed before the database knew.
+        drop(landing);
+        let mut landing = delivery.landing();
+        assert!(landing.verified().is_full());
+        let again = delivery.place(&mut landing).unwrap();
+        assert_eq!(again, first);
+        // The database would not take it: out of the library again, and all of it is still here.
+        delivery.library.remove(&again.path).unwrap();
+        drop(landing);
+        if size > CHUNK {
+            assert!(delivery.landing().verified().is_full());
+        }
+        delivery.complete(delivery.landing());
+    }
+}
+
+#[test]
+fn a_placed_file_that_its_user_changed_is_left_alone() {
+    let delivery = Delivery::new(3 * CHUNK);
+    let mut landing = delivery.landing();
+    delivery.bring(&landing, 0..3);
+    let landed = delivery.place(&mut landing).unwrap();
+    drop(landing);
+    let path = delivery.library.path_of(&Place::Library(landed.path));
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"my own words", 0).unwrap();
+    let landing = delivery.landing();
+    assert!(landing.verified().is_empty());
+    delivery.bring(&landing, 0..3);
+    let second = delivery.finish(landing).unwrap();
+    assert!(delivery.arrived(&second) == delivery.plain);
+    assert!(std::fs::read(path).unwrap().starts_with(b"my own words"));
+}
+
+#[test]
+fn links_and_folders_in_the_place_of_partial_data_are_removed_and_not_followed() {
+    let delivery = Delivery::new(2 * CHUNK);
+    let outside = delivery.base.path().join("outside");
+    for suffix in ["part", "marks"] {
+        std::fs::write(&outside, "precious").unwrap();
+        std::os::unix::fs::symlink(&outside, delivery.partial(suffix)).unwrap();
+        delivery.complete(delivery.landing());
+        assert_eq!(std::fs::read(&outside).unwrap(), b"precious");
+        std::fs::remove_dir_all(delivery.base.path().join("library/recife")).unwrap();
+        std::fs::create_dir(delivery.partial(suffix)).unwrap();
+        delivery.complete(delivery.landing());
+        std::fs::remove_dir_all(delivery.base.path().join("library/recife")).unwrap();
+    }
+}
+
+/// What may happen to the files of an earlier attempt.
+#[derive(Debug, Clone)]
+enum Harm {
+    FlipData(prop::sample::Index),
+    CutData(prop::sample::Index),
+    GrowData,
+    FlipMarks(prop::sample::Index),
+    CutMarks(prop::sample::Index),
+    GrowMarks,
+    /// As after a power loss: everything is claimed.
+    ClaimAll,
+    ForeignMarks,
+    NoMarks,
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    prop_oneof![
+        any::<prop::sample::Index>().prop_map(Harm::FlipData),
+        any::<prop::sample::Index>().prop_map(Harm::CutData),
+        Just(Harm::GrowData),
+        any::<prop::sample::Index>().prop_map(Harm::FlipMarks),
+        any::<prop::sample::Index>().prop_map(Harm::CutMarks),
+        Just(Harm::GrowMarks),
+        Just(Harm::ClaimAll),
+        Just(Harm::ForeignMarks),
+        Just(Harm::NoMarks),
+    ]
+}
+
+fn do_harm(delivery: &Delivery, harm: &Harm) {
+    let (data, marks) = (delivery.partial("part"), delivery.partial("marks"));
+    let change = |path: &PathBuf, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = std::fs::read(path).unwrap_or_default();
+        change(&mut bytes);
+        std::fs::write(path, bytes).unwrap();
+    };
+    let flip = |at: &prop::sample::Index, bytes: &mut Vec<u8>| {
+        if !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 0x10;
+        }
+    };
+    match harm {
+        Harm::FlipData(at) => change(&data, &|bytes| flip(at, bytes)),
+        Harm::CutData(at) => change(&data, &|bytes| bytes.truncate(at.index(bytes.len() + 1))),
+        Harm::GrowData => change(&data, &|bytes| bytes.extend_from_slice(&[7; 99])),
+        Harm::FlipMarks(at) => change(&marks, &|bytes| flip(at, bytes)),
+        Harm::CutMarks(at) => change(&marks, &|bytes| bytes.truncate(at.index(bytes.len() + 1))),
+        Harm::GrowMarks => change(&marks, &|bytes| bytes.extend_from_slice(&[0xff; 99])),
+        Harm::ClaimAll => change(&marks, &|bytes| {
+            let end = bytes.len().saturating_sub(2);
+            bytes[end..].fill(0xff);
+        }),
+        Harm::ForeignMarks => {
+            let other = Delivery::new(9 * CHUNK + 5);
+            let landing = other.landing();
+            other.bring(&landing, 0..10);
+            std::fs::copy(other.partial("marks"), marks).unwrap();
+        }
+        Harm::NoMarks => std::fs::remove_file(marks).unwrap_or_default(),
+    }
 }
 
 proptest! {
@@ -194,5 +387,31 @@ proptest! {
             landing.write(index, delivery.sealed[index as usize].clone()).unwrap();
         }
         prop_assert!(delivery.finish(landing).is_ok());
+    }
+
+    /// Whatever somebody does to them, what an earlier attempt left brings no wrong byte in, and what is as it was is
+    /// not fetched again where the marks are.
+    #[test]
+    fn no_harm_to_partial_data_gets_into_the_library(
+        brought in prop::collection::btree_set(0u32..10, 0..10),
+        harms in prop::collection::vec(harm(), 0..3),
+    ) {
+        let delivery = Delivery::new(9 * CHUNK + 1);
+        let landing = delivery.landing();
+        delivery.bring(&landing, brought.iter().copied());
+        drop(landing);
+        for harm in &harms {
+            do_harm(&delivery, harm);
+        }
+        let landing = delivery.landing();
+        let here: BTreeSet<u32> = landing.verified().iter().collect();
+        if harms.is_empty() {
+            prop_assert_eq!(&here, &brought);
+        }
+        prop_assert!(here.is_subset(&brought));
+        drop(landing);
+        let landing = delivery.landing();
+        prop_assert_eq!(landing.verified().iter().collect::<BTreeSet<_>>(), here, "a second look sees the same");
+        delivery.complete(landing);
     }
 }

@@ -61,17 +61,19 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Taken`], [`LibraryError::Twin`] or [`LibraryError::Disk`].
     pub fn place_own(&self, staged: Staged, name: &FileName) -> Result<LibraryPath, LibraryError> {
-        self.place(staged, &name.components().collect::<Vec<_>>(), Whose::Own(name))
+        let mut staged = staged;
+        self.place(&mut staged, &name.components().collect::<Vec<_>>(), Whose::Own(name))
     }
 
-    /// Moves a fetched file to `<owner>/<name>`, with suffixes where that is taken. On an error the staged file is
-    /// gone and no folder is left behind.
+    /// Puts a fetched file at `<owner>/<name>`, with suffixes where that is taken. One that lasts keeps its name among
+    /// the files in the making until it is discarded, and is found where it is if it was placed before. On an error no
+    /// folder is left behind.
     ///
     /// # Errors
     /// [`LibraryError::Crowded`] or [`LibraryError::Disk`].
     pub fn place_fetched(
         &self,
-        staged: Staged,
+        staged: &mut Staged,
         owner: &MemberName,
         name: &FileName,
         file: &FileId,
@@ -82,14 +84,14 @@ impl Library {
 
     fn place(
         &self,
-        mut staged: Staged,
+        staged: &mut Staged,
         parts: &[&str],
         whose: Whose<'_>,
     ) -> Result<LibraryPath, LibraryError> {
         staged.file().sync_all().map_err(|e| self.failed("write", parts[0], e))?;
         let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
         let mut made = Made::default();
-        let placed = self.descend(&mut twins, &mut made, &mut staged, parts, whose);
+        let placed = self.descend(&mut twins, &mut made, staged, parts, whose);
         if placed.is_err() {
             made.undo();
         }
@@ -130,7 +132,14 @@ impl Library {
                     }
                     Err(error) => return Err(self.failed("create", &name, error)),
                 },
-                clash => self.yield_or_refuse(whose, &clash, &at, &shown, &name)?,
+                clash => {
+                    if staged.is_at(&at, &name).map_err(|e| self.failed("look at", &name, e))? {
+                        rustix::fs::fsync(&at).map_err(|e| self.failed("make durable", &name, e.into()))?;
+                        push(&mut shown, &name);
+                        return Ok(LibraryPath(shown));
+                    }
+                    self.yield_or_refuse(whose, &clash, &at, &shown, &name)?;
+                }
             }
         }
         Err(LibraryError::Crowded(parts.join("/")))

@@ -5,7 +5,10 @@ use std::{
 };
 
 use proptest::prelude::*;
-use quarta_protocols::{ids::FileId, names::MemberName};
+use quarta_protocols::{
+    ids::{ContentId, FileId},
+    names::MemberName,
+};
 use rustix::fs::FileType;
 use tempfile::TempDir;
 
@@ -41,7 +44,7 @@ impl Branch {
     fn fetched(&self, name: &str, id: u8, content: &str) -> Result<LibraryPath, LibraryError> {
         let owner = MemberName::new("recife").unwrap();
         let (name, file) = (FileName::new(name).unwrap(), FileId::from_bytes([id; 32]));
-        self.library.place_fetched(self.staged(content), &owner, &name, &file)
+        self.library.place_fetched(&mut self.staged(content), &owner, &name, &file)
     }
 
     fn in_library(&self, path: &str) -> PathBuf {
@@ -207,9 +210,24 @@ fn a_library_that_is_a_link_is_refused_and_leftovers_are_swept() {
     assert!(matches!(Library::open(base.path()), Err(LibraryError::Disk { .. })));
     std::fs::remove_file(base.path().join("library")).unwrap();
     std::fs::create_dir_all(base.path().join("partial")).unwrap();
-    std::fs::write(base.path().join("partial/old.part"), "x").unwrap();
-    Library::open(base.path()).unwrap();
-    assert!(!base.path().join("partial/old.part").exists());
+    let partial = base.path().join("partial");
+    let kept = PartialName { file: FileId::from_bytes([1; 32]), content: ContentId::from_bytes([2; 32]) };
+    let other = PartialName { file: FileId::from_bytes([3; 32]), content: kept.content };
+    std::fs::write(base.path().join("outside"), "x").unwrap();
+    for name in
+        ["old.part".to_owned(), format!("{kept}.part"), format!("{kept}.marks"), format!("{other}.part")]
+    {
+        std::fs::write(partial.join(name), "x").unwrap();
+    }
+    std::fs::create_dir(partial.join("folder")).unwrap();
+    symlink(base.path().join("outside"), partial.join(format!("{other}.marks"))).unwrap();
+    let library = Library::open(base.path()).unwrap();
+    library.sweep_partials(&std::collections::HashSet::from([kept])).unwrap();
+    let mut left: Vec<_> =
+        std::fs::read_dir(&partial).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, [format!("{kept}.marks"), format!("{kept}.part")]);
+    assert!(base.path().join("outside").exists(), "a link is removed, not followed");
 }
 
 #[test]

@@ -14,7 +14,8 @@ use super::{Shared, superpeers::AskError, wall_ms};
 use crate::{
     api::model::{self, File},
     database::{
-        Database, DatabaseError, KnownFile, LibraryCopy, Listing, TransferId, TransferState as StoredState,
+        Database, DatabaseError, KnownFile, LibraryCopy, Listing, Transfer, TransferId,
+        TransferState as StoredState,
     },
 };
 
@@ -260,7 +261,6 @@ impl Shared {
         let running = self.fetches.now();
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
-            let names = member_names(&shared.database)?;
             let mut transfers = Vec::new();
             // One more than asked for tells whether another page follows.
             let mut page = shared.database.transfers(before, rows(limit).saturating_add(1))?;
@@ -268,22 +268,34 @@ impl Shared {
             page.truncate(limit.get());
             let next = page.last().filter(|_| more).map(|(id, _)| *id);
             for (id, stored) in page {
-                let id = u64::try_from(id.0).unwrap_or(0);
-                if let Some(running) = running.get(&id) {
-                    transfers.push(running.clone());
-                    continue;
+                match u64::try_from(id.0).ok().and_then(|id| running.get(&id)) {
+                    Some(running) => transfers.push(running.clone()),
+                    None => transfers.push(shared.show_stored(id, &stored)?),
                 }
-                let record: Option<SignedRecord> = shared.database.record(&stored.file)?;
-                let owner = record.and_then(|signed| Record::verify(signed, &shared.identity.trust).ok());
-                let owner = owner.and_then(|record| shared.name_of(&names, &record.owner()));
-                let path =
-                    shared.database.copy(&stored.file)?.map(|copy| shared.library.path_of(&copy.place));
-                transfers.push(show_transfer(id, &stored, owner, path));
             }
             Ok((transfers, next))
         })
         .await
         .map_err(|e| FindError::Database(e.to_string()))?
+    }
+
+    /// A transfer as it is stored.
+    pub(crate) fn show_stored(
+        &self,
+        id: TransferId,
+        stored: &Transfer,
+    ) -> Result<model::Transfer, DatabaseError> {
+        let mut owner = stored.owner.clone();
+        if owner.is_none() {
+            let record: Option<SignedRecord> = self.database.record(&stored.file)?;
+            if let Some(record) = record.and_then(|signed| Record::verify(signed, &self.identity.trust).ok())
+            {
+                owner = self.database.member(&record.owner())?.map(|member| member.name);
+            }
+        }
+        let copy = self.database.copy(&stored.file)?;
+        let path = copy.map(|copy| self.library.path_of(&copy.place));
+        Ok(show_transfer(u64::try_from(id.0).unwrap_or(0), stored, owner, path))
     }
 }
 
@@ -316,17 +328,20 @@ pub(super) fn one_of(reference: &str, mut found: Vec<FoundFile>) -> Result<Found
 
 fn show_transfer(
     id: u64,
-    stored: &crate::database::Transfer,
+    stored: &Transfer,
     owner: Option<MemberName>,
     path: Option<std::path::PathBuf>,
 ) -> model::Transfer {
     let state = match stored.state {
-        StoredState::Running => model::TransferState::Active,
+        StoredState::Running => model::TransferState::Queued,
+        StoredState::Waiting => model::TransferState::Waiting,
+        StoredState::Paused => model::TransferState::Paused,
         StoredState::Done => model::TransferState::Completed,
         StoredState::Failed => model::TransferState::Failed,
         StoredState::Cancelled | StoredState::Interrupted => model::TransferState::Cancelled,
     };
-    let took_ms = stored.ended_ms.unwrap_or(stored.started_ms).saturating_sub(stored.started_ms).max(1);
+    let took_ms = stored.ended_ms.map_or(0, |ended| ended.saturating_sub(stored.started_ms).max(1));
+    let fetched = stored.bytes.saturating_sub(stored.resumed_bytes);
     model::Transfer {
         id,
         file: stored.file.to_string(),
@@ -335,7 +350,8 @@ fn show_transfer(
         state,
         size_bytes: stored.size_bytes,
         done_bytes: stored.bytes,
-        bytes_per_second: stored.bytes as f64 * 1000.0 / took_ms as f64,
+        resumed_bytes: stored.resumed_bytes,
+        bytes_per_second: if took_ms > 0 { fetched as f64 * 1000.0 / took_ms as f64 } else { 0.0 },
         started_ms: stored.started_ms,
         ended_ms: stored.ended_ms,
         path: path

@@ -188,9 +188,13 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         "the node runs"
     );
     shutdown::notify_ready();
+    // Before anybody can ask: what was under way is.
+    fetching::go_on(shared.clone()).await;
+    tokio::spawn(fetching::expire_failed(shared.clone()));
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
     shutdown::notify_stopping();
+    shared.fetches.stopped().await;
     shared.network.shutdown().await;
     let _ = serving.await;
     let position = shared.inventory().position();
@@ -223,7 +227,8 @@ impl Stored {
         let database = Database::open(&dir.path().join(crate::database::FILE_NAME))
             .map_err(|e| failed("cannot open the database")(&e))?;
         let unreadable = |e: crate::database::DatabaseError| failed("cannot read the database")(&e);
-        database.interrupt_transfers(wall_ms()).map_err(unreadable)?;
+        let kept = fetching::kept_data(&database).map_err(unreadable)?;
+        library.sweep_partials(&kept).map_err(|e| failed("cannot tidy up the partial files")(&e))?;
         let position = database.begin_run().map_err(unreadable)?;
         let mut items = Vec::new();
         let mut own_files = Vec::new();
@@ -322,6 +327,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             shared.hear_clock(admitted.peer, admitted.presented.clock);
             if admitted.membership().role == Role::Superpeer {
                 shared.superpeers.connected(shared, &admitted);
+                shared.fetches.superpeer_connected();
             }
         }
         Event::Departed { peer } => {

@@ -244,6 +244,7 @@ mod tests {
             state: TransferState::Active,
             size_bytes: 1000,
             done_bytes,
+            resumed_bytes: 0,
             bytes_per_second: 1.0,
             started_ms: 0,
             ended_ms: None,

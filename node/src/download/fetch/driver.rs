@@ -48,6 +48,8 @@ pub(super) struct Driver<S, P, K: Sink> {
     schedule: Option<Schedule>,
     chunks: u32,
     chunk_max_bytes: usize,
+    /// Verified bytes of an earlier attempt.
+    resumed: u64,
     done: bool,
     events: mpsc::Receiver<Event<K::Error>>,
     events_in: mpsc::Sender<Event<K::Error>>,
@@ -98,6 +100,7 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
             schedule: None,
             chunks: 0,
             chunk_max_bytes: 0,
+            resumed: 0,
             done: false,
             events,
             events_in,
@@ -157,8 +160,12 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
         self.chunks = geometry.chunks();
         self.chunk_max_bytes = geometry.sealed_len(0);
         self.done = verified.is_full();
-        self.schedule = Some(Schedule::new(geometry, verified));
+        let schedule = Schedule::new(geometry, verified);
+        self.resumed = schedule.progress().bytes;
+        self.schedule = Some(schedule);
         self.phase = Phase::Fetching;
+        // Told before any source answers.
+        self.publish();
         Ok(())
     }
 

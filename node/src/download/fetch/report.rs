@@ -20,6 +20,8 @@ pub struct FetchProgress {
     pub phase: Phase,
     /// Verified plaintext bytes, those of an earlier attempt among them.
     pub bytes_done: u64,
+    /// Those of an earlier attempt, in bytes; known once the phase is not [`Phase::Locating`].
+    pub bytes_resumed: u64,
     /// The file's size, in bytes.
     pub bytes_total: u64,
     /// Verified plaintext bytes a second, a mean of the last seconds.

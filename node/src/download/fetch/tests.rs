@@ -339,9 +339,11 @@ async fn a_resumed_fetch_moves_only_what_is_missing_and_a_complete_one_nothing()
         let world = World::new(&[Nature::Honest]);
         let job = Job { manifest: Some(world.manifest.clone()), ..world.job() };
         let store = Store { there, ..Store::default() };
-        let Run { outcome, world, .. } = run_with(world, store, job, CancellationToken::new()).await;
+        let Run { outcome, world, progress } = run_with(world, store, job, CancellationToken::new()).await;
         outcome.result.unwrap();
         assert_eq!(world.sent.load(Ordering::Relaxed), missing);
+        let fetched: u64 = outcome.sources.iter().map(|source| source.bytes).sum();
+        assert_eq!(progress.bytes_resumed + fetched, progress.bytes_total);
         assert_eq!(world.searches.load(Ordering::Relaxed), u32::from(missing > 0));
     }
 }

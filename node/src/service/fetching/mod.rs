@@ -3,22 +3,35 @@
 //! The transfer engine ([`crate::download`]) decides; this module gives it the network, the super-peers and the disk.
 //! Whoever asks for a file that is being fetched already joins that transfer, and a transfer goes on when whoever asked
 //! for it goes away.
+//!
+//! **A transfer outlasts the daemon.** Its row in the database says how it is to go on, its partial data lies in
+//! `DATA/partial` under the file's and the content's ids. At a start the transfers that were under way go on by
+//! themselves ([`go_on`]); paused ones wait for their user. There is one transfer for a file at most, so nobody else
+//! touches its data. A transfer's states:
+//!
+//! ```text
+//!            ┌────────────────────────────────────────────┐
+//!            ▼                                            │ a source can be connected
+//!   get ▶ queued ──▶ active ──▶ completed     all lost ▶ waiting
+//!            ▲         ├─────▶ failed         (keeps its data for FAILED_DATA_KEPT)
+//!   resume ──┴─ paused ◀┤ pause              cancel ▶ cancelled, its data is gone
+//! ```
 
+pub(crate) mod control;
+mod course;
 mod ports;
+mod restart;
 mod shown;
+mod words;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use quarta_metrics::node::Flow;
 use quarta_protocols::{
     content::ContentKey,
     ids::{ContentId, FileId, Sha256},
@@ -30,38 +43,66 @@ use quarta_protocols::{
     names::{FileName, MemberName},
     records::{Access, Record},
 };
-use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio_util::task::TaskTracker;
 
 use super::{Shared, events::Events, wall_ms};
 use crate::{
     api::model::{self, TransferState},
-    database::{LibraryCopy, Provenance, TransferId, TransferState as StoredState},
-    download::fetch::{FetchError, Job, fetch, report::FetchProgress},
-    landing::LandingError,
+    database::{LibraryCopy, Transfer, TransferId, TransferState as StoredState},
+    library::PartialName,
 };
 
-use ports::{Disk, Holders, Locating};
-use shown::{merge_outcomes, rate, record_metrics, show_progress, shown, store_end, stored};
+use course::{Beginning, Control, Course};
+pub(super) use restart::{expire_failed, go_on, kept_data};
+use shown::{shown, stored};
 
 /// Transfers under way at once. Those beyond [`FETCHES_AT_WORK`] wait for their turn.
 pub(crate) const FETCHES_MAX: usize = 10_000;
 /// Transfers that move bytes at once: each holds up to 64 MiB, and more of them would only share the same line.
 pub(crate) const FETCHES_AT_WORK: usize = 4;
-/// How often the state of a running transfer is passed on.
-const PASS_ON_EVERY: Duration = Duration::from_millis(100);
+/// Transfers that look for sources at once, of all that wait: when a super-peer comes back, all of them want to.
+const LOOKS_AT_ONCE: usize = 8;
+/// How long a failed transfer keeps its partial data, which takes the whole file's space: long enough for somebody who
+/// is back after a week.
+pub(crate) const FAILED_DATA_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How long a stopping node waits for its transfers to note how they stand; a file that is being put into its place may
+/// take that long to reach the disk. The next start finds out by itself what was not noted.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// The transfers under way.
 pub(crate) struct Fetches {
-    running: Mutex<HashMap<FileId, watch::Receiver<model::Transfer>>>,
-    active: AtomicU32,
+    running: Mutex<HashMap<FileId, Slot>>,
+    /// Ended transfers that the database would not take, by number: it has them as under way still.
+    unnoted: Mutex<HashMap<u64, model::Transfer>>,
     turns: Semaphore,
+    looks: Semaphore,
+    /// Held while a transfer begins or is changed from outside, so that there is one for a file.
+    changing: tokio::sync::Mutex<()>,
+    /// How many connections to super-peers there have been.
+    superpeers: watch::Sender<u64>,
+    tasks: TaskTracker,
+}
+
+/// One transfer under way.
+#[derive(Clone)]
+struct Slot {
+    id: TransferId,
+    control: Arc<Control>,
+    sender: watch::Sender<model::Transfer>,
 }
 
 impl Default for Fetches {
     fn default() -> Self {
-        let turns = Semaphore::new(FETCHES_AT_WORK);
-        Self { running: Mutex::default(), active: AtomicU32::new(0), turns }
+        Self {
+            running: Mutex::default(),
+            unnoted: Mutex::default(),
+            turns: Semaphore::new(FETCHES_AT_WORK),
+            looks: Semaphore::new(LOOKS_AT_ONCE),
+            changing: tokio::sync::Mutex::default(),
+            superpeers: watch::Sender::new(0),
+            tasks: TaskTracker::new(),
+        }
     }
 }
 
@@ -83,22 +124,75 @@ pub(crate) enum BeginError {
 }
 
 impl Fetches {
-    fn running(&self) -> MutexGuard<'_, HashMap<FileId, watch::Receiver<model::Transfer>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<FileId, Slot>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Transfers under way.
-    pub(crate) fn active(&self) -> u32 {
-        self.active.load(Ordering::Relaxed)
+    fn slot(&self, file: &FileId) -> Option<Slot> {
+        self.running().get(file).cloned()
     }
 
-    /// How the running transfers stand, by number.
+    /// Takes a transfer off, unless another one of the file is in its place.
+    fn remove(&self, file: &FileId, control: &Arc<Control>) {
+        let mut running = self.running();
+        if running.get(file).is_some_and(|slot| Arc::ptr_eq(&slot.control, control)) {
+            running.remove(file);
+        }
+    }
+
+    fn unnoted(&self) -> MutexGuard<'_, HashMap<u64, model::Transfer>> {
+        self.unnoted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the end of a transfer for those who ask, for as long as the node runs.
+    fn remember_unnoted(&self, ended: &model::Transfer) {
+        let mut unnoted = self.unnoted();
+        if unnoted.len() < FETCHES_MAX {
+            unnoted.insert(ended.id, ended.clone());
+        }
+    }
+
+    /// Waits for one of the [`FETCHES_AT_WORK`] turns.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed, so this only waits.
+        self.turns.acquire().await.ok()
+    }
+
+    /// Waits for one of the [`LOOKS_AT_ONCE`] looks for sources.
+    async fn look(&self) -> Option<SemaphorePermit<'_>> {
+        self.looks.acquire().await.ok()
+    }
+
+    /// Changes whenever a super-peer connects.
+    fn superpeer_connections(&self) -> watch::Receiver<u64> {
+        self.superpeers.subscribe()
+    }
+
+    /// A super-peer has connected: sources may be found now.
+    pub(super) fn superpeer_connected(&self) {
+        self.superpeers.send_modify(|count| *count += 1);
+    }
+
+    /// Transfers that move bytes.
+    pub(crate) fn active(&self) -> u32 {
+        let free = self.turns.available_permits();
+        u32::try_from(FETCHES_AT_WORK.saturating_sub(free)).unwrap_or(u32::MAX)
+    }
+
+    /// How the transfers stand of which more is known than is stored, by number.
     pub(crate) fn now(&self) -> HashMap<u64, model::Transfer> {
-        self.running()
-            .values()
-            .map(|watch| watch.borrow().clone())
-            .map(|transfer| (transfer.id, transfer))
-            .collect()
+        let mut now = self.unnoted().clone();
+        let running = self.running();
+        now.extend(running.values().map(|slot| slot.sender.borrow().clone()).map(|now| (now.id, now)));
+        now
+    }
+
+    /// Waits, not for ever, until the transfers have noted how they stand. For the stop, after it was told.
+    pub(super) async fn stopped(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(STOP_WITHIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("not every transfer could note how it stands; the next start finds out");
+        }
     }
 }
 
@@ -134,67 +228,121 @@ impl Wanted {
             record,
         })
     }
+
+    const fn partial(&self) -> PartialName {
+        PartialName { file: self.file, content: self.content }
+    }
 }
 
-/// Begins to fetch a file, or joins the transfer that does. What is watched ends with the transfer's end.
+/// Begins to fetch a file, goes on with an earlier attempt, or joins the transfer that is under way. What is watched
+/// ends with the transfer's end.
 pub(crate) async fn begin(
     shared: &Arc<Shared>,
     record: Record,
     owner_name: MemberName,
 ) -> Result<watch::Receiver<model::Transfer>, BeginError> {
     let wanted = Wanted::of(record, owner_name)?;
+    let _changing = shared.fetches.changing.lock().await;
+    if let Some(running) = shared.fetches.slot(&wanted.file) {
+        return Ok(join(&running));
+    }
     if let Some(transfer) = here_already(shared, &wanted).await? {
         return Ok(watch::channel(transfer).1);
     }
-    if let Some(running) = shared.fetches.running().get(&wanted.file) {
-        return Ok(running.clone());
+    let (blocking, file) = (shared.clone(), wanted.file);
+    let earlier = in_database(move || blocking.database.transfer_with_data(&file)).await?;
+    start(shared, wanted, earlier).await
+}
+
+/// Whoever asks for a file that waits for sources wants it looked for now.
+fn join(running: &Slot) -> watch::Receiver<model::Transfer> {
+    let waited = running.sender.send_if_modified(|transfer| {
+        let waits = transfer.state == TransferState::Waiting;
+        if waits {
+            transfer.state = TransferState::Queued;
+        }
+        waits
+    });
+    if waited {
+        running.control.look_now();
     }
-    let row = stored(&wanted, StoredState::Running);
-    let blocking = shared.clone();
-    let id = tokio::task::spawn_blocking(move || blocking.noted(blocking.database.begin_transfer(&row)))
+    running.sender.subscribe()
+}
+
+/// Starts a transfer, or an earlier one of the same file again. The caller holds `changing`, and no transfer of the file
+/// is under way.
+async fn start(
+    shared: &Arc<Shared>,
+    wanted: Wanted,
+    earlier: Option<(TransferId, Transfer)>,
+) -> Result<watch::Receiver<model::Transfer>, BeginError> {
+    if shared.fetches.running().len() >= FETCHES_MAX {
+        return Err(BeginError::Busy);
+    }
+    let (blocking, row) = (shared.clone(), stored(&wanted, StoredState::Running));
+    let (id, transfer, beginning) = in_database(move || {
+        let database = &blocking.database;
+        let Some((id, earlier)) = earlier else {
+            return Ok((database.begin_transfer(&row)?, None, Beginning::New));
+        };
+        if let Some(other) = earlier.partial().filter(|partial| Some(partial.content) != row.content) {
+            // The file has another content now; nothing of the old one is of use.
+            blocking.library.discard_partial(&other);
+        }
+        let same = earlier.content == row.content;
+        let bytes = if same { earlier.bytes } else { 0 };
+        let again = Transfer { started_ms: earlier.started_ms, bytes, ..row };
+        database.update_transfer(id, &again)?;
+        Ok((id, Some(again), Beginning::Again))
+    })
+    .await?;
+    let mut first = shown(&wanted, id, TransferState::Queued);
+    if let Some(again) = transfer {
+        (first.started_ms, first.done_bytes) = (again.started_ms, again.bytes);
+    }
+    Ok(spawn(shared, wanted, id, first, beginning))
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    wanted: Wanted,
+    id: TransferId,
+    first: model::Transfer,
+    beginning: Beginning,
+) -> watch::Receiver<model::Transfer> {
+    let control = Arc::new(Control::new(&shared.stop));
+    shared.fetches.unnoted().remove(&first.id);
+    let sender = watch::Sender::new(first);
+    let receiver = sender.subscribe();
+    let slot = Slot { id, control: control.clone(), sender: sender.clone() };
+    shared.fetches.running().insert(wanted.file, slot);
+    Events::follow(shared, receiver.clone());
+    let course = Course { shared: shared.clone(), wanted, id, control, sender };
+    shared.fetches.tasks.spawn(course.run(beginning));
+    receiver
+}
+
+/// Reads or writes on a thread that may block.
+async fn in_database<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::database::DatabaseError> + Send + 'static,
+) -> Result<T, BeginError> {
+    tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| BeginError::Database(e.to_string()))?
-        .map_err(|e| BeginError::Database(e.to_string()))?;
-    let (sender, receiver) = watch::channel(shown(&wanted, id, TransferState::Active));
-    {
-        let mut running = shared.fetches.running();
-        if let Some(running) = running.get(&wanted.file) {
-            return Ok(running.clone());
-        }
-        if running.len() >= FETCHES_MAX {
-            return Err(BeginError::Busy);
-        }
-        running.insert(wanted.file, receiver.clone());
-    }
-    Events::follow(shared, receiver.clone());
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        // Never closed, so this only waits.
-        let _turn = shared.fetches.turns.acquire().await;
-        shared.fetches.active.fetch_add(1, Ordering::Relaxed);
-        run(&shared, &wanted, id, &sender).await;
-        shared.fetches.running().remove(&wanted.file);
-        shared.fetches.active.fetch_sub(1, Ordering::Relaxed);
-    });
-    Ok(receiver)
+        .map_err(|e| BeginError::Database(e.to_string()))
 }
 
 /// A completed transfer of nothing, where the present content lies in the library.
 async fn here_already(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Option<model::Transfer>, BeginError> {
-    let (blocking, file, content) = (shared.clone(), wanted.file, wanted.content);
-    let copy = tokio::task::spawn_blocking(move || {
-        let copy = blocking.database.copy(&file)?;
-        let whole =
-            |copy: &LibraryCopy| copy.content == content && copy.completeness == Completeness::Complete;
-        Ok::<_, crate::database::DatabaseError>(copy.filter(whole).filter(|copy| blocking.is_sound(copy)))
+    let (blocking, wanted_here) = (shared.clone(), wanted.clone());
+    let copy = in_database(move || {
+        let copy = blocking.database.copy(&wanted_here.file)?;
+        Ok(copy.filter(|copy| is_whole(&blocking, copy, &wanted_here)))
     })
-    .await
-    .map_err(|e| BeginError::Database(e.to_string()))?
-    .map_err(|e| BeginError::Database(e.to_string()))?;
+    .await?;
     let Some(copy) = copy else { return Ok(None) };
     let now = wall_ms();
     Ok(Some(model::Transfer {
-        state: TransferState::Completed,
         done_bytes: wanted.size_bytes,
         started_ms: now,
         ended_ms: Some(now),
@@ -204,139 +352,9 @@ async fn here_already(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Option<mo
     }))
 }
 
-async fn run(shared: &Arc<Shared>, wanted: &Wanted, id: TransferId, sender: &watch::Sender<model::Transfer>) {
-    let started = Instant::now();
-    let _active = shared.metrics.node.active_transfers.hold(Flow::Download);
-    let (progress, mut watched) = watch::channel(FetchProgress::default());
-    let sink = Arc::new(Disk {
-        shared: shared.clone(),
-        wanted: wanted.clone(),
-        landing: OnceLock::new(),
-        landed: Mutex::new(None),
-    });
-    let carried = Arc::new(Mutex::new(HashMap::new()));
-    let job =
-        Job { content: wanted.content, size_bytes: wanted.size_bytes, manifest: wanted.manifest.clone() };
-    let sources =
-        Arc::new(Locating { shared: shared.clone(), content: wanted.content, size_bytes: wanted.size_bytes });
-    let peers = Arc::new(Holders { shared: shared.clone(), carried: carried.clone() });
-    let cancel: CancellationToken = shared.stop.child_token();
-    let fetching = fetch(job, sources, peers, sink.clone(), progress, cancel);
-    tokio::pin!(fetching);
-    let mut pass_on = tokio::time::interval(PASS_ON_EVERY);
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut fetching => break outcome,
-            _ = pass_on.tick() => {
-                let now = watched.borrow_and_update().clone();
-                sender.send_modify(|transfer| show_progress(transfer, &now, started));
-            }
-        }
-    };
-    let last = watched.borrow_and_update().clone();
-    sender.send_modify(|transfer| show_progress(transfer, &last, started));
-    let result = match outcome.result {
-        Ok(()) => complete(shared, wanted, &sink)
-            .await
-            .map_err(|why| (why, "check the disk and run the command again")),
-        Err(error) => Err(explain(&error)),
-    };
-    let cancelled = result.is_err() && shared.stop.is_cancelled();
-    sender.send_modify(|transfer| {
-        let carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
-        merge_outcomes(transfer, &outcome.sources, &carried);
-        transfer.ended_ms = Some(wall_ms());
-        match &result {
-            Ok(path) => {
-                transfer.state = TransferState::Completed;
-                transfer.done_bytes = wanted.size_bytes;
-                transfer.path = Some(path.clone());
-                transfer.sha256 = Some(wanted.sha256.to_string());
-            }
-            Err((why, next_step)) => {
-                transfer.state = if cancelled { TransferState::Cancelled } else { TransferState::Failed };
-                transfer.error = Some(why.clone());
-                transfer.next_step = Some((*next_step).to_owned());
-            }
-        }
-        transfer.bytes_per_second = rate(transfer.done_bytes, started.elapsed());
-    });
-    let ended = sender.borrow().clone();
-    record_metrics(shared, &ended, &outcome.sources, &carried, started.elapsed());
-    store_end(shared, wanted, id, &ended).await;
-    report(shared, wanted.content, outcome.sources).await;
-}
-
-/// Notes the fetched file and offers it to others.
-async fn complete(shared: &Arc<Shared>, wanted: &Wanted, sink: &Arc<Disk>) -> Result<String, String> {
-    let landed = sink.landed.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some((landed, manifest)) = landed else {
-        return Err("the file was not put into the library".to_owned());
-    };
-    let copy = LibraryCopy {
-        file: wanted.file,
-        owner: wanted.owner,
-        owner_name: wanted.owner_name.clone(),
-        name: wanted.name.clone(),
-        // An owner that fetches its own file back is its owner still.
-        provenance: if wanted.owner == shared.identity.keys.peer() {
-            Provenance::Own
-        } else {
-            Provenance::Fetched
-        },
-        place: crate::library::Place::Library(landed.path),
-        stamp: landed.stamp,
-        sha256: Some(wanted.sha256),
-        content: wanted.content,
-        completeness: Completeness::Complete,
-        record: wanted.record.signed().clone(),
-    };
-    let (blocking, noted) = (shared.clone(), copy.clone());
-    let record = wanted.record.clone();
-    tokio::task::spawn_blocking(move || {
-        let trust = &blocking.identity.trust;
-        blocking.noted(blocking.database.keep_copy(&noted, &manifest, &record, trust, wall_ms()))
-    })
-    .await
-    .map_err(|e| e.to_string())?
-    .map_err(|e| e.to_string())?;
-    let path = shared.library.path_of(&copy.place);
-    if let Some(before) = shared.defects.replaced(&wanted.file)
-        && before.path != path
-    {
-        tracing::info!(file = %wanted.name, kept = %before.path.display(), fresh = %path.display(), "the copy that is {} \
-            was left where it is, beside a fresh one", before.defect.as_str());
-    }
-    // A content that was open is that of the file before.
-    shared.uploads.forget(&wanted.content);
-    shared.offer(&copy);
-    Ok(path.display().to_string())
-}
-
-/// Why a fetch failed, and what to do next, for people.
-fn explain(error: &FetchError<LandingError>) -> (String, &'static str) {
-    let again = "run the command again";
-    let ask_owner = "ask the owner to add the file anew";
-    match error {
-        FetchError::NoSources => (
-            error.to_string(),
-            "wait until a branch that holds it is back; `quarta members` shows who is there",
-        ),
-        FetchError::SourcesExhausted { .. } | FetchError::Cancelled => (error.to_string(), again),
-        FetchError::WrongRecord | FetchError::WrongChecksum => (error.to_string(), ask_owner),
-        FetchError::Store(LandingError::WrongKey | LandingError::OtherChecksum { .. }) => {
-            ("the file is not what its record says".to_owned(), ask_owner)
-        }
-        FetchError::Store(LandingError::Library(cause)) => {
-            // The library's errors end with their own advice.
-            let text = cause.to_string();
-            (
-                text.rsplit_once("; ").map_or(text.clone(), |(why, _)| why.to_owned()),
-                "make room or check the disk, and run the command again",
-            )
-        }
-        FetchError::Store(cause) => (cause.to_string(), again),
-    }
+/// Whether a copy is all of the content that is wanted, and lies there as it was. Blocks on the disk.
+fn is_whole(shared: &Arc<Shared>, copy: &LibraryCopy, wanted: &Wanted) -> bool {
+    copy.content == wanted.content && copy.completeness == Completeness::Complete && shared.is_sound(copy)
 }
 
 /// Tells every connected super-peer what the sources did, since each chooses sources by itself.

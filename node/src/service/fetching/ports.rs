@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use quarta_protocols::{
     network::{BodyError, CallError, Incoming, Transport},
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Wanted;
 use crate::service::Shared;
@@ -165,15 +166,36 @@ pub(super) const fn label(transport: Transport) -> TransportLabel {
 
 /// Puts chunks on the disk.
 pub(super) struct Disk {
-    pub(super) shared: Arc<Shared>,
-    pub(super) wanted: Wanted,
-    pub(super) landing: OnceLock<Mutex<Option<Arc<Landing>>>>,
-    pub(super) landed: Mutex<Option<(Landed, Manifest)>>,
+    shared: Arc<Shared>,
+    wanted: Wanted,
+    cancel: CancellationToken,
+    stage: Mutex<Stage>,
+}
+
+/// How far the file has got on the disk.
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Nothing,
+    Landing(Arc<Landing>),
+    Landed(Box<Landing>, Landed),
 }
 
 impl Disk {
-    fn landing(&self) -> Option<Arc<Landing>> {
-        self.landing.get()?.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn new(shared: Arc<Shared>, wanted: Wanted, cancel: CancellationToken) -> Self {
+        Self { shared, wanted, cancel, stage: Mutex::default() }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The file that lies in the library now, with its partial data, to be settled once it is noted.
+    pub(super) fn landed(&self) -> Option<(Box<Landing>, Landed)> {
+        match std::mem::take(&mut *self.stage()) {
+            Stage::Landed(landing, landed) => Some((landing, landed)),
+            Stage::Nothing | Stage::Landing(_) => None,
+        }
     }
 }
 
@@ -181,16 +203,25 @@ impl Sink for Disk {
     type Error = LandingError;
 
     fn begin(&self, manifest: &Manifest) -> Result<ChunkSet, LandingError> {
-        let landing =
-            Landing::create(&self.shared.library, manifest.clone(), &self.wanted.key, self.wanted.sha256)?;
+        let wanted = &self.wanted;
+        let landing = Landing::begin(
+            &self.shared.library,
+            wanted.partial(),
+            manifest.clone(),
+            &wanted.key,
+            wanted.sha256,
+            || !self.cancel.is_cancelled(),
+        )?;
         let verified = landing.verified();
-        let slot = self.landing.get_or_init(|| Mutex::new(None));
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(landing));
+        *self.stage() = Stage::Landing(Arc::new(landing));
         Ok(verified)
     }
 
     fn write(&self, index: u32, sealed: Bytes) -> Result<Written, LandingError> {
-        let Some(landing) = self.landing() else { return Err(LandingError::NoSuchChunk(index)) };
+        let landing = match &*self.stage() {
+            Stage::Landing(landing) => Arc::clone(landing),
+            Stage::Nothing | Stage::Landed(..) => return Err(LandingError::NoSuchChunk(index)),
+        };
         match landing.write(index, Vec::from(sealed)) {
             Ok(_) => {
                 self.shared.metrics.node.chunks_verified.inc();
@@ -205,16 +236,18 @@ impl Sink for Disk {
     }
 
     fn finish(&self) -> Result<(), FinishError<LandingError>> {
-        let slot = self.landing.get().map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
         // Nobody writes any more once all chunks are verified, so this is the last reference.
-        let Some(landing) = slot.flatten().and_then(Arc::into_inner) else {
+        let landing = match std::mem::take(&mut *self.stage()) {
+            Stage::Landing(landing) => Arc::into_inner(landing),
+            Stage::Nothing | Stage::Landed(..) => None,
+        };
+        let Some(mut landing) = landing else {
             return Err(FinishError::Store(LandingError::Incomplete(0)));
         };
-        let manifest = landing.manifest().clone();
         let wanted = &self.wanted;
-        match landing.finish(&self.shared.library, &wanted.owner_name, &wanted.name, &wanted.file) {
+        match landing.finish(&self.shared.library, &wanted.owner_name, &wanted.name) {
             Ok(landed) => {
-                *self.landed.lock().unwrap_or_else(PoisonError::into_inner) = Some((landed, manifest));
+                *self.stage() = Stage::Landed(Box::new(landing), landed);
                 Ok(())
             }
             Err(LandingError::OtherChecksum { .. }) => Err(FinishError::WrongChecksum),

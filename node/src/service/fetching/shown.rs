@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use quarta_daemon::observer::carrier;
 use quarta_metrics::{
     network::Transport as Carrier,
-    node::{FetchOutcome, Flow, SourceDropped},
+    node::{Flow, SourceDropped},
 };
 use quarta_protocols::{
     messages::index::{Fault, SourceOutcome},
@@ -23,7 +23,7 @@ use crate::service::{Shared, wall_ms};
 use crate::{
     api::model::{self, TransferState},
     database::{Direction, Share, Transfer, TransferId, TransferState as StoredState},
-    download::fetch::report::{FetchProgress, RowState},
+    download::fetch::report::{FetchProgress, Phase, RowState},
 };
 
 pub(super) fn rate(bytes: u64, took: Duration) -> f64 {
@@ -31,6 +31,7 @@ pub(super) fn rate(bytes: u64, took: Duration) -> f64 {
     if seconds > 0.0 { bytes as f64 / seconds } else { 0.0 }
 }
 
+/// A transfer that is about to begin or to go on.
 pub(super) fn shown(wanted: &Wanted, id: TransferId, state: TransferState) -> model::Transfer {
     model::Transfer {
         id: u64::try_from(id.0).unwrap_or(0),
@@ -40,6 +41,7 @@ pub(super) fn shown(wanted: &Wanted, id: TransferId, state: TransferState) -> mo
         state,
         size_bytes: wanted.size_bytes,
         done_bytes: 0,
+        resumed_bytes: 0,
         bytes_per_second: 0.0,
         started_ms: wall_ms(),
         ended_ms: None,
@@ -52,8 +54,12 @@ pub(super) fn shown(wanted: &Wanted, id: TransferId, state: TransferState) -> mo
 }
 
 pub(super) fn show_progress(transfer: &mut model::Transfer, now: &FetchProgress, started: Instant) {
-    transfer.done_bytes = now.bytes_done;
-    transfer.bytes_per_second = rate(now.bytes_done, started.elapsed());
+    // Before that it is not known what is here.
+    if now.phase != Phase::Locating {
+        transfer.done_bytes = now.bytes_done;
+        transfer.resumed_bytes = now.bytes_resumed;
+        transfer.bytes_per_second = rate(now.bytes_done - now.bytes_resumed, started.elapsed());
+    }
     transfer.sources = now
         .sources
         .iter()
@@ -89,6 +95,7 @@ pub(super) fn merge_outcomes(
     }
 }
 
+/// A transfer's row, as it begins.
 pub(super) fn stored(wanted: &Wanted, state: StoredState) -> Transfer {
     Transfer {
         file: wanted.file,
@@ -102,12 +109,24 @@ pub(super) fn stored(wanted: &Wanted, state: StoredState) -> Transfer {
         ended_ms: None,
         sha256: None,
         shares: Vec::new(),
+        owner: Some(wanted.owner_name.clone()),
+        content: Some(wanted.content),
+        resumed_bytes: 0,
     }
 }
 
-pub(super) async fn store_end(shared: &Shared, wanted: &Wanted, id: TransferId, ended: &model::Transfer) {
-    let state = match ended.state {
-        TransferState::Active => StoredState::Running,
+/// Stores how a transfer stands, and whether it `keeps` partial data. Says whether that succeeded.
+pub(super) async fn store(
+    shared: &Shared,
+    wanted: &Wanted,
+    id: TransferId,
+    now: &model::Transfer,
+    keeps: bool,
+) -> bool {
+    let state = match now.state {
+        TransferState::Queued | TransferState::Active => StoredState::Running,
+        TransferState::Waiting => StoredState::Waiting,
+        TransferState::Paused => StoredState::Paused,
         TransferState::Completed => StoredState::Done,
         TransferState::Failed => StoredState::Failed,
         TransferState::Cancelled => StoredState::Cancelled,
@@ -123,39 +142,41 @@ pub(super) async fn store_end(shared: &Shared, wanted: &Wanted, id: TransferId, 
         })
     };
     let row = Transfer {
-        problem: ended.error.clone(),
-        bytes: ended.done_bytes,
-        ended_ms: ended.ended_ms,
+        problem: now.error.clone().filter(|_| matches!(state, StoredState::Failed | StoredState::Waiting)),
+        bytes: now.done_bytes,
+        ended_ms: now.ended_ms,
         sha256: (state == StoredState::Done).then_some(wanted.sha256),
-        shares: ended.sources.iter().filter_map(share).collect(),
+        shares: now.sources.iter().filter_map(share).collect(),
+        content: keeps.then_some(wanted.content),
+        resumed_bytes: now.resumed_bytes,
         ..stored(wanted, state)
     };
     let database = shared.database.clone();
     let written = tokio::task::spawn_blocking(move || database.update_transfer(id, &row)).await;
-    if !matches!(written, Ok(Ok(()))) {
-        tracing::error!("the end of a transfer could not be noted");
+    let noted = matches!(written, Ok(Ok(())));
+    if !noted {
+        // It stays noted as under way: the next start goes on with it, or finds the file here.
+        tracing::error!(transfer = id.0, "how a transfer stands could not be noted");
     }
+    noted
 }
 
-pub(super) fn record_metrics(
+/// Counts an attempt.
+pub(super) fn count(
     shared: &Shared,
-    ended: &model::Transfer,
+    now: &model::Transfer,
     outcomes: &[SourceOutcome],
     carried: &Mutex<HashMap<PeerId, Transport>>,
     took: Duration,
 ) {
     let metrics = &shared.metrics.node;
-    metrics.fetches.inc(match ended.state {
-        TransferState::Completed => FetchOutcome::Completed,
-        TransferState::Cancelled => FetchOutcome::Cancelled,
-        TransferState::Failed | TransferState::Active => FetchOutcome::Failed,
-    });
-    metrics.transfer_ended(Flow::Download, ended.done_bytes, took);
+    metrics.resumed_bytes.add(now.resumed_bytes);
+    metrics.transfer_ended(Flow::Download, now.done_bytes.saturating_sub(now.resumed_bytes), took);
     let carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
     for outcome in outcomes {
         let peer = outcome.peer.to_string();
         let name =
-            ended.sources.iter().find(|source| source.peer_id == peer).map(|source| source.name.as_str());
+            now.sources.iter().find(|source| source.peer_id == peer).map(|source| source.name.as_str());
         if outcome.bytes > 0 {
             let transport = carried.get(&outcome.peer).map_or(Carrier::Tcp, |transport| carrier(*transport));
             metrics.fetched_bytes.add(name.unwrap_or("other"), transport, outcome.bytes);

@@ -53,6 +53,7 @@ impl<S, P, K: Sink> Driver<S, P, K> {
         let progress = FetchProgress {
             phase: self.phase,
             bytes_done: done,
+            bytes_resumed: self.resumed,
             bytes_total: self.job.size_bytes,
             rate_bytes_per_second: 0,
             sources: rows,

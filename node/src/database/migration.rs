@@ -1,0 +1,39 @@
+//! From the formats of earlier versions to this one.
+//!
+//! Each step leads from one format to the next and is carried out with the change of the format's number in one
+//! transaction: whatever happens meanwhile, a database is of the one format or of the other. A step is never changed
+//! once a version with it is out.
+
+use rusqlite::Connection;
+
+use super::DatabaseError;
+
+/// The format that this version writes, counting changes of the tables.
+pub(super) const FORMAT: i32 = 2;
+
+/// What leads from format 1 to 2, from 2 to 3, and so on.
+const STEPS: [&str; FORMAT as usize - 1] = [
+    // Transfers that go on after a restart, with their partial data.
+    "ALTER TABLE transfers ADD COLUMN owner TEXT;
+     ALTER TABLE transfers ADD COLUMN content BLOB;
+     ALTER TABLE transfers ADD COLUMN resumed INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX transfers_with_data ON transfers (file, id) WHERE content IS NOT NULL;",
+];
+
+/// Whether a database of this format can be brought to [`FORMAT`].
+pub(super) const fn is_known(format: i32) -> bool {
+    format >= 1 && format <= FORMAT
+}
+
+/// Brings a database of a known format to [`FORMAT`].
+pub(super) fn migrate(connection: &mut Connection, from: i32) -> Result<(), DatabaseError> {
+    for format in from..FORMAT {
+        let Some(step) = usize::try_from(format - 1).ok().and_then(|at| STEPS.get(at)) else { break };
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", format + 1)?;
+        transaction.commit()?;
+        tracing::info!(from = format, to = format + 1, "the database was brought to a newer format");
+    }
+    Ok(())
+}
