@@ -8,8 +8,8 @@ const STEPS: f64 = 4.0;
 const TICKS_MAX: u32 = 20;
 /// Steps of time in seconds that people count in; below and above these, powers of ten.
 const TIMES: [f64; 19] = [
-    1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 21_600.0,
-    43_200.0, 86_400.0, 172_800.0,
+    1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0,
+    21_600.0, 43_200.0, 86_400.0, 172_800.0,
 ];
 
 /// A share of a whole, written in per cent as SVG and CSS take it. Always between 0 and 100.
