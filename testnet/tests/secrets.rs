@@ -278,9 +278,9 @@ fn a_record_of_a_run_at_level_trace_holds_no_secret() {
             let bytes = fs::read(member.data.join("sealing.key")).unwrap();
             canaries.bytes(format!("the sealing key of {}", member.name), &bytes);
             let credential = fs::read(member.data.join("credential.cbor")).unwrap();
-            jwts(&credential)
-                .iter()
-                .for_each(|token| canaries.text(format!("a credential of {}", member.name), token));
+            for token in jwts(&credential) {
+                canaries.text(format!("a credential of {}", member.name), &token);
+            }
         }
         let output = Command::new(support::program("quarta-superpeer"))
             .args(["invite", "--json", "--data"])
@@ -328,7 +328,7 @@ fn a_planted_secret_is_found_in_whatever_form_it_shows() {
         "Bearer 0123456789abcdefghijklmnop".to_owned(),
     ];
     let raw = [b"around ".to_vec(), secret.clone(), b" it".to_vec()].concat();
-    for text in shown.iter().map(|text| text.as_bytes()).chain([&raw[..]]) {
+    for text in shown.iter().map(String::as_bytes).chain([&raw[..]]) {
         let mut search = canaries.search();
         search.look("a log", &[b"2026 TRACE x: ", text, b" y=1\n"].concat());
         assert_eq!(search.found.len(), 1, "{}", String::from_utf8_lossy(text));
