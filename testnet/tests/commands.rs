@@ -110,6 +110,35 @@ fn a_cluster_tells_where_its_members_are_and_goes_with_its_launcher_however_that
 }
 
 #[test]
+fn a_cluster_goes_on_when_a_member_is_killed_and_its_record_tells_of_it() {
+    let home = home();
+    let (dir, report, said) = (home.path().join("net"), home.path().join("report"), home.path().join("said"));
+    let mut command = Command::new(TESTNET);
+    command.args(["up", "--superpeers", "1", "--nodes", "2", "--poll-interval", "1s", "--dir"]).arg(&dir);
+    command.arg("--report").arg(&report).stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap());
+    let up = Process::spawn(command).unwrap();
+    let victim = block_on(async {
+        eventually("the cluster runs", async || dir.join(CLUSTER).exists()).await;
+        let testnet: Testnet = serde_json::from_slice(&fs::read(dir.join(CLUSTER)).unwrap()).unwrap();
+        let victim = testnet.members[1].clone();
+        // The launcher's child: nobody else can have its id before the launcher has collected it.
+        let pid = rustix::process::Pid::from_raw(i32::try_from(victim.pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        let told = format!("{} is offline, says central-1", victim.name);
+        eventually("its loss is told", async || fs::read_to_string(&said).unwrap().contains(&told)).await;
+        let status = up.end(DEADLINE).await.unwrap();
+        assert!(status.success(), "{status}: {}", fs::read_to_string(&said).unwrap());
+        victim.name
+    });
+    let record: Record = serde_json::from_slice(&fs::read(report.join("record.json")).unwrap()).unwrap();
+    assert_eq!(record.outcome, Outcome::Ended);
+    let ends: Vec<_> = record.lives.iter().map(|life| (life.member == victim, life.end.as_deref())).collect();
+    assert_eq!(ends, [(false, Some("in order")), (true, Some("signal 9")), (false, Some("in order"))]);
+    assert!(record.sightings.iter().any(|seen| seen.member == victim && seen.state == "offline"));
+    assert!(!record.samples.at_seconds.is_empty() && !record.metrics.is_empty());
+}
+
+#[test]
 fn a_folder_that_cannot_hold_a_cluster_is_refused_before_anything_is_started() {
     let home = home();
     fs::write(home.path().join("thesis.txt"), "").unwrap();

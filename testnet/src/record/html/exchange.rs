@@ -39,7 +39,7 @@ pub(super) fn matrix(page: &mut Markup, record: &Record) {
     let largest = exchanged.iter().max_by_key(|(_, bytes)| **bytes);
     let answer = largest.map_or_else(String::new, |((from, to), bytes)| {
         format!(
-            "Each row is a sender, each column a receiver; darker is more. The most between two of them is {}, from \
+            "Each row is a sender, each column a receiver; a stronger colour is more. The most between two of them is {}, from \
              {from} to {to}. Files went straight from node to node.",
             size(*bytes)
         )
