@@ -211,7 +211,7 @@ async fn update(
     row: Transfer,
 ) -> Result<model::Transfer, ControlError> {
     let blocking = shared.clone();
-    in_database(move || blocking.database.update_transfer(id, &row)).await?;
+    in_database(move || blocking.noted(blocking.database.update_transfer(id, &row))).await?;
     show(shared, id).await
 }
 

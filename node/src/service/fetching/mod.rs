@@ -283,7 +283,8 @@ async fn start(
     let (id, transfer, beginning) = in_database(move || {
         let database = &blocking.database;
         let Some((id, earlier)) = earlier else {
-            return Ok((database.begin_transfer(&row)?, None, Beginning::New));
+            let id = blocking.noted(database.begin_transfer(&row))?;
+            return Ok((id, None, Beginning::New));
         };
         if let Some(other) = earlier.partial().filter(|partial| Some(partial.content) != row.content) {
             // The file has another content now; nothing of the old one is of use.
@@ -292,7 +293,7 @@ async fn start(
         let same = earlier.content == row.content;
         let bytes = if same { earlier.bytes } else { 0 };
         let again = Transfer { started_ms: earlier.started_ms, bytes, ..row };
-        database.update_transfer(id, &again)?;
+        blocking.noted(database.update_transfer(id, &again))?;
         Ok((id, Some(again), Beginning::Again))
     })
     .await?;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -117,7 +117,7 @@ pub(super) fn stored(wanted: &Wanted, state: StoredState) -> Transfer {
 
 /// Stores how a transfer stands, and whether it `keeps` partial data. Says whether that succeeded.
 pub(super) async fn store(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     wanted: &Wanted,
     id: TransferId,
     now: &model::Transfer,
@@ -151,8 +151,9 @@ pub(super) async fn store(
         resumed_bytes: now.resumed_bytes,
         ..stored(wanted, state)
     };
-    let database = shared.database.clone();
-    let written = tokio::task::spawn_blocking(move || database.update_transfer(id, &row)).await;
+    let blocking = shared.clone();
+    let noting = move || blocking.noted(blocking.database.update_transfer(id, &row));
+    let written = tokio::task::spawn_blocking(noting).await;
     let noted = matches!(written, Ok(Ok(())));
     if !noted {
         // It stays noted as under way: the next start goes on with it, or finds the file here.
