@@ -243,7 +243,7 @@ async fn asked_for(network: &Network) {
                 // An id, or the beginning of one, in other digits.
                 Ok(file) => assert!(FileName::new(&file.name).is_ok()),
                 Err(ClientError::Problem(problem)) => {
-                    assert!((400..500).contains(&problem.status), "{name:?}: {problem:?}");
+                    assert!((400..500).contains(&problem.status), "{problem:?} to {name:?}");
                     plain_but_for_lines(&problem.to_string());
                 }
                 // No such path, which the router says in its own words.
