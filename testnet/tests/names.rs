@@ -181,7 +181,7 @@ async fn added_from_disk(network: &Network) {
                 && !part.contains(&0)
         });
         // Two levels suffice: deeper ones differ from those in nothing that a disk knows.
-        if !possible || name.iter().filter(|byte| **byte == b'/').count() > 1 {
+        if !possible || name.split(|byte| *byte == b'/').nth(2).is_some() {
             continue;
         }
         let path = folder.join(OsString::from_vec(name));
