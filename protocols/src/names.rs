@@ -160,7 +160,8 @@ impl FileName {
 /// a system would keep apart count as twins.
 pub fn fold(name: &str) -> String {
     let chosen = |c: &char| matches!(c, '\u{fe00}'..='\u{fe0f}');
-    let upper = name.nfd().filter(|c| !chosen(c)).flat_map(char::to_uppercase);
+    // By way of lower case, since `ẞ` is an upper case to nothing else.
+    let upper = name.nfd().filter(|c| !chosen(c)).flat_map(char::to_lowercase).flat_map(char::to_uppercase);
     // Decomposed, so that the dot of `İ` is a mark of its own; on an `i` it is not seen.
     let lower: Vec<char> = upper.flat_map(char::to_lowercase).nfd().collect();
     let dots = |place: usize| place > 0 && lower[place] == '\u{307}' && lower[place - 1] == 'i';

@@ -263,9 +263,9 @@ fn accepted() -> Vec<HostileName> {
         (
             "templates",
             texts(&[
-                "{{7*7}}",
-                "${7*7}",
-                "#{7*7}",
+                "{{7+7}}",
+                "${7+7}",
+                "#{7+7}",
                 "{% a %}",
                 "&lt;script&gt;",
                 "' onmouseover='alert(1)",
@@ -334,7 +334,7 @@ fn accepted() -> Vec<HostileName> {
                 ".env",
                 "index.html",
                 "..a",
-                "..a/b",
+                "..b/c",
                 "...a",
                 "a..b",
                 ".a.",
@@ -362,7 +362,7 @@ fn accepted() -> Vec<HostileName> {
             texts(&[
                 "\u{65e5}\u{672c}\u{8a9e}.txt",
                 "\u{645}\u{631}\u{62d}\u{628}\u{627}.txt",
-                "\u{5e9}\u{5c1}\u{5b8}.txt",
+                "\u{5e9}\u{5b8}\u{5c1}.txt",
                 "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}.txt",
                 "\u{e17}\u{e35}\u{e48}.txt",
                 "Vi\u{1ec7}t.txt",

@@ -6,7 +6,7 @@ use libp2p::PeerId;
 use quarta_protocols::{
     ids::FileId,
     messages::index::{Cursor, ListedFile, Request, Response},
-    names::{FileName, MemberName},
+    names::{FILE_NAME_MAX_BYTES, FileName, MEMBER_NAME_MAX_BYTES, MemberName},
     records::{Access, Record, SignedRecord},
 };
 
@@ -21,6 +21,10 @@ use crate::{
 
 /// Matches of one reference that are told apart for the person.
 const MATCHES_SHOWN: usize = 5;
+/// Longest `owner:name`: nothing longer names a file, and no super-peer is asked for it.
+const REFERENCE_MAX_BYTES: usize = MEMBER_NAME_MAX_BYTES + 1 + FILE_NAME_MAX_BYTES;
+/// How much of a longer one is repeated to the person.
+const REFERENCE_SHOWN_CHARS: usize = 64;
 
 /// Why a reference names no file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +67,10 @@ impl From<DatabaseError> for FindError {
 impl Shared {
     /// The one file that a reference names.
     pub(crate) async fn find(self: &Arc<Self>, reference: &str) -> Result<FoundFile, FindError> {
+        if reference.len() > REFERENCE_MAX_BYTES {
+            let begins: String = reference.chars().take(REFERENCE_SHOWN_CHARS).collect();
+            return Err(FindError::NotFound(format!("{begins}…")));
+        }
         let request = Request::Resolve { reference: reference.to_owned() };
         let found = match self.superpeers.ask(self, request).await {
             Ok(Response::Files { files, .. }) => self.verified(files).await,
