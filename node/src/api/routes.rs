@@ -221,9 +221,12 @@ pub(super) fn problem(error: FindError) -> Problem {
             error.to_string(),
             "name one as owner:name or by its id",
         ),
-        FindError::NotHere(_) => {
-            Problem::new(StatusCode::NOT_FOUND, "not-here", error.to_string(), "fetch it with `quarta get`")
-        }
+        FindError::NotHere(_) => Problem::new(
+            StatusCode::NOT_FOUND,
+            "not-here",
+            error.to_string(),
+            "fetch it with `quarta get`",
+        ),
         FindError::Unanswered(error) => unanswered(error),
         FindError::Database(_) => broken(&error),
     }
