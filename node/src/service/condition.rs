@@ -39,11 +39,10 @@ impl Shared {
         clocks.hear(peer, told, now);
         let off = clocks.off(now, own);
         if off != before {
-            match off {
-                Some(offset) => {
-                    tracing::warn!("this machine's clock is {offset} the network's; set the clock")
-                }
-                None => tracing::info!("this machine's clock agrees with the network's"),
+            if let Some(offset) = off {
+                tracing::warn!("this machine's clock is {offset} the network's; set the clock");
+            } else {
+                tracing::info!("this machine's clock agrees with the network's");
             }
         }
     }
