@@ -127,7 +127,9 @@ mod tests {
         let mut clocks = told(&[1; READINGS_MAX + 10], now);
         assert_eq!(clocks.0.len(), READINGS_MAX);
         let peers: Vec<PeerId> = clocks.0.keys().copied().collect();
-        peers.iter().for_each(|peer| clocks.forget(peer));
+        for peer in peers {
+            clocks.forget(&peer);
+        }
         assert_eq!(clocks.network_time(now), None);
     }
 }

@@ -62,6 +62,7 @@ impl Defect {
 
 impl Stamp {
     /// The stamp of a copy that was found to be another file: no look finds it sound again, also after a restart.
+    #[must_use]
     pub const fn doubted(self) -> Self {
         Self { mtime_ns: i64::MIN, ..self }
     }

@@ -43,7 +43,8 @@ impl Twins {
             Some(listed) if listed.folder == now => listed,
             outdated => outdated.insert(Listed { folder: now, folded: list(&folder)? }),
         };
-        Ok(listed.folded.contains(&digest(name)))
+        // What was taken away again within a tick of that clock is still among the hashes.
+        Ok(listed.folded.contains(&digest(name)) && find(&folder, name)?.is_some())
     }
 
     /// Notes that this process has just put `name` into the folder.
@@ -113,6 +114,20 @@ mod tests {
             assert_eq!(twins.has_twin(&folder, name).unwrap(), twin.is_some(), "{name}");
             assert_eq!(find(&folder, name).unwrap().as_deref(), twin, "{name}");
         }
+    }
+
+    #[test]
+    fn what_was_added_and_taken_away_within_a_tick_is_no_twin() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = File::open(base.path()).unwrap();
+        let mut twins = Twins::default();
+        assert!(!twins.has_twin(&folder, "a").unwrap());
+        put(base.path(), "A");
+        let tick = folder.metadata().unwrap().modified().unwrap();
+        twins.added(&folder, "A").unwrap();
+        std::fs::remove_file(base.path().join("A")).unwrap();
+        folder.set_modified(tick).unwrap();
+        assert!(!twins.has_twin(&folder, "a").unwrap());
     }
 
     #[test]

@@ -38,6 +38,7 @@ const PUBLISH_TOGETHER: usize = 64;
 const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// What the thread that adds tells.
+#[expect(clippy::large_enum_variant, reason = "a few wait at a time, and nearly all are results")]
 enum Told {
     /// How far a file is.
     Progress { path: String, done_bytes: u64, size_bytes: u64 },
