@@ -109,13 +109,12 @@ async fn a_killed_downloader_goes_on_by_itself_and_gets_hardly_more_than_what_wa
     let unseen = data(&network, 2);
     assert_eq!(names_in(&unseen.join("library")), [] as [&str; 0], "nothing partial is in the library");
     // What the sources have on their way still counts for the first run.
-    let mut last = u64::MAX;
-    eventually("the sources have noticed", async || {
-        let now = served(&network, &[0, 1]).await;
-        std::mem::replace(&mut last, now) == now
-            && network.node(0).node().status().await.is_ok_and(|status| status.active_uploads == 0)
-    })
-    .await;
+    for source in [0, 1] {
+        eventually("the source has noticed", async || {
+            network.node(source).node().status().await.is_ok_and(|status| status.active_uploads == 0)
+        })
+        .await;
+    }
     let served_before = served(&network, &[0, 1]).await;
 
     restart(&mut network.cluster, &downloader).await;
@@ -324,7 +323,7 @@ async fn a_full_disk_fails_the_fetch_with_its_cause_and_room_lets_it_go_on() {
         // Full in the middle.
         begun(&network, 1, &file, 0.3).await;
         disk.fill();
-        let failed = eventually_failed(&network, &file).await;
+        let failed = reaches(&network, 1, &file, TransferState::Failed).await;
         assert!(failed.error.is_some(), "{failed:?}");
         assert_eq!(names_in(&data(&network, 1).join("library/filial-recife")), [] as [&str; 0]);
         disk.make_room();
@@ -343,18 +342,6 @@ async fn a_full_disk_fails_the_fetch_with_its_cause_and_room_lets_it_go_on() {
         drop(disk);
         network.stop().await;
     }
-}
-
-async fn eventually_failed(network: &Network, file: &File) -> Transfer {
-    let node = network.node(1).node();
-    let mut last = None;
-    eventually("the fetch fails", async || {
-        let failed = node.transfer(&file.id).await.ok().filter(|now| now.state == TransferState::Failed);
-        last.clone_from(&failed);
-        failed.is_some()
-    })
-    .await;
-    last.unwrap()
 }
 
 /// What a small disk is made of.

@@ -37,7 +37,7 @@ use crate::download::chunk_set::ChunkSet;
 /// The bytes before the manifest.
 const LENGTH_BYTES: usize = 4;
 /// The largest file of marks. A larger one is none.
-const MARKS_MAX_BYTES: usize = LENGTH_BYTES + MANIFEST_MAX_BYTES + (CHUNKS_MAX as usize).div_ceil(8);
+const MARKS_MAX_BYTES: u64 = (LENGTH_BYTES + MANIFEST_MAX_BYTES) as u64 + CHUNKS_MAX.div_ceil(8);
 
 /// Which fetch's data: of which file, in which content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -240,7 +240,7 @@ impl Library {
 /// At most one byte more than there can be, which then is not the expected manifest's.
 fn read_marks(file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MARKS_MAX_BYTES as u64).read_to_end(&mut bytes)?;
+    file.take(MARKS_MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

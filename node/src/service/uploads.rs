@@ -181,6 +181,8 @@ async fn run(
                 Ok(chunk) => {
                     let bytes = chunk.len() as u64;
                     if body.send(chunk).await.is_err() {
+                        // The receiver is gone. Without this the reading would wait for room for ever, with its slot.
+                        ready.close();
                         return;
                     }
                     sent += bytes;
