@@ -306,14 +306,16 @@ async fn verify(common: &Common, output: &mut Output, files: Vec<String>) -> Res
     while let Some(event) = events.next().await {
         match event.during(what)? {
             VerifyEvent::Progress { done_bytes, size_bytes, .. } => {
-                let bar =
-                    bar.get_or_insert_with(|| cli::progress(common.json, "verifying", size_bytes));
+                let bar = bar.get_or_insert_with(|| cli::progress(common.json, "verifying", size_bytes));
                 bar.set_position(done_bytes);
             }
             VerifyEvent::Checked(checked) => {
                 let state = checked.defect.map_or("ok", Defect::as_str);
-                let why =
-                    if checked.why.is_empty() { String::new() } else { format!(": {}; {}", checked.why, checked.next_step) };
+                let why = if checked.why.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}; {}", checked.why, checked.next_step)
+                };
                 let line = format!("{state:<10}  {}{why}", checked.path);
                 let mut print = || output.line(&checked, &line);
                 match &bar {

@@ -21,7 +21,8 @@ impl Holder {
         let base = tempfile::tempdir().unwrap();
         let library = Library::open(base.path()).unwrap();
         let plain: Vec<u8> = (0..239).cycle().take(3 * CHUNK + 7).collect();
-        let added = sealing::add_stream(&library, &mut &plain[..], &FileName::new("a/b").unwrap(), None).unwrap();
+        let added =
+            sealing::add_stream(&library, &mut &plain[..], &FileName::new("a/b").unwrap(), None).unwrap();
         Self { _base: base, library, added, plain }
     }
 
