@@ -186,3 +186,11 @@ pub fn names_in(folder: &Path) -> Vec<String> {
 pub fn senders(transfer: &Transfer) -> Vec<&str> {
     transfer.sources.iter().filter(|source| source.bytes > 0).map(|source| source.name.as_str()).collect()
 }
+
+/// A line of a process's status, in bytes. `VmHWM` is the peak since its start.
+pub fn memory(pid: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    let kibibytes: u64 = value.trim().strip_suffix("kB").unwrap().trim().parse().unwrap();
+    kibibytes * 1024
+}
