@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::time::Duration;
-use support::{Network, eventually};
+use support::{Network, eventually, memory};
 
 const IDLE_MAX_BYTES: u64 = 40 << 20;
 const BUSY_MAX_BYTES: u64 = 150 << 20;
@@ -46,12 +46,4 @@ async fn an_idle_node_stays_under_40_mib_and_one_that_adds_or_fetches_2_gib_unde
         assert!(most < BUSY_MAX_BYTES, "{} took {most} bytes", node.name());
     }
     network.stop().await;
-}
-
-/// A line of a process's status, in bytes. `VmHWM` is the peak since its start.
-fn memory(pid: u32, line: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
-    let kibibytes: u64 = value.trim().strip_suffix("kB").unwrap().trim().parse().unwrap();
-    kibibytes * 1024
 }

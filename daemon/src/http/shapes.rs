@@ -79,6 +79,7 @@ pub struct MemberPage {
 #[into_params(parameter_in = Query)]
 pub struct Paging {
     /// Go on after this: the `next` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
     /// Entries of the page, at most.
     #[param(minimum = 1, maximum = 500, default = 500, example = 100)]

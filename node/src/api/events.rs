@@ -12,10 +12,28 @@ use axum::{
 };
 use futures::{Stream, StreamExt, stream};
 use quarta_daemon::http::Problem;
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-use super::{Routes, Service, model::NodeEvent};
+use super::{Routes, Service};
 use crate::service::events::{EventId, Events, Next, Watcher};
+
+/// An event of the stream.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "described only: events are written as they come")]
+struct SentEvent {
+    /// `ready`, `reset`, `transfer`, `file_added`, `file_withdrawn`, `superpeer_connected` or `superpeer_lost`.
+    #[schema(example = "superpeer_lost")]
+    event: String,
+    /// Names the event; to be sent as `Last-Event-ID`.
+    #[schema(example = "5f0c33a1-17")]
+    id: String,
+    /// A `NodeEvent` as one line of JSON; `{}` for `ready` and `reset`.
+    #[schema(
+        example = "{\"name\":\"central-1\",\"peer_id\":\"12D3KooWR7XPVRpun3LgZhyDr4ZkCXy6Q1rNLevZn6SQLRfMT7Zc\"}"
+    )]
+    data: String,
+}
 
 /// How often a silent stream says that it is alive, so that both ends and what lies between notice a dead one.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -34,7 +52,7 @@ pub(super) fn routes() -> Routes {
     params(("Last-Event-ID" = Option<String>, Header, example = "5f0c33a1-17",
         description = "Go on after this event; the latest 1024 are kept")),
     responses(
-        (status = 200, description = "events as they happen", content_type = "text/event-stream", body = NodeEvent),
+        (status = 200, description = "events as they happen", content_type = "text/event-stream", body = SentEvent),
         (status = 503, description = "`busy`: 64 streams are open"),
     )
 )]

@@ -42,6 +42,7 @@ type Routes = OpenApiRouter<Arc<Shared>>;
             field may be added in any version.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
+    components(schemas(model::NodeEvent)),
     tags(
         (name = "status", description = "How this node is"),
         (name = "files", description = "The network's files"),

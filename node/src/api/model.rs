@@ -163,6 +163,7 @@ impl NodeEvent {
 #[serde(deny_unknown_fields)]
 pub struct AddRequest {
     /// Absolute paths of files and folders.
+    #[schema(min_items = 1, max_items = 10_000, example = json!(["/home/ana/plan.csv"]))]
     pub paths: Vec<String>,
     /// The name to give; only with one path. A folder's files get it as their folder.
     pub name: Option<String>,

@@ -102,10 +102,13 @@ pub struct Held {
 #[serde(deny_unknown_fields)]
 pub struct InviteRequest {
     /// `node` or `superpeer`.
+    #[schema(pattern = "^(node|superpeer)$", example = "node")]
     pub role: String,
     /// How many machines may join with it.
+    #[schema(minimum = 1, maximum = 1000, example = 5)]
     pub uses: u32,
-    /// For how long, in seconds.
+    /// For how long, in seconds; at most 30 days.
+    #[schema(minimum = 1, maximum = 2_592_000, example = 86400)]
     pub expires_in_seconds: u64,
 }
 

@@ -191,3 +191,11 @@ pub fn senders(transfer: &Transfer) -> Vec<&str> {
 pub fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_quarta-testnet")).with_file_name(name)
 }
+
+/// A line of a process's status, in bytes. `VmHWM` is the peak since its start.
+pub fn memory(pid: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+    let kibibytes: u64 = value.trim().strip_suffix("kB").unwrap().trim().parse().unwrap();
+    kibibytes * 1024
+}

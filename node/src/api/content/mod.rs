@@ -43,7 +43,8 @@ pub(super) fn routes() -> Routes {
 /// Read a file's bytes
 ///
 /// Of a file that is on this machine, complete and as it was shared. A part can be asked for with `Range`, also from the
-/// end (`bytes=-500`); several parts at once are answered with the whole.
+/// end (`bytes=-500`); several parts at once are answered with the whole. The type is the file's where browsers run
+/// nothing of that type, else `application/octet-stream`.
 #[utoipa::path(get, path = "/api/v1/files/{file}/content", tag = "files", operation_id = "read_file",
     params(
         ("file" = String, Path, example = "filial-recife:fotos/praia.jpg",
@@ -57,12 +58,12 @@ pub(super) fn routes() -> Routes {
         ("If-Match" = Option<String>, Header, description = "Tags of the contents that the reader means"),
     ),
     responses(
-        (status = 200, description = "all of it", content_type = "application/octet-stream", body = Vec<u8>, headers(
+        (status = 200, description = "all of it", content_type = "*/*", body = Vec<u8>, headers(
             ("ETag" = String, description = "the SHA-256 in quotes"),
             ("Accept-Ranges" = String, description = "`bytes`"),
             ("Content-Disposition" = String, description = "`attachment` with the file's name (RFC 6266)"),
         )),
-        (status = 206, description = "the part", content_type = "application/octet-stream", body = Vec<u8>, headers(
+        (status = 206, description = "the part", content_type = "*/*", body = Vec<u8>, headers(
             ("ETag" = String, description = "the SHA-256 in quotes"),
             ("Accept-Ranges" = String, description = "`bytes`"),
             ("Content-Disposition" = String, description = "`attachment` with the file's name (RFC 6266)"),
