@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, time::Duration};
 
 use quarta_testnet::cluster::Member;
 use serde_json::Value;
@@ -30,11 +30,8 @@ impl Answer {
     /// A header's value; empty where there is none.
     fn header(&self, name: &str) -> &str {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .last()
-            .unwrap_or_default()
+        let mut values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        values.next_back().unwrap_or_default()
     }
 
     fn json(&self) -> Value {
@@ -110,7 +107,11 @@ async fn read(stream: &mut TcpStream) -> Answer {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        write!(encoded, "%{byte:02X}").unwrap();
+    }
+    encoded
 }
 
 /// The files of a library and of what is in the making.
