@@ -268,7 +268,8 @@ mod tests {
         /// A full listing under way: its first page's position, and the key to go on after.
         listing: Option<(Position, Key)>,
         listed: BTreeMap<Key, Item>,
-        mixed: bool,
+        /// The latest moment that a listing of several pages shows; its entries add up to a list only after that.
+        mixed_until: Option<Position>,
     }
 
     impl Receiver {
@@ -285,16 +286,22 @@ mod tests {
                     if after != self.listing.map(|(_, key)| key) {
                         return;
                     }
+                    // A late page of an earlier listing: the changes asked for at the end begin after it.
+                    if self.listing.is_some_and(|(first, _)| page.position < first) {
+                        return;
+                    }
                     if after.is_none() {
                         self.listed.clear();
+                        self.mixed_until = None;
+                    } else {
+                        self.mixed_until = self.mixed_until.max(Some(page.position));
                     }
                     let first = self.listing.map_or(page.position, |(first, _)| first);
                     self.listed.extend(page.present.iter().map(|item| (item.key(), item.clone())));
                     if page.last {
-                        self.mixed = after.is_some();
                         self.items = std::mem::take(&mut self.listed);
                         (self.position, self.listing) = (Some(first), None);
-                        if !self.mixed {
+                        if self.mixed_until.is_none() {
                             assert_eq!(self.summary(), page.summary);
                         }
                     } else {
@@ -310,8 +317,8 @@ mod tests {
                     });
                     self.items.extend(page.present.iter().map(|item| (item.key(), item.clone())));
                     self.position = Some(page.position);
-                    self.mixed &= !page.last;
-                    if !self.mixed {
+                    self.mixed_until = self.mixed_until.filter(|latest| page.position < *latest);
+                    if self.mixed_until.is_none() {
                         assert_eq!(self.summary(), page.summary, "at every revision a delta ends at");
                     }
                 }

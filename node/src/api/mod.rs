@@ -1,9 +1,9 @@
 //! The node's HTTP API: one file for each resource.
 //!
-//! Every handler stands below its own description, and the router is made of both ([`routes!`]), so that none is served
+//! Every handler stands below its own description, and the router is made of both (`routes!`), so that none is served
 //! undescribed. What holds for all routes, who is let in and how errors look, is `quarta_daemon::http`'s.
 //!
-//! A new resource is a file here with a `pub(super) fn routes()`, merged in [`router`].
+//! A new resource is a file here with a `pub(super) fn routes()`, merged in `router`.
 
 mod adding;
 mod content;

@@ -1,6 +1,6 @@
 //! The super-peer's HTTP API: one file for each resource.
 //!
-//! Every handler stands below its own description, and the router is made of both ([`routes!`]), so that none is served
+//! Every handler stands below its own description, and the router is made of both (`routes!`), so that none is served
 //! undescribed. What holds for all routes, who is let in and how errors look, is `quarta_daemon::http`'s.
 
 mod files;
