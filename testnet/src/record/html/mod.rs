@@ -2,12 +2,12 @@
 //!
 //! **What is guaranteed.** The page needs nothing but itself: no script, and no style, picture or font from elsewhere; its
 //! content security policy allows the one style sheet in it by its hash and nothing more, so that even text that became
-//! markup could load or run nothing. It is well-formed by construction ([`markup`]). It works in light and dark, on a
+//! markup could load or run nothing. It is well-formed by construction (`markup`). It works in light and dark, on a
 //! phone and on paper, and for readers who hear it: every drawing is described in words, and no figure stands in a
 //! drawing only.
 //!
-//! In reading order: [`markup`] and [`scale`], then [`chart`], what charts are made of; then a file for each group of
-//! charts, and [`tables`].
+//! In reading order: `markup` and `scale`, then `chart`, what charts are made of; then a file for each group of
+//! charts, and `tables`.
 
 mod chart;
 mod exchange;
