@@ -33,7 +33,7 @@ impl Answer {
         lines
             .filter(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
-            .last()
+            .next_back()
             .unwrap_or_default()
     }
 
@@ -110,7 +110,11 @@ async fn read(stream: &mut TcpStream) -> Answer {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().flat_map(|byte| ['%', digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap()
 }
 
 /// The files of a library and of what is in the making.

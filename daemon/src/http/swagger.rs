@@ -23,12 +23,12 @@ pub(super) fn routes() -> Router {
         .persist_authorization(false);
     Router::new()
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
-        .route("/docs/", get(|config| page(None, config)))
-        .route("/docs/{*file}", get(|file, config| page(Some(file), config)))
+        .route("/docs/", get(async |config| page(None, config)))
+        .route("/docs/{*file}", get(async |file, config| page(Some(file), config)))
         .layer(Extension(Arc::new(config)))
 }
 
-async fn page(file: Option<Path<String>>, Extension(config): Extension<Arc<Config<'static>>>) -> Response {
+fn page(file: Option<Path<String>>, Extension(config): Extension<Arc<Config<'static>>>) -> Response {
     let name = file.map(|Path(name)| name).unwrap_or_default();
     match utoipa_swagger_ui::serve(&name, config) {
         Ok(Some(file)) => {

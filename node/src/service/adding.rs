@@ -85,7 +85,9 @@ pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mp
 /// Announces files that have been noted.
 pub(super) async fn announce(shared: &Arc<Shared>, copies: &[LibraryCopy]) {
     publish(shared, copies.iter().map(|copy| (copy.file, copy.record.clone())).collect()).await;
-    copies.iter().for_each(|copy| offer(shared, copy));
+    for copy in copies {
+        offer(shared, copy);
+    }
 }
 
 async fn publish(shared: &Arc<Shared>, records: Vec<(FileId, SignedRecord)>) {
