@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use quarta_testnet::cluster::Member;
 use serde_json::Value;
@@ -30,8 +30,11 @@ impl Answer {
     /// A header's value; empty where there is none.
     fn header(&self, name: &str) -> &str {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        let mut values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-        values.next_back().unwrap_or_default()
+        lines
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .next_back()
+            .unwrap_or_default()
     }
 
     fn json(&self) -> Value {
@@ -107,11 +110,11 @@ async fn read(stream: &mut TcpStream) -> Answer {
 }
 
 fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        write!(encoded, "%{byte:02X}").unwrap();
-    }
-    encoded
+    text.bytes().flat_map(|byte| ['%', digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap()
 }
 
 /// The files of a library and of what is in the making.
@@ -330,6 +333,9 @@ async fn what_is_uploaded_is_shared_whole_or_leaves_nothing() {
     let said = [host.as_str(), &token, "Content-Length: 1099511627776"];
     let huge = api.raw("POST /api/v1/files?name=huge", &said, b"").await;
     assert_eq!((huge.status, huge.code().as_str()), (507, "disk-full"));
+    let said = [host.as_str(), &token, "Content-Length: 5", "Expect: 100-continue"];
+    let taken = api.raw("POST /api/v1/files?name=Plano.csv", &said, b"").await;
+    assert_eq!((taken.status, taken.code().as_str()), (409, "name-taken"), "no leave to send was given");
     assert_eq!(held(&data), before);
 
     // A form with two files, sent in pieces.

@@ -47,7 +47,7 @@ pub fn documented(router: OpenApiRouter) -> Router {
 
 /// This description
 ///
-/// Of every route, as `OpenAPI` 3.1. Swagger UI at `/docs/` shows it.
+/// Of every route, in version 3.1 of the description language. Swagger UI at `/docs/` shows it.
 #[utoipa::path(get, path = "/api/openapi.json", tag = "api", responses(
     (status = 200, description = "the description", content_type = "application/json", body = Object)
 ))]
