@@ -330,6 +330,9 @@ async fn what_is_uploaded_is_shared_whole_or_leaves_nothing() {
     let said = [host.as_str(), &token, "Content-Length: 1099511627776"];
     let huge = api.raw("POST /api/v1/files?name=huge", &said, b"").await;
     assert_eq!((huge.status, huge.code().as_str()), (507, "disk-full"));
+    let said = [host.as_str(), &token, "Content-Length: 5", "Expect: 100-continue"];
+    let taken = api.raw("POST /api/v1/files?name=Plano.csv", &said, b"").await;
+    assert_eq!((taken.status, taken.code().as_str()), (409, "name-taken"), "no leave to send was given");
     assert_eq!(held(&data), before);
 
     // A form with two files, sent in pieces.

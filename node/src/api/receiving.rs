@@ -13,6 +13,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use quarta_daemon::http::Problem;
 use quarta_protocols::names::FileName;
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use utoipa::IntoParams;
 use utoipa_axum::{router::UtoipaMethodRouterExt, routes};
 
@@ -154,6 +155,22 @@ async fn one(
     pieces: impl Stream<Item = io::Result<axum::body::Bytes>> + Send,
 ) -> Result<File, Problem> {
     let receipt = receiving::begin(shared, name, size_bytes).map_err(unreceived)?;
+    // Where it ends early, also while the sender pauses, the reason is its result.
+    if receipt.welcome.await.is_ok() {
+        tokio::select! {
+            biased;
+            () = receipt.pieces.closed() => {}
+            () = hand_over(pieces, &receipt.pieces) => {}
+        }
+    }
+    receipt.ended.await.map_err(|e| broken(&e))?.map_err(unreceived)
+}
+
+/// Hands a body on to its end.
+async fn hand_over(
+    pieces: impl Stream<Item = io::Result<axum::body::Bytes>> + Send,
+    to: &mpsc::Sender<Piece>,
+) {
     let mut pieces = std::pin::pin!(pieces);
     loop {
         let piece = match pieces.next().await {
@@ -162,12 +179,10 @@ async fn one(
             None => Piece::End,
         };
         let last = !matches!(piece, Piece::Bytes(_));
-        // Nobody takes it where the receipt has ended early: the reason is its result.
-        if receipt.pieces.send(piece).await.is_err() || last {
-            break;
+        if to.send(piece).await.is_err() || last {
+            return;
         }
     }
-    receipt.ended.await.map_err(|e| broken(&e))?.map_err(unreceived)
 }
 
 fn body(body: Body) -> impl Stream<Item = io::Result<axum::body::Bytes>> + Send {

@@ -9,7 +9,7 @@ use std::{io, sync::Arc};
 use bytes::{Buf, Bytes};
 use quarta_metrics::node::AddOutcome;
 use quarta_protocols::names::FileName;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{Shared, adding};
 use crate::{
@@ -60,6 +60,9 @@ pub(crate) enum ReceiveError {
 
 /// Where to send a body's pieces, and what becomes of them.
 pub(crate) struct Receipt {
+    /// Told once the name and the space are there; dropped where they are not. Before that nothing should be asked of
+    /// the sender, who may be waiting for leave to send gigabytes.
+    pub(crate) welcome: oneshot::Receiver<()>,
     pub(crate) pieces: mpsc::Sender<Piece>,
     /// Ends with the file; goes on by itself when it is dropped.
     pub(crate) ended: tokio::task::JoinHandle<Result<File, ReceiveError>>,
@@ -77,28 +80,29 @@ pub(crate) fn begin(
 ) -> Result<Receipt, ReceiveError> {
     let slot = shared.receipts.0.clone().try_acquire_owned().map_err(|_| ReceiveError::Busy)?;
     let (pieces, received) = mpsc::channel(PIECES_WAITING);
+    let (ready, welcome) = oneshot::channel();
+    let stream = Pieces { ready: Some(ready), received, present: Bytes::new(), ended: false };
     let shared = shared.clone();
     let ended = tokio::spawn(async move {
         let blocking = shared.clone();
         let received = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            receive(&blocking, &name, size_bytes, received)
+            receive(&blocking, &name, size_bytes, stream)
         });
         let copy = received.await.unwrap_or_else(|e| Err(ReceiveError::Unnoted(e.to_string())));
         let copy = copy.inspect_err(|error| shared.metrics.node.adds.inc(outcome(error)))?;
         adding::announce(&shared, std::slice::from_ref(&copy)).await;
         shared.show_copy(&copy).ok_or_else(|| ReceiveError::Unnoted("its record is not valid".to_owned()))
     });
-    Ok(Receipt { pieces, ended })
+    Ok(Receipt { welcome, pieces, ended })
 }
 
 fn receive(
     shared: &Arc<Shared>,
     name: &FileName,
     size_bytes: Option<u64>,
-    received: mpsc::Receiver<Piece>,
+    mut stream: Pieces,
 ) -> Result<LibraryCopy, ReceiveError> {
-    let mut stream = Pieces { received, present: Bytes::new(), ended: false };
     let added = add_stream(&shared.library, &mut stream, name, size_bytes)?;
     adding::note(shared, name.clone(), &added).map_err(|why| {
         adding::take_back(shared, &added);
@@ -118,6 +122,8 @@ const fn outcome(error: &ReceiveError) -> AddOutcome {
 
 /// A body as a blocking stream.
 struct Pieces {
+    /// Whom to tell that the first one is wanted.
+    ready: Option<oneshot::Sender<()>>,
     received: mpsc::Receiver<Piece>,
     present: Bytes,
     ended: bool,
@@ -125,6 +131,10 @@ struct Pieces {
 
 impl io::Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(ready) = self.ready.take() {
+            // Where nobody waits any more, the pieces end at once.
+            let _ = ready.send(());
+        }
         while self.present.is_empty() {
             if self.ended {
                 return Ok(0);
@@ -154,7 +164,7 @@ mod tests {
             sender.try_send(piece).unwrap();
         }
         drop(sender);
-        let mut stream = Pieces { received, present: Bytes::new(), ended: false };
+        let mut stream = Pieces { ready: None, received, present: Bytes::new(), ended: false };
         let mut all = Vec::new();
         stream.read_to_end(&mut all).map(|_| all)
     }
