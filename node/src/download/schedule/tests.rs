@@ -404,7 +404,7 @@ proptest! {
         let peers = vec![Peer { latency: Duration::from_millis(latency), ..peer(rate) }; count];
         let size = (rate * count as u64 * 12).min(640 * MIB).max(rate * 12);
         let report = Simulation::new(size, peers.clone()).run(Duration::from_secs(100));
-        let round_trips = 8.0 * 2.0 * latency as f64 / 1000.0;
+        let round_trips = 10.0 * 2.0 * latency as f64 / 1000.0;
         let bound = ideal(size, &peers) * 1.08 + round_trips;
         prop_assert!(report.took.as_secs_f64() < bound, "{bound}: {report:?}");
         prop_assert!(report.arrived < size + size / 12, "duplicates: {report:?}");
