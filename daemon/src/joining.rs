@@ -52,17 +52,17 @@ pub fn read_invite(given: &str) -> Result<Invite, Failure> {
 /// Redeems an invite and stores membership and super-peers in the draft, which the caller then commits.
 ///
 /// Repeatable: the same keys get a credential again, without using the invite up further. So where the invite may have
-/// been redeemed without our hearing of it, the draft is kept for the next try, with its keys.
+/// been redeemed without our hearing of it, the draft is kept for the next try, with its keys, also when it is dropped.
 ///
 /// # Errors
 /// A [`Failure`] with cause and next step.
 pub async fn join(
-    draft: Draft,
+    draft: &mut Draft,
     keys: &Keys,
     invite: &Invite,
     name: &MemberName,
     role: Role,
-) -> Result<(Draft, Trust), Failure> {
+) -> Result<Trust, Failure> {
     let what = "cannot join the network";
     let next_invite = "ask for a new invite";
     if invite.role != role {
@@ -90,7 +90,6 @@ pub async fn join(
             return Err(failure);
         }
     };
-    let folder = draft.folder();
     match answer {
         Response::Joined { credential, superpeers } => {
             let now = UnixSeconds::now();
@@ -108,10 +107,11 @@ pub async fn join(
             if membership.role != role || membership.name != *name {
                 return Err(refused("the credential received is for another name or role".to_owned()));
             }
+            let folder = draft.folder();
             identity::save_membership(folder, &trust, &credential).map_err(|e| Failure::told(&e))?;
             identity::save_superpeers(folder, &with_issuer(superpeers, invite))
                 .map_err(|e| Failure::told(&e))?;
-            Ok((draft, trust))
+            Ok(trust)
         }
         Response::Refused(refusal) => {
             let next = match refusal {

@@ -68,6 +68,9 @@ enum Command {
         /// All uploads together send at most this much a second, e.g. 10MiB
         #[arg(long, value_parser = rate, value_name = "BYTES")]
         upload_limit: Option<u64>,
+        /// Where this branch has not joined yet: serve the HTTP API, and join when it is told of an invite there
+        #[arg(long)]
+        await_invite: bool,
         #[command(flatten)]
         log: LogArgs,
     },
@@ -165,8 +168,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             let joined = setup::join(common.data_path()?, &invite, &name, reach).await?;
             output.line(&joined, &joined.text())?;
         }
-        Command::Serve { http, upload_limit, log } => {
-            let overrides = service::Overrides { http, upload_limit_bytes_per_second: upload_limit };
+        Command::Serve { http, upload_limit, await_invite, log } => {
+            let overrides =
+                service::Overrides { http, upload_limit_bytes_per_second: upload_limit, await_invite };
             service::run(common.data_path()?, overrides, &log).await?;
         }
         Command::Status => {

@@ -12,8 +12,9 @@ use quarta_daemon::{
     identity::Keys,
     joining, settings,
 };
-use quarta_protocols::{credentials, names::MemberName};
+use quarta_protocols::{credentials, invites::Invite, names::MemberName};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::settings::Settings;
 
@@ -29,15 +30,24 @@ pub struct Reach {
 }
 
 /// What was made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Joined {
+    /// The branch's name.
     name: String,
+    /// Its peer id.
     peer_id: String,
+    /// The network's id.
     network: String,
+    /// The data folder.
     data: String,
 }
 
 impl Joined {
+    /// What makes the draft a data folder.
+    pub(crate) fn marker(&self) -> Marker {
+        Marker { role: Role::Node, network: self.network.clone(), name: self.name.clone() }
+    }
+
     /// The result for people.
     pub fn text(&self) -> String {
         format!("This branch is a member: start it with `quarta serve --data {}`", self.data)
@@ -50,20 +60,32 @@ impl Joined {
 /// A [`Failure`] with cause and next step; nothing is left then.
 pub async fn join(path: &Path, invite: &str, name: &MemberName, reach: Reach) -> Result<Joined, Failure> {
     let invite = joining::read_invite(invite)?;
-    let draft = Draft::begin(path)?;
+    let mut draft = Draft::begin(path)?;
+    let joined = fill(&mut draft, &invite, name, reach).await?;
+    draft.commit(joined.marker())?;
+    Ok(joined)
+}
+
+/// Joins, and writes into the draft all that a node needs; the caller commits it with [`Joined::marker`].
+///
+/// # Errors
+/// A [`Failure`] with cause and next step. What was written is of use to the next try.
+pub(crate) async fn fill(
+    draft: &mut Draft,
+    invite: &Invite,
+    name: &MemberName,
+    reach: Reach,
+) -> Result<Joined, Failure> {
     let keys = Keys::load_or_create(draft.folder()).map_err(|e| Failure::told(&e))?;
-    let (draft, trust) = joining::join(draft, &keys, &invite, name, credentials::Role::Node).await?;
+    let trust = joining::join(draft, &keys, invite, name, credentials::Role::Node).await?;
     let defaults = Settings::default();
     let listen = if reach.listen.is_empty() { defaults.listen.clone() } else { reach.listen };
     let settings = Settings { listen, external: reach.external, http: reach.http.to_string(), ..defaults };
     settings::save(draft.folder(), &settings)?;
-    let network = trust.network.to_string();
-    let joined = Joined {
+    Ok(Joined {
         name: name.to_string(),
         peer_id: keys.peer().to_string(),
-        network: network.clone(),
-        data: path.display().to_string(),
-    };
-    draft.commit(Marker { role: Role::Node, network, name: name.to_string() })?;
-    Ok(joined)
+        network: trust.network.to_string(),
+        data: draft.folder().path().display().to_string(),
+    })
 }

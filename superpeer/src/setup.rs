@@ -102,9 +102,9 @@ pub fn init(path: &Path, name: &MemberName, reach: Reach) -> Result<Made, Failur
 /// A [`Failure`] with cause and next step; nothing is left then.
 pub async fn join(path: &Path, invite: &str, name: &MemberName, reach: Reach) -> Result<Made, Failure> {
     let invite = joining::read_invite(invite)?;
-    let draft = Draft::begin(path)?;
+    let mut draft = Draft::begin(path)?;
     let keys = Keys::load_or_create(draft.folder()).map_err(|e| Failure::told(&e))?;
-    let (draft, trust) = joining::join(draft, &keys, &invite, name, credentials::Role::Superpeer).await?;
+    let trust = joining::join(&mut draft, &keys, &invite, name, credentials::Role::Superpeer).await?;
     settings::save(draft.folder(), &reach.into_settings())?;
     let made = Made::new(name, &keys, &trust, path);
     draft.commit(Marker {

@@ -103,10 +103,10 @@ pub(crate) async fn become_member(
 ) -> Result<(Identity, Vec<PeerAddresses>), ClusterError> {
     let name = MemberName::new(name).map_err(failed("take its name"))?;
     let invite = joining::read_invite(invite).map_err(failed("read its invite"))?;
-    let draft = Draft::begin(data).map_err(failed("make its data folder"))?;
+    let mut draft = Draft::begin(data).map_err(failed("make its data folder"))?;
     let keys = Keys::load_or_create(draft.folder()).map_err(failed("make its keys"))?;
-    let joined = joining::join(draft, &keys, &invite, &name, credentials::Role::Node).await;
-    let (draft, trust) = joined.map_err(failed("join"))?;
+    let joined = joining::join(&mut draft, &keys, &invite, &name, credentials::Role::Node).await;
+    let trust = joined.map_err(failed("join"))?;
     let marker = Marker { role: Role::Node, network: trust.network.to_string(), name: name.to_string() };
     let data = draft.commit(marker).map_err(failed("make its data folder"))?;
     let identity = Identity::load(&data).map_err(failed("read its keys"))?;

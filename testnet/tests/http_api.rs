@@ -6,9 +6,11 @@ mod support;
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use quarta_testnet::cluster::Member;
-use serde_json::Value;
-use support::{MIB, Network, eventually};
+use quarta_daemon::Role;
+use quarta_testnet::{cluster::Member, process::Process};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{MIB, Network, eventually, outsider};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -506,4 +508,74 @@ async fn who_is_slow_with_headers_is_cut_off_and_keeps_nobody_from_their_answer(
     let answer = read(&mut slow).await;
     assert_ne!(answer.status, 200, "{}", answer.head);
     network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_network_joins_when_it_is_told_of_an_invite_over_http() {
+    let network = Network::start(1, 1, POLLS).await;
+    let plan = outsider("filial-nova", Role::Node);
+    let joiner = network.cluster.outsider(plan).unwrap();
+    let mut serve = std::process::Command::new(support::program("quarta"));
+    serve.args(["--data".as_ref(), joiner.data().as_os_str(), "serve".as_ref(), "--await-invite".as_ref()]);
+    serve.args(["--http", &joiner.http().to_string()]).stdout(fs::File::create("/dev/null").unwrap());
+    let log = network.home.path().join("joiner.log");
+    serve.stderr(fs::File::create(&log).unwrap());
+    let process = Process::spawn(serve).unwrap();
+    eventually("it waits for an invite", async || joiner.token().is_ok() && is_open(joiner.http()).await)
+        .await;
+
+    let api = Api::of(&joiner);
+    assert_eq!(api.raw("GET /healthz", &[&format!("Host: {}", api.address)], b"").await.status, 200);
+    assert_eq!(api.get("/readyz").await.code(), "unavailable");
+    let register = async |invite: &str, name: &str, headers: &[&str]| {
+        let listen = format!("/ip4/127.0.0.1/tcp/{}", joiner.peer_port());
+        let body = json!({ "invite": invite, "name": name, "listen": [listen] }).to_string();
+        api.ask("POST /api/v1/register", headers, body.as_bytes()).await
+    };
+    let json_body = ["Content-Type: application/json"];
+    let issue = async || {
+        let issued = network.superpeer(0).superpeer().invite("node", 1, Duration::from_mins(10)).await;
+        issued.unwrap().invite
+    };
+    let invite = issue().await;
+    let foreign = [json_body[0], "Origin: http://evil.example"];
+    assert_eq!(register(&invite, "filial-nova", &foreign).await.code(), "foreign-origin");
+    assert_eq!(register("quarta1nonsense", "filial-nova", &json_body).await.code(), "bad-invite");
+    assert_eq!(register(&invite, "../filial", &json_body).await.code(), "bad-name");
+    // A refusal leaves everything as it was, for another try with another name.
+    assert_eq!(register(&invite, network.node(0).name(), &json_body).await.code(), "not-admitted");
+
+    let joined = register(&invite, "filial-nova", &json_body).await;
+    assert_eq!(joined.status, 200, "{}", joined.head);
+    assert_eq!(joined.json()["name"], "filial-nova");
+    eventually("it serves as a member, with the same token", async || {
+        is_open(joiner.http()).await && api.get("/readyz").await.status == 200
+    })
+    .await;
+    let status = api.get("/api/v1/status").await.json();
+    assert_eq!((&status["name"], &status["healthy"]), (&json!("filial-nova"), &json!(true)), "{status}");
+    assert_eq!(api.get("/api/v1/files").await.status, 200);
+    let log = fs::read_to_string(log).unwrap();
+    assert!(!log.contains(&invite) && !log.contains(&api.token), "{log}");
+    process.signal(Signal::TERM).unwrap();
+    assert!(process.wait().await.success());
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_told_of_no_invite_leaves_nothing_behind() {
+    let home = support::home();
+    let data = home.path().join("data");
+    let mut serve = std::process::Command::new(support::program("quarta"));
+    serve.args(["--data".as_ref(), data.as_os_str(), "serve".as_ref(), "--await-invite".as_ref()]);
+    serve.args(["--http", "127.0.0.1:0"]).stderr(fs::File::create("/dev/null").unwrap());
+    let process = Process::spawn(serve).unwrap();
+    eventually("it waits for an invite", async || data.join("api.sock").exists()).await;
+    process.signal(Signal::TERM).unwrap();
+    assert!(process.wait().await.success());
+    assert!(!data.exists(), "{data:?} is still there");
+}
+
+async fn is_open(address: SocketAddr) -> bool {
+    TcpStream::connect(address).await.is_ok()
 }

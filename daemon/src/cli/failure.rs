@@ -75,6 +75,16 @@ impl Failure {
         Self { exit_code, ..self }
     }
 
+    /// Why it failed.
+    pub fn why(&self) -> &str {
+        if self.why.is_empty() { &self.what } else { &self.why }
+    }
+
+    /// What to do next.
+    pub fn next_step(&self) -> &str {
+        &self.next
+    }
+
     /// The exit code.
     pub fn exit_code(&self) -> ExitCode {
         self.exit_code

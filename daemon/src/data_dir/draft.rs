@@ -88,11 +88,11 @@ impl Draft {
         Ok(DataDir { folder: self.folder.clone(), marker })
     }
 
-    /// Leaves the draft as it is, to be continued by a later [`Draft::begin`].
+    /// From now on dropping the draft leaves it as it is, to be continued by a later [`Draft::begin`].
     ///
     /// For the case in which it is not known whether the other side acted, such as an invite whose answer got
     /// lost.
-    pub fn keep(mut self) {
+    pub fn keep(&mut self) {
         self.finished = true;
     }
 
@@ -193,9 +193,10 @@ mod tests {
     fn a_killed_creation_is_continued_with_the_key_it_had() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("data");
-        let draft = Draft::begin(&path).unwrap();
+        let mut draft = Draft::begin(&path).unwrap();
         draft.folder().write_private("key", b"redeemed for this").unwrap();
         draft.keep();
+        drop(draft);
         assert!(DataDir::open(&path, Role::Node).unwrap_err().to_string().contains("interrupted"));
 
         let again = Draft::begin(&path).unwrap();

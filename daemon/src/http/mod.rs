@@ -28,7 +28,7 @@ pub use problem::{PROBLEM_JSON, Problem};
 pub use shapes::{Member, MemberPage, PAGE_MAX, Paging, Search, cursor, exposition};
 pub use token::{TOKEN_FILE, Token, TokenError};
 
-use crate::data_dir::{DataDir, Lock};
+use crate::data_dir::{DataDir, Draft, Folder, Lock};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use browser::Browsers;
@@ -166,11 +166,24 @@ impl Listener {
     /// # Errors
     /// [`BindError`]; nothing stays bound then.
     pub async fn bind(dir: &DataDir, _lock: &Lock, config: Config) -> Result<Self, BindError> {
+        Self::bind_in(dir.folder(), config).await
+    }
+
+    /// As [`Listener::bind`], for a data folder in the making, which is locked as long as it is one. The token becomes the
+    /// data folder's.
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing stays bound then.
+    pub async fn bind_draft(draft: &Draft, config: Config) -> Result<Self, BindError> {
+        Self::bind_in(draft.folder(), config).await
+    }
+
+    async fn bind_in(folder: &Folder, config: Config) -> Result<Self, BindError> {
         let mut tcp = None;
         let mut guard = None;
         let mut browsers = Browsers::default();
         if let Some(address) = config.tcp {
-            let token = Token::load_or_create(dir)?;
+            let token = Token::load_or_create(folder)?;
             let listener = TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
                 io::ErrorKind::AddrInUse => BindError::PortInUse { address },
                 _ => BindError::Tcp { address, cause },
@@ -185,7 +198,7 @@ impl Listener {
             guard = Some(Guard::new(token, bound.ip(), names, open_metrics, browsers.clone()));
             tcp = Some((listener, bound));
         }
-        let path = dir.path().join(SOCKET_FILE);
+        let path = folder.path().join(SOCKET_FILE);
         let (socket, socket_file) = bind_socket(&path).map_err(|cause| BindError::Socket { path, cause })?;
         Ok(Self { socket, socket_file, tcp, guard, browsers, limits: config.limits })
     }

@@ -3,7 +3,7 @@
 //! A token never shows in a log, an error or a debug print: its type prints as redacted, and only
 //! [`Token::reveal`] gives its text away.
 
-use crate::data_dir::{DataDir, FolderError};
+use crate::data_dir::{Folder, FolderError};
 use data_encoding::BASE64URL_NOPAD;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -48,7 +48,7 @@ impl Token {
     ///
     /// # Errors
     /// [`TokenError`], also when others may read the file.
-    pub fn load_or_create(dir: &DataDir) -> Result<Self, TokenError> {
+    pub fn load_or_create(dir: &Folder) -> Result<Self, TokenError> {
         match dir.read_private(TOKEN_FILE) {
             Ok(bytes) => std::str::from_utf8(&bytes).ok().and_then(Self::parse).ok_or(TokenError::Unusable),
             Err(error) if error.is_not_found() => {
@@ -101,6 +101,7 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data_dir::DataDir;
     use crate::data_dir::{Marker, Role};
     use std::os::unix::fs::PermissionsExt;
 
@@ -114,9 +115,9 @@ mod tests {
     #[test]
     fn a_new_token_has_256_bits_and_stays_the_same() {
         let (_place, dir) = dir();
-        let token = Token::load_or_create(&dir).unwrap();
+        let token = Token::load_or_create(dir.folder()).unwrap();
         assert_eq!(BASE64URL_NOPAD.decode(token.reveal().as_bytes()).unwrap().len(), 32);
-        assert!(Token::load_or_create(&dir).unwrap().matches(token.reveal()));
+        assert!(Token::load_or_create(dir.folder()).unwrap().matches(token.reveal()));
         let metadata = std::fs::metadata(dir.path().join(TOKEN_FILE)).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     }
@@ -124,8 +125,8 @@ mod tests {
     #[test]
     fn another_folders_token_does_not_match() {
         let ((_a, one), (_b, two)) = (dir(), dir());
-        let token = Token::load_or_create(&one).unwrap();
-        assert!(!Token::load_or_create(&two).unwrap().matches(token.reveal()));
+        let token = Token::load_or_create(one.folder()).unwrap();
+        assert!(!Token::load_or_create(two.folder()).unwrap().matches(token.reveal()));
     }
 
     #[test]
@@ -139,14 +140,14 @@ mod tests {
         ] {
             let (_place, dir) = dir();
             dir.write_private(TOKEN_FILE, text.as_bytes()).unwrap();
-            assert!(matches!(Token::load_or_create(&dir), Err(TokenError::Unusable)), "{text}");
+            assert!(matches!(Token::load_or_create(dir.folder()), Err(TokenError::Unusable)), "{text}");
         }
     }
 
     #[test]
     fn a_token_is_never_printed() {
         let (_place, dir) = dir();
-        let token = Token::load_or_create(&dir).unwrap();
+        let token = Token::load_or_create(dir.folder()).unwrap();
         assert_eq!(format!("{token:?}"), "Token(redacted)");
     }
 }

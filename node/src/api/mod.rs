@@ -14,6 +14,7 @@ mod members;
 pub mod model;
 mod problems;
 mod receiving;
+mod registering;
 mod status;
 mod transfer;
 mod transfers;
@@ -55,6 +56,9 @@ type Routes = OpenApiRouter<Arc<Shared>>;
     ),
 )]
 struct Description;
+
+pub use registering::RegisterRequest;
+pub(crate) use registering::unjoined;
 
 /// All routes over the running service.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {

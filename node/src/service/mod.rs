@@ -20,6 +20,7 @@ pub(crate) mod listing;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 mod superpeers;
+pub(crate) mod unjoined;
 mod uploads;
 pub(crate) mod verifying;
 
@@ -34,7 +35,7 @@ use std::{
 use libp2p::Multiaddr;
 use quarta_daemon::{
     cli::Failure,
-    data_dir::{DataDir, Role as DataRole},
+    data_dir::{DataDir, DataDirError, Role as DataRole},
     http::{Config as HttpConfig, Limits as HttpLimits, Listener},
     identity::Identity,
     log::LogArgs,
@@ -76,6 +77,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// What all uploads together may send, in bytes a second.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// Whether a node that has not joined serves its API all the same, to be told of an invite there.
+    pub await_invite: bool,
 }
 
 /// The process's metrics.
@@ -116,9 +119,26 @@ pub(crate) struct Shared {
 /// # Errors
 /// A [`Failure`] with cause and next step where it cannot start.
 pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(), Failure> {
-    let dir = DataDir::open(path, DataRole::Node)?;
-    let lock = dir.lock()?;
+    let dir = match DataDir::open(path, DataRole::Node) {
+        Err(DataDirError::Missing { .. }) if overrides.await_invite => None,
+        opened => Some(opened?),
+    };
     log.init()?;
+    let stop = shutdown::on_signals()
+        .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
+    let dir = if let Some(dir) = dir {
+        dir
+    } else {
+        let http = overrides.http.or(http_address(crate::settings::DEFAULT_HTTP)?);
+        let http = http.ok_or_else(|| {
+            Failure::new("cannot wait for an invite", "no address is given", "name one with --http")
+        })?;
+        if !unjoined::wait_for_invite(path, http, &stop).await? {
+            return Ok(());
+        }
+        DataDir::open(path, DataRole::Node)?
+    };
+    let lock = dir.lock()?;
     let open_files = OpenFiles::raise();
     let mut settings: Settings = settings::load(dir.folder())?;
     if overrides.upload_limit_bytes_per_second.is_some() {
@@ -134,8 +154,6 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let limits = HttpLimits { connections: open_files.http_connections(limits.connections), ..limits };
     let config = HttpConfig { tcp, names, open_metrics: settings.open_metrics, limits };
     let listener = Listener::bind(&dir, &lock, config).await?;
-    let stop = shutdown::on_signals()
-        .map_err(|e| Failure::new("cannot start", e.to_string(), "check the limits on open files"))?;
 
     let bug = |e: quarta_metrics::registry::RegisterError| {
         Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
