@@ -22,11 +22,14 @@ use serde_bytes::{ByteArray, ByteBuf};
 use sha2::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::{Network, assert_fails};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Requests at a time: as many as a person's scripts would make.
 const AT_ONCE: usize = 8;
@@ -35,11 +38,12 @@ const COMPONENT_MAX_BYTES: usize = 255;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_are_refused_or_kept_inside_the_library_wherever_they_come_in() {
-    let network = Network::start(1, 3, Duration::from_secs(15)).await;
+    let network = Network::start(1, 4, Duration::from_secs(15)).await;
     let liar = join(&network).await;
     let before = surroundings(&network);
     let shared = added_by_name(&network).await;
     added_from_disk(&network).await;
+    uploaded(&network).await;
     let published = published(&network, &liar).await;
     asked_for(&network).await;
     fetched(&network, &shared).await;
@@ -204,6 +208,55 @@ async fn added_from_disk(network: &Network) {
     }
     println!("{made} hostile names on a disk, {} lines", said.lines().count());
     assert!(made > 250, "{made}");
+}
+
+/// Every name is given to an upload over HTTP, by hand, since no client would send some of them.
+async fn uploaded(network: &Network) {
+    let receiver = network.node(3);
+    let token = receiver.token().unwrap();
+    let upload = |name: HostileName| {
+        let token = &token;
+        async move {
+            let mut request = "POST /api/v1/files?name=".to_owned();
+            name.name.bytes().for_each(|byte| write!(request, "%{byte:02X}").unwrap());
+            write!(
+                request,
+                " HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nz",
+                receiver.http()
+            )
+            .unwrap();
+            let mut stream = TcpStream::connect(receiver.http()).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let status = head.split(' ').nth(1).unwrap();
+            plain_but_for_lines(&head.replace("\r\n", "\n"));
+            let normal = match &name.verdict {
+                Verdict::Accepted => &name.name,
+                Verdict::Normalised(normal) => normal,
+                Verdict::Refused => {
+                    // 431: the name alone is longer than all headers may be.
+                    assert!(["400", "431"].contains(&status), "{name:?}: {answer}");
+                    return 0;
+                }
+            };
+            // Of names that are normalised alike, and of twins, the first has it.
+            if status == "409" {
+                return 0;
+            }
+            assert_eq!(status, "201", "{name:?}: {answer}");
+            let file: File = serde_json::from_str(body).unwrap();
+            assert_eq!(file.name, *normal);
+            assert_eq!(fs::read(receiver.data().join("library").join(normal)).unwrap(), b"z");
+            1
+        }
+    };
+    let names = stream::iter(hostile_names::all());
+    let taken: Vec<usize> = names.map(upload).buffer_unordered(AT_ONCE).collect().await;
+    let taken: usize = taken.into_iter().sum();
+    assert_eq!(files_below(&receiver.data().join("library")).len(), taken, "and nothing else");
+    assert!(taken > 50, "{taken}");
 }
 
 /// Every name stands in a well signed record of a lying member. Answers how many were taken.
