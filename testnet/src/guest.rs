@@ -1,7 +1,7 @@
 //! A member that lives in this process and says to a super-peer what a benchmark wants said.
 //!
 //! It joins with an invite and connects as any branch does, so whatever it says comes in through the same door. It keeps
-//! no files and answers no polls: super-peers soon take it for unreachable, which changes nothing about its records.
+//! no files, and says so when it is polled.
 
 use crate::cluster::ClusterError;
 use futures::StreamExt;
@@ -13,8 +13,10 @@ use quarta_protocols::credentials;
 use quarta_protocols::members::Enrolment;
 use quarta_protocols::messages::admission::PeerAddresses;
 use quarta_protocols::messages::index::{Index, Publication, Request, Response};
+use quarta_protocols::messages::inventory::{Coverage, Page, Position, Summary};
+use quarta_protocols::messages::poll::{self, Load};
 use quarta_protocols::names::MemberName;
-use quarta_protocols::network::{AddressPolicy, Config, Network};
+use quarta_protocols::network::{AddressPolicy, Config, Event, Inbound, Network};
 use quarta_protocols::records::SignedRecord;
 use std::error::Error;
 use std::fmt::Display;
@@ -59,8 +61,14 @@ impl Guest {
             )
         };
         let (network, mut events) = Network::start(config).map_err(failed("start its network"))?;
-        // Nobody needs to know; unread, they would hold up the network.
-        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        tokio::spawn(async move {
+            let epoch = rand::random();
+            while let Some(event) = events.recv().await {
+                if let Event::Request(Inbound::Poll(asked)) = event {
+                    asked.responder.respond(nothing(epoch));
+                }
+            }
+        });
         let superpeer =
             superpeers.into_iter().next().ok_or_else(|| unable("find a super-peer", "none is known"))?;
         let connecting = network.connect(superpeer.peer, superpeer.addresses);
@@ -112,6 +120,19 @@ pub(crate) async fn become_member(
     let identity = Identity::load(&data).map_err(failed("read its keys"))?;
     let superpeers = load_superpeers(data.folder()).map_err(failed("find a super-peer"))?;
     Ok((identity, superpeers))
+}
+
+/// An empty list.
+fn nothing(epoch: u64) -> poll::Response {
+    let page = Page {
+        coverage: Coverage::Full { after: None },
+        position: Position { epoch, revision: 0 },
+        last: true,
+        present: Vec::new(),
+        gone: Vec::new(),
+        summary: Summary::default(),
+    };
+    poll::Response { page, load: Load::default(), addresses: Vec::new() }
 }
 
 fn failed<E: Error>(what: &'static str) -> impl FnOnce(E) -> ClusterError {
