@@ -10,7 +10,7 @@ use quarta_protocols::{
     records::{Access, Record, SignedRecord},
 };
 
-use super::{Shared, superpeers::AskError, wall_ms};
+use super::{Shared, superpeers::AskError, verified::Mark, wall_ms};
 use crate::{
     api::model::{self, File},
     database::{
@@ -93,18 +93,30 @@ impl Shared {
         let shared = self.clone();
         let verified = tokio::task::spawn_blocking(move || {
             let mut found = Vec::with_capacity(files.len());
+            let mut fresh = Vec::new();
             for file in files {
-                match Record::verify(file.record, &shared.identity.trust) {
-                    Ok(record) => {
-                        found.push(FoundFile { record, owner_name: file.owner, holders: Some(file.holders) });
-                    }
-                    Err(error) => tracing::warn!(%error, "a super-peer listed a record that is not genuine"),
-                }
+                let mark = Mark::of(&file.record);
+                let record = match shared.verified.get(&mark) {
+                    Some(record) => record,
+                    None => match Record::verify(file.record, &shared.identity.trust) {
+                        Ok(record) => {
+                            fresh.push((mark, record.clone()));
+                            record
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "a super-peer listed a record that is not genuine");
+                            continue;
+                        }
+                    },
+                };
+                found.push(FoundFile { record, owner_name: file.owner, holders: Some(file.holders) });
             }
-            let records = found.iter().map(|file| &file.record);
+            let records = fresh.iter().map(|(_, record)| record);
             let kept = shared.database.remember_records(records, &shared.identity.trust, wall_ms());
-            if let Err(error) = shared.noted(kept) {
-                tracing::error!(%error, "records could not be remembered");
+            match shared.noted(kept) {
+                Ok(_) => shared.verified.keep(fresh),
+                // Not kept, so that the next listing tries again.
+                Err(error) => tracing::error!(%error, "records could not be remembered"),
             }
             found
         });

@@ -22,6 +22,7 @@ pub(crate) mod receiving;
 mod superpeers;
 pub(crate) mod unjoined;
 mod uploads;
+mod verified;
 pub(crate) mod verifying;
 
 use std::{
@@ -104,6 +105,7 @@ pub(crate) struct Shared {
     pub(crate) verifications: verifying::Verifications,
     pub(crate) events: events::Events,
     pub(crate) reads: reading::Reads,
+    verified: verified::Verified,
     pub(crate) receipts: receiving::Receipts,
     reach: Reach,
     policy: AddressPolicy,
@@ -184,6 +186,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         verifications: verifying::Verifications::default(),
         events: events::Events::new(rand::random()),
         reads: reading::Reads::default(),
+        verified: verified::Verified::default(),
         receipts: receiving::Receipts::default(),
         identity,
         network,
