@@ -121,7 +121,7 @@ pub async fn join(
             };
             Err(Failure::new(what, refusal.to_string(), next).code(ExitCode::NotPermitted))
         }
-        Response::Superpeers(_) => Err(Failure::new(
+        Response::Superpeers(_) | Response::Renewed(_) | Response::Farewell => Err(Failure::new(
             what,
             "the super-peer answered something else than was asked",
             "see that both run the same version",

@@ -375,13 +375,15 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         Event::Request(Inbound::Admission(asked)) => {
             asked.responder.respond(match asked.request {
                 admission::Request::Discover => admission::Response::Superpeers(shared.superpeers.known()),
-                admission::Request::Redeem { .. } => {
+                admission::Request::Redeem { .. }
+                | admission::Request::Renew { .. }
+                | admission::Request::Leave(_) => {
                     admission::Response::Refused(admission::Refusal::NotASuperpeer)
                 }
             });
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
-        Event::Ping { .. } | Event::Request(Inbound::Index(_) | Inbound::Sync(_)) => {}
+        Event::Ping { .. } | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_)) => {}
     }
 }
 

@@ -9,6 +9,7 @@ use serde_bytes::ByteArray;
 use crate::{
     cbor,
     credentials::Credential,
+    endings::Departure,
     invites::SECRET_BYTES,
     keys::SealingKey,
     limits::{ADDRESSES_MAX, QUICK_TIMEOUT, SMALL_MESSAGE_BYTES, SUPERPEERS_MAX},
@@ -45,6 +46,15 @@ pub enum Request {
     },
     /// Where are super-peers? Any member answers.
     Discover,
+    /// A new credential for the member that this connection's peer is; the old one may have expired.
+    Renew {
+        /// The latest credential.
+        credential: Credential,
+        /// The member's sealing key.
+        sealing_key: Signed<SealingKey>,
+    },
+    /// I leave for good. Repeatable.
+    Leave(Signed<Departure>),
 }
 
 impl std::fmt::Debug for Request {
@@ -52,6 +62,8 @@ impl std::fmt::Debug for Request {
         match self {
             Self::Redeem { name, .. } => f.debug_struct("Redeem").field("name", name).finish_non_exhaustive(),
             Self::Discover => f.write_str("Discover"),
+            Self::Renew { .. } => f.write_str("Renew"),
+            Self::Leave(_) => f.write_str("Leave"),
         }
     }
 }
@@ -72,6 +84,10 @@ pub enum Response {
     Superpeers(#[serde(deserialize_with = "cbor::at_most::<SUPERPEERS_MAX, _, _>")] Vec<PeerAddresses>),
     /// No.
     Refused(Refusal),
+    /// To *renew*: the new credential.
+    Renewed(Credential),
+    /// To *leave*: stored, durably. Nobody will let this peer in any more.
+    Farewell,
 }
 
 /// A peer and where to reach it.
@@ -118,4 +134,26 @@ pub enum Refusal {
     /// Only super-peers admit.
     #[error("this member is not a super-peer")]
     NotASuperpeer,
+    /// This member has left for good.
+    #[error("this machine has left the network for good")]
+    Left,
+    /// The credential shown is not one that this network's super-peers gave this machine, as far as this one knows.
+    #[error("this super-peer does not know this machine as a member")]
+    NotAMember,
+    /// The super-peer has just started and has not yet compared its records with another's.
+    #[error(
+        "the super-peer has not reached another super-peer since it started, and admits nobody before that"
+    )]
+    NotReconciled,
+    /// The super-peer has been cut off from all others for too long.
+    #[error(
+        "the super-peer has not heard from another super-peer for too long, and admits nobody before it has"
+    )]
+    CutOff,
+    /// The invite waits for the holder of the root key.
+    #[error("the holder of the root key has not approved this super-peer yet")]
+    AwaitingApproval,
+    /// The name was a departed member's, and the invite does not say that it is to be used again.
+    #[error("the name belonged to a member that is gone; only an invite made to replace it gives it again")]
+    NameOfDeparted,
 }

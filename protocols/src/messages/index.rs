@@ -82,6 +82,16 @@ pub enum Request {
         #[serde(deserialize_with = "cbor::at_most::<SOURCES_MAX, _, _>")]
         except: Vec<PeerId>,
     },
+    /// I sign off for now, or on again: everybody's list shows it at once.
+    Presence {
+        /// Whether I am there.
+        online: bool,
+    },
+    /// I could not reach this member: poll it now rather than later.
+    Unreachable {
+        /// The member.
+        peer: PeerId,
+    },
     /// What the sources of a fetch did.
     Report {
         /// The content.
@@ -118,7 +128,7 @@ pub enum Response {
     },
     /// To *locate*, best first.
     Sources(#[serde(deserialize_with = "cbor::at_most::<SOURCES_MAX, _, _>")] Vec<Source>),
-    /// To *report*.
+    /// To *report*, *presence* and *unreachable*.
     Noted,
     /// The request could not be carried out.
     Refused(Refusal),
@@ -180,8 +190,12 @@ pub enum MemberState {
     Online,
     /// Missed a poll or lost its connection a moment ago; not offered.
     Suspect,
-    /// Does not answer; not on the available list.
+    /// Does not answer, or has signed off; not on the available list.
     Offline,
+    /// Has left for good.
+    Left,
+    /// Was expelled: nobody lets it in any more.
+    Revoked,
 }
 
 impl std::fmt::Display for MemberState {
@@ -190,6 +204,8 @@ impl std::fmt::Display for MemberState {
             Self::Online => "online",
             Self::Suspect => "suspect",
             Self::Offline => "offline",
+            Self::Left => "left",
+            Self::Revoked => "revoked",
         })
     }
 }
@@ -218,6 +234,9 @@ pub struct ListedMember {
     /// Where it can be reached.
     #[serde(deserialize_with = "cbor::at_most::<ADDRESSES_MAX, _, _>")]
     pub addresses: Vec<Multiaddr>,
+    /// Whether this super-peer is connected with it through a relay only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relayed: bool,
 }
 
 /// A source to fetch from.

@@ -4,6 +4,7 @@
 //! default. Sizes are capped in [`crate::limits`].
 
 pub mod admission;
+pub mod changes;
 pub mod chunk;
 pub mod index;
 pub mod inventory;

@@ -41,6 +41,12 @@ impl Kind {
     pub const FILE: Self = Self(1);
     /// A member: [`crate::members::Enrolment`], under the hash of its peer id.
     pub const MEMBER: Self = Self(2);
+    /// A departure: [`Signed`]`<`[`crate::endings::Departure`]`>`, under the id of the member's own entry.
+    pub const DEPARTURE: Self = Self(3);
+    /// A revocation: [`crate::endings::RevocationNotice`], under the id of the member's own entry.
+    pub const REVOCATION: Self = Self(4);
+    /// An event of the audit trail: [`crate::audit::Event`], under the hash of its encoded form.
+    pub const EVENT: Self = Self(5);
 }
 
 /// What the accepting super-peer saw and when. It orders the audit trail and never decides a merge.

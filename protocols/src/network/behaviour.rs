@@ -21,7 +21,9 @@ use super::{
 };
 use crate::{
     credentials::{Role, Trust},
-    messages::{admission::Admission, chunk as chunk_messages, index::Index, poll::Poll, sync::Sync},
+    messages::{
+        admission::Admission, changes::Changes, chunk as chunk_messages, index::Index, poll::Poll, sync::Sync,
+    },
 };
 
 /// Longest that libp2p lets a chunk transfer run in all: the codec's own progress timeouts are what ends a stuck one.
@@ -35,6 +37,7 @@ pub(super) struct Behaviour {
     identify: Gated<identify::Behaviour>,
     pub(super) admission: Lane<Admission>,
     pub(super) index: Lane<Index>,
+    pub(super) changes: Lane<Changes>,
     pub(super) poll: Lane<Poll>,
     pub(super) sync: Lane<Sync>,
     pub(super) chunk: Gated<request_response::Behaviour<chunk::Codec>>,
@@ -82,6 +85,7 @@ impl Behaviour {
             identify: Gated::new(identify::Behaviour::new(identify_config), STREAM_OPEN_TIMEOUT),
             admission: lane::ajar(&network, ProtocolSupport::Full),
             index: lane::gated(&network, answered_by(Role::Superpeer)),
+            changes: lane::gated(&network, answered_by(Role::Superpeer)),
             poll: lane::gated(&network, answered_by(Role::Node)),
             sync: lane::gated(&network, answered_by(Role::Superpeer)),
             chunk: Gated::new(
@@ -105,6 +109,7 @@ impl Behaviour {
         self.ping.listen(connection);
         self.identify.listen(connection);
         self.index.listen(connection);
+        self.changes.listen(connection);
         self.poll.listen(connection);
         self.sync.listen(connection);
         self.chunk.listen(connection);
@@ -115,6 +120,7 @@ impl Behaviour {
         self.ping.release(connection);
         self.identify.release(connection);
         self.index.release(connection);
+        self.changes.release(connection);
         self.poll.release(connection);
         self.sync.release(connection);
         self.chunk.release(connection);
@@ -126,6 +132,7 @@ impl Behaviour {
         self.identify.shut(connection);
         self.admission.shut(connection);
         self.index.shut(connection);
+        self.changes.shut(connection);
         self.poll.shut(connection);
         self.sync.shut(connection);
         self.chunk.shut(connection);

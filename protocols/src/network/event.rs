@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     credentials::{Membership, UnixSeconds},
-    messages::{admission::Admission, index::Index, poll::Poll, sync::Sync},
+    messages::{admission::Admission, changes::Changes, index::Index, poll::Poll, sync::Sync},
     rpc::Protocol,
 };
 
@@ -94,6 +94,8 @@ pub enum Inbound {
     Admission(Asked<Admission>),
     /// To register, publish, search or locate.
     Index(Asked<Index>),
+    /// For what is new in the catalog.
+    Changes(Asked<Changes>),
     /// For this node's list. Comes from super-peers only.
     Poll(Asked<Poll>),
     /// To exchange catalog entries. Comes from super-peers only.

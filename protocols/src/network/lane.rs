@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ids::NetworkId,
-    messages::{admission::Admission, index::Index, poll::Poll, sync::Sync},
+    messages::{admission::Admission, changes::Changes, index::Index, poll::Poll, sync::Sync},
     rpc::Protocol,
 };
 
@@ -63,6 +63,7 @@ macro_rules! spoken {
 spoken! {
     Admission, false;
     Index, false;
+    Changes, false;
     Poll, true;
     Sync, true;
 }

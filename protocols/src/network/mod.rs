@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  service ──Network──▶ commands ─▶ ┌─────────┐   gate ▸ hello, admission           TCP ▸ TLS 1.3 ▸ yamux
-//!                                   │ driver  │── lanes ▸ index, poll, sync ──────── QUIC
+//!                                   │ driver  │── lanes ▸ index, changes, poll, sync  QUIC
 //!  service ◀──────────── events ◀── └─────────┘   chunk ▸ streamed bodies
 //! ```
 //!

@@ -2,16 +2,19 @@
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use quarta_protocols::{
+    audit::{Action, EVENT_MAX_BYTES, Event},
     cbor,
     clock::HybridTime,
     content::{ContentKey, Geometry, Manifest, chunk_hash},
     credentials::{Credential, Grant, Role, Trust, UnixSeconds},
+    endings::{Departure, ENDING_MAX_BYTES, RevocationNotice},
     ids::{ContentId, FileId, RecordHash, Sha256},
     invites::{self, Invite},
     keys::{SealingKey, SealingSecret},
     members::{ENROLMENT_MAX_BYTES, Enrolment},
     messages::{
         admission::{self, Admission, PeerAddresses},
+        changes::{self, Changes},
         chunk,
         index::{
             self, Cursor, Fault, Index, ListedFile, ListedMember, MemberState, Publication, Registered,
@@ -42,9 +45,10 @@ pub(crate) struct Case {
 }
 
 /// The decoders of every kind of request.
-pub(crate) const REQUEST_DECODERS: [Again; 5] = [
+pub(crate) const REQUEST_DECODERS: [Again; 6] = [
     request::<Admission>,
     request::<Index>,
+    request::<Changes>,
     request::<Poll>,
     request::<Sync>,
     within::<chunk::Request, { chunk::MAX_REQUEST_BYTES }>,
@@ -215,6 +219,18 @@ impl World {
         Record::sign(body, &self.trust, owner).unwrap().signed().clone()
     }
 
+    fn departure(&self) -> Signed<Departure> {
+        Signed::new(&Departure { member: peer(&self.node) }, &self.trust.network, &self.node)
+    }
+
+    fn revocations(&self) -> [RevocationNotice; 2] {
+        let credential = self.superpeer_credential();
+        [
+            RevocationNotice::by_root(peer(&self.node), &self.root, &self.trust),
+            RevocationNotice::by_superpeer(peer(&self.node), &self.superpeer, credential, &self.trust),
+        ]
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp {
             superpeer: peer(&self.superpeer),
@@ -346,6 +362,8 @@ pub(crate) fn cases() -> Vec<Case> {
     index_requests(&mut cases, &world);
     index_responses(&mut cases, &world);
     polls(&mut cases);
+    changes(&mut cases, &world);
+    endings(&mut cases, &world);
     synchronisation(&mut cases, &world);
     chunks(&mut cases);
     cases.0
@@ -379,6 +397,7 @@ fn names(cases: &mut Cases, world: &World) {
     };
     protocol(Admission::NAME, Admission::VERSION);
     protocol(Index::NAME, Index::VERSION);
+    protocol(Changes::NAME, Changes::VERSION);
     protocol(Poll::NAME, Poll::VERSION);
     protocol(Sync::NAME, Sync::VERSION);
     protocol(chunk::NAME, chunk::VERSION);
@@ -461,6 +480,12 @@ fn admission(cases: &mut Cases, world: &World) {
     };
     cases.request::<Admission>("redeem", &redeem);
     cases.request::<Admission>("discover", &Request::Discover);
+    let renew =
+        Request::Renew { credential: world.node_credential(), sealing_key: world.sealing_key(&world.node) };
+    cases.request::<Admission>("renew", &renew);
+    cases.request::<Admission>("leave", &Request::Leave(world.departure()));
+    cases.response::<Admission>("renewed", &Response::Renewed(world.node_credential()));
+    cases.response::<Admission>("farewell", &Response::Farewell);
     let joined = Response::Joined { credential: world.node_credential(), superpeers: world.superpeers() };
     cases.response::<Admission>("joined", &joined);
     cases.response::<Admission>("superpeers", &Response::Superpeers(world.superpeers()));
@@ -475,6 +500,12 @@ fn admission(cases: &mut Cases, world: &World) {
         Refusal::TooManyAttempts,
         Refusal::Unavailable,
         Refusal::NotASuperpeer,
+        Refusal::Left,
+        Refusal::NotAMember,
+        Refusal::NotReconciled,
+        Refusal::CutOff,
+        Refusal::AwaitingApproval,
+        Refusal::NameOfDeparted,
     ] {
         cases.response::<Admission>(&format!("refused.{refusal:?}"), &Response::Refused(refusal));
     }
@@ -509,6 +540,10 @@ fn index_requests(cases: &mut Cases, world: &World) {
         "locate",
         &Request::Locate { content: content(), wanted_bytes: 6, except: vec![peer(&world.other)] },
     );
+    for online in [true, false] {
+        cases.request::<Index>(&format!("presence.{online}"), &Request::Presence { online });
+    }
+    cases.request::<Index>("unreachable", &Request::Unreachable { peer: peer(&world.other) });
     for fault in [
         None,
         Some(Fault::Unreachable),
@@ -559,7 +594,11 @@ fn index_responses(cases: &mut Cases, world: &World) {
         stored_bytes: 1 << 33,
         free_bytes: 1 << 40,
         addresses: addresses(),
+        relayed: false,
     };
+    let ended = [MemberState::Left, MemberState::Revoked];
+    let ended = ended.map(|state| ListedMember { relayed: true, ..member(state, Role::Node, Some(NOW)) });
+    cases.response::<Index>("members.ended", &Response::Members { members: ended.to_vec(), next: None });
     let members = vec![
         member(MemberState::Online, Role::Node, Some(NOW)),
         member(MemberState::Suspect, Role::Superpeer, Some(NOW)),
@@ -593,6 +632,57 @@ fn polls(cases: &mut Cases) {
     let idle = Load { upload_capacity_bytes_per_second: None, ..Load::default() };
     cases
         .response::<Poll>("delta", &poll::Response { page: delta_page(), load: idle, addresses: Vec::new() });
+}
+
+fn changes(cases: &mut Cases, world: &World) {
+    use changes::{Change, Cursor, Request, Response};
+    let cursor = Cursor { store: ByteArray::new([0x57; 16]), run: u64::MAX, sequence: 70_000, condition: 12 };
+    cases.request::<Changes>("follow.all", &Request::Follow { since: None, wait_ms: 0 });
+    cases.request::<Changes>("follow", &Request::Follow { since: Some(cursor), wait_ms: 10_000 });
+    let [by_root, _] = world.revocations();
+    let returned = Request::Return { departures: vec![world.departure()], revocations: vec![by_root] };
+    cases.request::<Changes>("return", &returned);
+    let (kind, id) = (Kind::FILE, ByteArray::new([0x1d; 32]));
+    let changes =
+        vec![Change::Put { kind, id, payload: ByteBuf::from(vec![1, 2, 3]) }, Change::Forget { kind, id }];
+    let page = Response::Page { cursor, restart: true, changes, members: Vec::new(), more: true };
+    cases.response::<Changes>("page", &page);
+    cases.response::<Changes>("noted", &Response::Noted);
+    cases.response::<Changes>("unavailable", &Response::Unavailable);
+}
+
+fn endings(cases: &mut Cases, world: &World) {
+    cases.cbor("ending.departure", &world.departure(), within::<Signed<Departure>, ENDING_MAX_BYTES>);
+    for (who, notice) in ["root", "superpeer"].into_iter().zip(world.revocations()) {
+        let name = format!("ending.revocation.{who}");
+        cases.cbor(&name, &notice, within::<RevocationNotice, ENDING_MAX_BYTES>);
+    }
+    for action in [
+        Action::Joined,
+        Action::Renewed,
+        Action::Added,
+        Action::Updated,
+        Action::Restricted,
+        Action::HandedOver,
+        Action::Deleted,
+        Action::Left,
+        Action::Revoked,
+    ] {
+        let event = Event {
+            superpeer: peer(&world.superpeer),
+            time: world.stamp().time,
+            action,
+            actor: Some(peer(&world.node)),
+            subject: ByteArray::new([0x1d; 32]),
+            payload: RecordHash::from_bytes([0x4a; 32]),
+            name: "campanha.png".to_owned(),
+            revision: 3,
+        };
+        cases.cbor(&format!("event.{}", action.as_str()), &event, within::<Event, EVENT_MAX_BYTES>);
+        if action == Action::Joined {
+            cases.raw("event.id", Event::id_of(&cbor::to_vec(&event)), verbatim);
+        }
+    }
 }
 
 fn synchronisation(cases: &mut Cases, world: &World) {

@@ -369,7 +369,7 @@ proptest! {
                 match seen.state {
                     MemberState::Online => prop_assert!(silent.unwrap() <= interval + POLL_DEADLINE),
                     MemberState::Suspect => prop_assert!(silent.unwrap() <= interval + 2 * POLL_DEADLINE),
-                    MemberState::Offline => {}
+                    MemberState::Offline | MemberState::Left | MemberState::Revoked => {}
                 }
             }
             let timers = simulation.health.timers.len();

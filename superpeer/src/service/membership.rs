@@ -157,6 +157,7 @@ impl Shared {
                 stored_bytes: 0,
                 free_bytes: 0,
                 addresses: self.state().own_addresses.clone(),
+                relayed: false,
             };
         }
         self.state().describe(member, Instant::now(), UnixSeconds::now())

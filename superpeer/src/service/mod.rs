@@ -158,7 +158,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             Inbound::Sync(asked) => requests::sync(shared, asked),
             Inbound::Admission(asked) => requests::admission(shared, asked),
             // A super-peer holds no files and is polled by nobody; unanswered, the peer notices at once.
-            Inbound::Poll(_) | Inbound::Chunk(_) => {}
+            Inbound::Changes(_) | Inbound::Poll(_) | Inbound::Chunk(_) => {}
         },
     }
 }

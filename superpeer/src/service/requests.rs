@@ -49,6 +49,7 @@ pub(super) fn index(shared: &Arc<Shared>, asked: Asked<Index>) {
             shared.report(&membership, content, &outcomes);
             responder.respond(Response::Noted);
         }
+        Request::Presence { .. } | Request::Unreachable { .. } => responder.respond(Response::Noted),
         request => {
             let shared = shared.clone();
             tokio::spawn(async move { responder.respond(from_database(&shared, membership, request).await) });
@@ -90,9 +91,11 @@ async fn from_database(shared: &Arc<Shared>, membership: Membership, request: Re
             answer_files(shared, Query::Search, started, found.map(|files| (files, None)))
         }
         Request::Members { after } => members(shared, after, started).await,
-        Request::Register { .. } | Request::Locate { .. } | Request::Report { .. } => {
-            Response::Refused(Refusal::Busy)
-        }
+        Request::Register { .. }
+        | Request::Locate { .. }
+        | Request::Report { .. }
+        | Request::Presence { .. }
+        | Request::Unreachable { .. } => Response::Refused(Refusal::Busy),
     }
 }
 
@@ -216,6 +219,9 @@ pub(super) fn admission(shared: &Arc<Shared>, asked: Asked<Admission>) {
             admission::Request::Redeem { secret, name, sealing_key } => {
                 let redemption = Redemption { peer: asked.peer, secret: *secret, name, sealing_key };
                 joining::redeem(&shared, redemption, &asked.remote).await
+            }
+            admission::Request::Renew { .. } | admission::Request::Leave(_) => {
+                admission::Response::Refused(admission::Refusal::Unavailable)
             }
         };
         asked.responder.respond(response);

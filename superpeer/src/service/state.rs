@@ -221,6 +221,7 @@ impl State {
             stored_bytes: load.stored_bytes,
             free_bytes: load.free_bytes,
             addresses: contact.map(|contact| contact.addresses.clone()).unwrap_or_default(),
+            relayed: false,
         }
     }
 

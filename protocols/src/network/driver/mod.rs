@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     credentials::UnixSeconds,
-    messages::{admission::Admission, index::Index, poll::Poll, sync::Sync},
+    messages::{admission::Admission, changes::Changes, index::Index, poll::Poll, sync::Sync},
 };
 
 /// How often deadlines are looked at.
@@ -68,6 +68,7 @@ pub(super) struct Driver {
 pub(super) struct AllExchanges {
     admission: Exchanges<Admission>,
     index: Exchanges<Index>,
+    changes: Exchanges<Changes>,
     poll: Exchanges<Poll>,
     sync: Exchanges<Sync>,
     fetches: HashMap<OutboundRequestId, (oneshot::Sender<CallError>, Instant)>,
@@ -218,6 +219,7 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Admission(event) => self.on_admission(event),
             BehaviourEvent::Index(event) => self.on_index(event),
+            BehaviourEvent::Changes(event) => self.on_changes(event),
             BehaviourEvent::Poll(event) => self.on_poll(event),
             BehaviourEvent::Sync(event) => self.on_sync(event),
             BehaviourEvent::Chunk(event) => self.on_chunk(event),

@@ -11,7 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::Driver;
 use crate::{
     credentials::{Membership, Role},
-    messages::{admission::Admission, chunk as chunk_messages, index::Index, poll::Poll, sync::Sync},
+    messages::{
+        admission::Admission, changes::Changes, chunk as chunk_messages, index::Index, poll::Poll, sync::Sync,
+    },
     network::{
         chunk::{self, Cancelled, ChunkAsked, ChunkResponder, Outgoing},
         codec::Response,
@@ -68,6 +70,7 @@ macro_rules! lanes {
 lanes! {
     Admission on admission, on_admission;
     Index on index, on_index;
+    Changes on changes, on_changes;
     Poll on poll, on_poll;
     Sync on sync, on_sync;
 }
