@@ -35,9 +35,15 @@ struct Description;
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
-    /// The invite, whole, as a super-peer gave it. It is a secret.
+    /// The invite, whole, as a super-peer gave it. It is a secret. Also taken as `code`.
+    #[serde(alias = "code")]
     #[schema(example = "quarta1…")]
     pub invite: String,
+    /// The multiaddress of any member, which is asked where the super-peer is that issued the invite; the invite names
+    /// that itself, and need not be right any more.
+    #[serde(default)]
+    #[schema(example = "/ip4/192.0.2.7/tcp/7481")]
+    pub address: Option<String>,
     /// The branch's name in the network.
     #[schema(example = "filial-recife")]
     pub name: String,
@@ -89,7 +95,8 @@ async fn register(
         Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string(), "choose another name")
     })?;
     let (listen, external) = (addresses(&request.listen)?, addresses(&request.external)?);
-    joining.join(&request.invite, &name, listen, external).await.map(Json)
+    let via = addresses(request.address.as_slice())?.pop();
+    joining.join(&request.invite, via.as_ref(), &name, listen, external).await.map(Json)
 }
 
 fn addresses(given: &[String]) -> Result<Vec<Multiaddr>, Problem> {

@@ -46,7 +46,7 @@ async fn metrics(State(shared): Service) -> Response {
 async fn status(State(shared): Service) -> Json<Status> {
     let overview = shared.superpeers.overview();
     let free_bytes = shared.free_bytes();
-    let membership = &shared.identity.membership;
+    let membership = shared.own.membership();
     let problems = shared.problems().await;
     let (files, stored_bytes) = shared.holdings();
     let load = shared.load();
@@ -74,6 +74,7 @@ async fn status(State(shared): Service) -> Json<Status> {
         served_bytes: load.served_bytes,
         listen: shared.addresses().iter().map(ToString::to_string).collect(),
         credential_expires: membership.expires.0,
+        signed_off: shared.own.is_signed_off(),
         pid: std::process::id(),
     })
 }

@@ -5,6 +5,7 @@
 mod adding;
 mod files;
 mod getting;
+mod membership;
 mod status;
 mod transfers;
 mod verifying;
@@ -42,6 +43,9 @@ enum Command {
     Join {
         /// The invite; `-` reads it from standard input, a path from that file
         invite: String,
+        /// Ask any member at this address where the super-peer is that issued the invite, e.g. after it has moved
+        #[arg(long, value_name = "MULTIADDR")]
+        via: Option<Multiaddr>,
         /// This branch's name, e.g. filial-recife
         #[arg(long, value_parser = cli::member_name)]
         name: MemberName,
@@ -71,6 +75,19 @@ enum Command {
     },
     /// Show how this node is: healthy or not, and why
     Status,
+    /// Bring this branch back onto the network after `disconnect`
+    Connect,
+    /// Take this branch off the network until `connect`, also across restarts
+    Disconnect,
+    /// Leave the network for good; only this branch itself can, and it cannot come back as what it was
+    Leave {
+        /// Yes, this branch is to leave for good
+        #[arg(long)]
+        yes: bool,
+        /// Leave also where files of this branch have no owner any more then
+        #[arg(long)]
+        abandon: bool,
+    },
     /// Share files and folders with the network
     Add {
         /// Files and folders
@@ -135,9 +152,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
     let common = args.common;
     let mut output = Output::stdout(common.json);
     match args.command {
-        Command::Join { invite, name, listen, external, http } => {
+        Command::Join { invite, via, name, listen, external, http } => {
             let reach = setup::Reach { listen, external, http };
-            let joined = setup::join(common.data_path()?, &invite, &name, reach).await?;
+            let joined = setup::join(common.data_path()?, &invite, via.as_ref(), &name, reach).await?;
             output.line(&joined, &joined.text())?;
         }
         Command::Serve { http, upload_limit, await_invite, log } => {
@@ -146,6 +163,11 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             service::run(common.data_path()?, overrides, &log).await?;
         }
         Command::Status => return status::show(&common, &mut output).await,
+        Command::Connect => return membership::connect(&common, &mut output).await,
+        Command::Disconnect => return membership::disconnect(&common, &mut output).await,
+        Command::Leave { yes, abandon } => {
+            return membership::leave(&common, &mut output, yes, abandon).await;
+        }
         Command::Add { paths, name, in_place } => {
             return adding::add(&common, &mut output, paths, name, in_place).await;
         }

@@ -32,9 +32,14 @@ fn fields(status: &Status) -> Vec<(&'static str, String)> {
         })
         .collect::<Vec<_>>()
         .join(", ");
-    vec![
+    let mut fields = vec![
         ("Branch", format!("{} ({})", status.name, status.peer_id)),
         ("Network", status.network.clone()),
+    ];
+    if status.signed_off {
+        fields.push(("Presence", "signed off: `quarta connect` brings this branch back".to_owned()));
+    }
+    fields.extend([
         ("Super-peers", superpeers),
         ("Library", format!("{} files, {}", status.files, size(status.stored_bytes))),
         ("Free", size(status.free_bytes)),
@@ -42,5 +47,6 @@ fn fields(status: &Status) -> Vec<(&'static str, String)> {
         ("Downloads", status.active_downloads.to_string()),
         ("Listens", status.listen.join(" ")),
         ("Version", status.version.clone()),
-    ]
+    ]);
+    fields
 }

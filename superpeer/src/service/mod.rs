@@ -204,6 +204,7 @@ impl Shared {
                     RemovalCause::PollsMissed => CauseLabel::PollsMissed,
                 });
             }
+            Effect::SignedOff(peer) => tracing::info!(member = name(&peer), "a member has signed off"),
             Effect::Returned(peer) => {
                 tracing::info!(member = name(&peer), "a member is back on the available list");
                 self.metrics.superpeer.returns.inc();
