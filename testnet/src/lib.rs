@@ -31,6 +31,7 @@ pub mod process;
 pub mod record;
 pub mod samples;
 pub mod sampling;
+pub mod simulation;
 pub mod snapshot;
 pub mod stranger;
 pub mod up;
