@@ -24,7 +24,7 @@ use quarta_metrics::registry::{RegisterError, Registry, Service};
 use quarta_protocols::credentials::Role;
 use tokio::sync::Notify;
 
-use super::{Metrics, Shared, events_until_stopped, joining, state::State, wall_ms};
+use super::{Metrics, Shared, events_until_stopped, joining, observing, state::State, wall_ms};
 use crate::{
     admission::Authority,
     api,
@@ -89,6 +89,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let (network, events) = reach.start(&identity, Role::Superpeer, open_files, recorder)?;
     let root = load_root(&dir)?;
     let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
+    let (observer, observations) = observing::Observer::new();
     let shared = Arc::new(Shared {
         door: joining::Door::new(authority, Instant::now()),
         network,
@@ -98,6 +99,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         policy: reach.policy(),
         reach,
         state: Mutex::new(State::new(interval, Instant::now())),
+        observer,
         links: Mutex::new(HashMap::new()),
         rescheduled: Notify::new(),
         identity,
@@ -106,6 +108,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         dir,
     });
     shared.remember_members().await?;
+    let observing = observing::start(shared.clone(), observations);
     tracing::info!(
         name = %shared.identity.membership.name,
         peer = %shared.identity.keys.peer(),
@@ -118,6 +121,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shutdown::notify_stopping();
     shared.network.shutdown().await;
     let _ = serving.await;
+    let _ = observing.await;
     tracing::info!("the super-peer has stopped");
     Ok(())
 }
