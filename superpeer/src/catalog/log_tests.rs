@@ -293,7 +293,7 @@ fn format_1(path: &std::path::Path, from: &Catalog, unread: &[(u16, [u8; 32], Ve
          INSERT INTO file_names (rowid, folded) SELECT row, folded FROM newer.files;
          INSERT INTO owners SELECT * FROM newer.owners;
          INSERT INTO members SELECT * FROM newer.members;
-         INSERT INTO invites VALUES (x'01', 0, 3, 2, 1, 2);",
+         INSERT INTO invites VALUES (zeroblob(32), 0, 3, 2, 1, 2);",
     )
     .unwrap();
     for (kind, id, payload, stamp) in unread {

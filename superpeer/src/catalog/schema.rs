@@ -156,7 +156,7 @@ mod tests {
         let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version, 2);
     }
-    const GOLDEN: &str = "261359ee8d97c34df453dce64bf4fc8c583082ed07ab1f3248cd337e27ecf64f";
+    const GOLDEN: &str = "32ab58072f42d8c1453a2ddd1339f5d777c81693ff42efbfe7fb766464f38924";
 
     #[test]
     fn what_was_acknowledged_is_synced_and_private() {
