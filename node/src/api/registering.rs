@@ -23,6 +23,7 @@ use crate::{service::unjoined::Joining, setup::Joined};
     ),
     tags(
         (name = "registration", description = "Joining a network"),
+        (name = "status", description = "How the node is"),
         (name = "browser", description = "How a browser gets in"),
         (name = "local", description = "For commands on this machine, over the socket in the data folder"),
         (name = "api", description = "The API itself"),
@@ -58,23 +59,13 @@ pub struct RegisterRequest {
 
 /// All routes of a node that has not joined.
 pub(crate) fn unjoined(joining: Joining) -> Router {
-    let routes = OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(alive))
-        .routes(routes!(ready))
-        .routes(routes!(register));
+    let routes =
+        OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(ready)).routes(routes!(register));
     documented(routes.with_state(joining))
 }
 
-/// Whether the daemon answers
-#[utoipa::path(get, path = "/healthz", tag = "registration", security(()), responses(
-    (status = 200, description = "it does", content_type = "text/plain", body = String, example = "alive\n"),
-))]
-async fn alive() -> &'static str {
-    "alive\n"
-}
-
 /// Whether the node is ready
-#[utoipa::path(get, path = "/readyz", tag = "registration", security(()), responses(
+#[utoipa::path(get, path = "/readyz", tag = "status", security(()), responses(
     (status = 503, description = "`unavailable`: it is no member yet"),
 ))]
 async fn ready() -> Problem {
