@@ -22,6 +22,7 @@ pub(crate) mod fixtures;
 mod fold;
 mod pages;
 mod payload;
+mod positions;
 mod reader;
 mod schema;
 mod search;
@@ -35,17 +36,18 @@ use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
     cbor,
     clock::{HybridClock, HybridTime},
-    credentials::{Membership, Role, Trust},
+    credentials::{Membership, Role, Trust, UnixSeconds},
     ids::{ContentId, FileId},
     limits::FILES_PER_MEMBER_MAX,
     members::{Enrolled, Enrolment, EnrolmentError},
     messages::{
         index::Publication,
-        sync::{Digest, Entry, Kind},
+        sync::{Digest, Entry, Kind, Place},
     },
     records::{Record, SignedRecord},
 };
 use rusqlite::Connection;
+use serde_bytes::ByteArray;
 
 pub use self::{
     error::CatalogError,
@@ -55,6 +57,7 @@ use self::{
     payload::{Key, Payload, Verified, verify_stamp},
     write::{Merged, Totals, Write},
 };
+use crate::reconciliation::Trie;
 
 /// The writing side of the catalog. There must be one only per database; the data folder's lock sees to that.
 pub struct Catalog {
@@ -87,6 +90,9 @@ pub struct Taken {
     /// Not taken yet: stamped by a super-peer that this catalog does not know. They come again with the next
     /// reconciliation, which sends members first.
     pub deferred: u32,
+    /// Of those that were not needed: where something else stands here that takes precedence, and the other super-peer
+    /// has to be told.
+    pub superseded: Vec<Place>,
     /// What changed here, in order.
     pub applied: Vec<Applied>,
 }
@@ -153,6 +159,27 @@ impl Catalog {
     /// What the catalog comes to: equal for equal catalogs.
     pub const fn digest(&self) -> Digest {
         self.totals.digest
+    }
+
+    /// What the entries below each prefix of positions come to, at the moment of [`Self::digest`].
+    pub fn trie(&self) -> Trie {
+        self.totals.trie.clone()
+    }
+
+    /// Keeps when this catalog was last compared with another super-peer's.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn keep_comparison(&mut self, at: UnixSeconds) -> Result<(), CatalogError> {
+        schema::keep_comparison(&self.conn, at.0)
+    }
+
+    /// When that was, by this machine's clock then; none where it never was.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn last_comparison(&self) -> Result<Option<UnixSeconds>, CatalogError> {
+        Ok(schema::last_comparison(&self.conn)?.map(UnixSeconds))
     }
 
     /// How many entries of a kind there are; of files, deleted ones included.
@@ -252,7 +279,11 @@ impl Catalog {
                     clock.observe(stamp.time, wall_ms);
                     taken.applied.push(Applied::of(&new));
                 }
-                Merged::Known | Merged::Superseded => taken.known += 1,
+                Merged::Known => taken.known += 1,
+                Merged::Superseded => {
+                    taken.known += 1;
+                    taken.superseded.push(Place { kind: new.key.kind, id: ByteArray::new(new.key.id) });
+                }
                 Merged::NoRoom => taken.invalid += 1,
             }
         }

@@ -7,8 +7,9 @@ use quarta_protocols::{
     cbor,
     clock::HybridTime,
     credentials::{Role, Trust},
+    ids::ID_BYTES,
     members::Enrolled,
-    messages::sync::{Digest, Kind, Stamp},
+    messages::sync::{Digest, Item, Kind, Position, Stamp, item_hash},
     names::MemberName,
     records::Record,
     signing::Signed,
@@ -19,8 +20,9 @@ use super::{
     CatalogError,
     fold::fold,
     payload::{Key, Payload, Verified},
-    schema,
+    positions, schema,
 };
+use crate::reconciliation::Trie;
 
 /// Kinds of entries that this version does not know: more than versions of one network ever differ by.
 const UNKNOWN_KINDS_MAX: usize = 16;
@@ -31,6 +33,7 @@ pub(super) const UNKNOWN_ENTRIES_MAX: u64 = 100_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) digest: Digest,
+    pub(super) trie: Trie,
     pub(super) kinds: BTreeMap<Kind, u64>,
 }
 
@@ -42,10 +45,17 @@ impl Totals {
         let mut rows = entries.query([])?;
         while let Some(row) = rows.next()? {
             let payload = row.get_ref(2)?.as_blob().map_err(CatalogError::damaged)?;
-            totals.digest.toggle(Kind(row.get(0)?), &row.get(1)?, payload, true);
+            totals.toggle(Kind(row.get(0)?), &row.get(1)?, payload, true);
             *totals.kinds.entry(Kind(row.get(0)?)).or_default() += 1;
         }
         Ok(totals)
+    }
+
+    /// Accounts for an entry that came or went.
+    fn toggle(&mut self, kind: Kind, id: &[u8; ID_BYTES], payload: &[u8], came: bool) {
+        let hash = item_hash(kind, id, payload);
+        self.digest.toggle_hash(&hash, came);
+        self.trie.toggle(Item { position: Position::of(kind, id), tag: Item::tag(&hash) }, came);
     }
 
     pub(super) fn has_room_for(&self, kind: Kind) -> bool {
@@ -130,7 +140,7 @@ impl<'c> Write<'c> {
             let row = self.insert(new)?;
             self.project(row, None, new)?;
             *self.totals.kinds.entry(new.key.kind).or_default() += 1;
-            self.totals.digest.toggle(new.key.kind, &new.key.id, &new.bytes, true);
+            self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
             return Ok(Merged::Stored);
         };
         let same = old.bytes == new.bytes;
@@ -143,8 +153,8 @@ impl<'c> Write<'c> {
             Ordering::Greater => {
                 self.update(row, new)?;
                 self.project(row, Some(&old), new)?;
-                self.totals.digest.toggle(old.key.kind, &old.key.id, &old.bytes, false);
-                self.totals.digest.toggle(new.key.kind, &new.key.id, &new.bytes, true);
+                self.totals.toggle(old.key.kind, &old.key.id, &old.bytes, false);
+                self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
                 Ok(Merged::Stored)
             }
             _ if same => Ok(Merged::Known),
@@ -154,9 +164,12 @@ impl<'c> Write<'c> {
 
     fn insert(&mut self, new: &Verified) -> Result<i64, CatalogError> {
         self.changed = true;
+        let position = positions::column(Position::of(new.key.kind, &new.key.id));
         self.tx
-            .prepare_cached("INSERT INTO entries (kind, id, payload, stamp) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![new.key.kind.0, new.key.id, new.bytes, cbor::to_vec(&new.stamp)])?;
+            .prepare_cached(
+                "INSERT INTO entries (kind, id, payload, stamp, position) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![new.key.kind.0, new.key.id, new.bytes, cbor::to_vec(&new.stamp), position])?;
         Ok(self.tx.last_insert_rowid())
     }
 
