@@ -196,11 +196,16 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Get { files, output: to } => return get(&common, &mut output, files, to).await,
         Command::Members => {
+            let stale = Cell::new(false);
             let members: Vec<Member> = common
                 .client(Role::Node)?
-                .get_all("/api/v1/members", |page: MemberPage| (page.members, page.next))
+                .get_all("/api/v1/members", |page: MemberPage| {
+                    stale.set(stale.get() || page.stale);
+                    (page.members, page.next)
+                })
                 .await
                 .during("cannot list the members")?;
+            warn_of(stale.get(), &common);
             output.members(&members)?;
         }
         Command::Transfers { steer: Some(steer) } => return self::steer(&common, &mut output, steer).await,
@@ -357,6 +362,14 @@ fn clear(bar: &mut Option<(String, ProgressBar)>) {
     }
 }
 
+/// Says that a list is what this node has heard of.
+fn warn_of(stale: bool, common: &Common) {
+    if stale {
+        let next = "run `quarta status` to see which super-peers are reachable";
+        Failure::new("this list may be out of date", "no super-peer answers", next).report(common.json);
+    }
+}
+
 async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
     let target = Target::new("/api/v1/files").query("query", query);
     let stale = Cell::new(false);
@@ -368,10 +381,7 @@ async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), F
         })
         .await
         .during("cannot list the files")?;
-    if stale.get() {
-        let next = "run `quarta status` to see which super-peers are reachable";
-        Failure::new("this list may be out of date", "no super-peer answers", next).report(common.json);
-    }
+    warn_of(stale.get(), common);
     output.table(&["NAME", "OWNER", "SIZE", "HOLDERS", "HERE", "ID"], &files, |f| {
         vec![
             f.name.clone(),
