@@ -110,9 +110,10 @@ impl Question {
             effects.push(Effect::GiveUp);
         } else if now >= self.hedge_at {
             effects.extend(self.asked.iter().copied().map(Effect::Silent));
-            match self.waiting.is_empty() {
-                true => self.hedge_at = self.until,
-                false => self.ask(now, &mut effects),
+            if self.waiting.is_empty() {
+                self.hedge_at = self.until;
+            } else {
+                self.ask(now, &mut effects);
             }
         }
         effects

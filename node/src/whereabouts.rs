@@ -70,7 +70,7 @@ impl Search {
     }
 
     /// Whom to ask now; none where enough are being asked, or nobody is left.
-    pub fn next(&mut self) -> Option<PeerId> {
+    pub fn next_to_ask(&mut self) -> Option<PeerId> {
         let free = self.asking < ASKED_AT_ONCE && self.found < ENOUGH;
         let next = if free { self.queue.pop_front() } else { None };
         self.asking += usize::from(next.is_some());
@@ -129,7 +129,11 @@ mod tests {
     fn a_search_ends_soon_after_its_first_find() {
         let now = Instant::now();
         let mut search = Search::new(now, [PeerId::random(), PeerId::random()]);
-        assert!(search.next().is_some() && search.next().is_some() && search.next().is_none());
+        assert!(
+            search.next_to_ask().is_some()
+                && search.next_to_ask().is_some()
+                && search.next_to_ask().is_none()
+        );
         search.answered(now, true);
         assert_eq!(search.until(), now + AFTER_THE_FIRST);
         assert!(!search.is_over());
@@ -145,7 +149,7 @@ mod tests {
             let mut search = Search::new(now, peers.iter().copied());
             let (mut asked, mut under_way, mut found) = (HashSet::new(), 0, 0);
             for holds in answers {
-                while let Some(peer) = search.next() {
+                while let Some(peer) = search.next_to_ask() {
                     prop_assert!(asked.insert(peer));
                     under_way += 1;
                     prop_assert!(under_way <= ASKED_AT_ONCE);

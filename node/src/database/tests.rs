@@ -569,7 +569,8 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     old.execute(insert, ("b", "interrupted", Some("why"), 3, Some(9), "[]")).unwrap();
     old.execute(insert, ("c", "running", None::<&str>, 0, None::<i64>, "[]")).unwrap();
     let world = World::new();
-    let member = "INSERT INTO members (peer, name, role, addresses, seen_ms) VALUES (?1, 'recife', 'node', '[]', 8)";
+    let member =
+        "INSERT INTO members (peer, name, role, addresses, seen_ms) VALUES (?1, 'recife', 'node', '[]', 8)";
     old.execute(member, [world.peer().to_bytes()]).unwrap();
     let copy = world.copy(7, "x", Provenance::Fetched);
     world.database.put_copy(&copy, &manifest(7)).unwrap();
@@ -595,7 +596,10 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     assert!(transfers.iter().all(|(_, row)| row.owner.is_none() && row.content.is_none()));
     assert_eq!(database.copy(&copy.file).unwrap(), Some(copy));
     let member = database.member(&world.peer()).unwrap().unwrap();
-    assert_eq!((member.listed.state, member.listed.last_seen, member.heard_ms), (MemberState::Offline, None, 8));
+    assert_eq!(
+        (member.listed.state, member.listed.last_seen, member.heard_ms),
+        (MemberState::Offline, None, 8)
+    );
     // Only what was under way goes on; what an older version had given up does not come to life again.
     let unfinished = database.unfinished_downloads(10).unwrap();
     assert_eq!(unfinished.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [3]);

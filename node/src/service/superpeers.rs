@@ -420,19 +420,6 @@ impl Superpeers {
         }
     }
 
-    /// Tells all connected super-peers that a member could not be reached, in a task.
-    pub(super) fn tell_unreachable(&self, shared: &Arc<Shared>, member: PeerId) {
-        for peer in self.connected_peers() {
-            let shared = shared.clone();
-            tokio::spawn(async move {
-                let told = shared.network.call::<Index>(peer, Request::Unreachable { peer: member }).await;
-                if let Err(error) = told {
-                    tracing::debug!(%peer, %error, "a super-peer could not be told of an unreachable member");
-                }
-            });
-        }
-    }
-
     /// Publishes to a super-peer that has just connected what it may lack: everything own after a start, later what no
     /// super-peer has acknowledged.
     async fn publish_missing(&self, shared: &Arc<Shared>, peer: PeerId) {

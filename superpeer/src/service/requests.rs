@@ -24,6 +24,7 @@ use crate::{
     admission::Redemption,
     balancing,
     catalog::{FilePage, StoredFile},
+    health::Input,
 };
 
 /// Files in one page of an answer: a screenful and more, in a few hundred kilobytes.
@@ -49,7 +50,15 @@ pub(super) fn index(shared: &Arc<Shared>, asked: Asked<Index>) {
             shared.report(&membership, content, &outcomes);
             responder.respond(Response::Noted);
         }
-        Request::Presence { .. } | Request::Unreachable { .. } => responder.respond(Response::Noted),
+        Request::Presence { online } => {
+            let peer = membership.peer;
+            shared.feed(if online { Input::SignedOn(peer) } else { Input::SignedOff(peer) });
+            responder.respond(Response::Noted);
+        }
+        Request::Unreachable { peer } => {
+            shared.feed(Input::ReportedUnreachable(peer));
+            responder.respond(Response::Noted);
+        }
         request => {
             let shared = shared.clone();
             tokio::spawn(async move { responder.respond(from_database(&shared, membership, request).await) });

@@ -53,6 +53,13 @@ struct Contact {
     load: Option<Load>,
 }
 
+impl Contact {
+    /// Whether it is a super-peer as far as is known: one whose catalog entry has not come yet is told as one.
+    fn may_be_superpeer(&self) -> bool {
+        self.role.is_none_or(|role| role == Role::Superpeer)
+    }
+}
+
 impl State {
     pub(super) fn new(interval: PollInterval, now: Instant) -> Self {
         Self {
@@ -81,6 +88,11 @@ impl State {
         }
     }
 
+    /// Whether a member is a super-peer as far as is known.
+    pub(super) fn may_be_superpeer(&self, peer: &PeerId) -> bool {
+        self.contacts.get(peer).is_some_and(Contact::may_be_superpeer)
+    }
+
     /// Takes note of an address at which a member was reached, unless better ones are known.
     pub(super) fn reached_at(&mut self, peer: &PeerId, address: &Multiaddr) {
         let contact = self.contacts.entry(*peer).or_default();
@@ -104,7 +116,7 @@ impl State {
     /// The other super-peers that are reached somewhere.
     pub(super) fn other_superpeers(&self) -> Vec<PeerAddresses> {
         let reachable = |(peer, contact): (&PeerId, &Contact)| {
-            let superpeer = contact.role.is_none_or(|role| role == Role::Superpeer);
+            let superpeer = contact.may_be_superpeer();
             (superpeer && !contact.addresses.is_empty())
                 .then(|| PeerAddresses { peer: *peer, addresses: contact.addresses.clone() })
         };

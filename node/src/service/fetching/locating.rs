@@ -87,7 +87,7 @@ impl Locating {
         let mut search = Search::new(Instant::now(), order(&remembered, self.owner, &candidates));
         let (mut asking, mut found) = (FuturesUnordered::new(), Vec::new());
         loop {
-            while let Some(member) = search.next().and_then(|peer| by_peer.get(&peer)) {
+            while let Some(member) = search.next_to_ask().and_then(|peer| by_peer.get(&peer)) {
                 asking.push(self.ask(member));
             }
             if search.is_over() {
@@ -102,8 +102,7 @@ impl Locating {
             }
         }
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
-        found.iter_mut().for_each(|source: &mut Source| source.weight = WEIGHTS / count);
-        found
+        found.into_iter().map(|source: Source| Source { weight: WEIGHTS / count, ..source }).collect()
     }
 
     /// Asks one member what it has of the content; none where that is nothing, or it cannot be asked.

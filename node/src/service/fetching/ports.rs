@@ -82,7 +82,7 @@ impl Peers for Holders {
                 tracing::info!(holder = %source.name, %error, "a holder could not be reached");
                 // Reasons of our own say nothing about the holder.
                 if !matches!(error, ConnectError::Busy | ConnectError::Shutdown | ConnectError::NotAMember) {
-                    self.shared.superpeers.tell_unreachable(&self.shared, source.peer);
+                    self.shared.report_unreachable(source.peer);
                 }
                 Err(Fault::Unreachable)
             }
