@@ -124,9 +124,7 @@ async fn publish(
                     Publication::Superseded => PublicationOutcome::Superseded,
                     Publication::Invalid(_) | Publication::TooMany => PublicationOutcome::Refused,
                 });
-                if let Some(entry) = &item.entry {
-                    shared.push(entry);
-                }
+                item.entries.iter().for_each(|entry| shared.push(entry));
             }
             Response::Published(published.into_iter().map(|item| item.outcome).collect())
         }
