@@ -2,12 +2,15 @@
 //!
 //! A credential that has expired is no obstacle: whoever the catalog knows as a member, and whose membership has not
 //! ended, gets a new one, however long it was away. Repeatable, so that a lost answer costs nothing.
+//!
+//! Nobody lets in members whose issuer was revoked. They get a new credential here too, but only those that this catalog
+//! had before it had the revocation, in the order in which it took them, which no clock and no signer can change.
 
 use std::time::Duration;
 
 use libp2p::PeerId;
 use quarta_protocols::{
-    credentials::{CLOCK_SKEW, Credential, Grant, UnixSeconds},
+    credentials::{CLOCK_SKEW, Credential, Grant, Role, UnixSeconds},
     keys::SealingKey,
     members::Enrolment,
     messages::admission::Refusal,
@@ -15,7 +18,7 @@ use quarta_protocols::{
 };
 
 use super::{AdmissionError, Admitted, Authority, admit, check_standing};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Standing};
 
 /// A credential younger than this is given again instead of a new one: each new one is an event in everybody's audit
 /// trail for ever.
@@ -56,13 +59,28 @@ impl Authority {
             check_standing(write, &peer, shown.role)?;
             let known = write.enrolled(&peer, context.trust)?.ok_or(Refusal::NotAMember)?;
             let member = known.membership.clone();
+            // Whoever holds a stolen super-peer's key can make up members, and put any date on them. Those that were
+            // known before it was revoked are genuine; the others may be genuine elsewhere.
+            let revoked = |issuer: &PeerId| {
+                Ok::<_, AdmissionError>(write.standing_as(issuer, Role::Superpeer)? == Standing::Revoked)
+            };
+            let orphan = match &member.issuer {
+                Some(issuer) if revoked(issuer)? => {
+                    if !write.knew_before_the_revocation_of(&peer, issuer)? {
+                        return Err(Refusal::NotAMember.into());
+                    }
+                    true
+                }
+                _ => false,
+            };
             if (&member.name, member.role) != (&shown.name, shown.role) {
                 return Err(Refusal::NotAMember.into());
             }
             // One from the future, by a clock that was wrong, is no reason to wait until then.
-            let fresh =
-                member.issued <= now.plus(CLOCK_SKEW) && member.issued.plus(RENEWED_AT_MOST_EVERY) > now;
-            let newer = member.issued > shown.issued && member.expires > now;
+            let fresh = !orphan
+                && member.issued <= now.plus(CLOCK_SKEW)
+                && member.issued.plus(RENEWED_AT_MOST_EVERY) > now;
+            let newer = !orphan && member.issued > shown.issued && member.expires > now;
             let granted = match self
                 .grant(context.trust, &Grant { peer, name: &member.name, role: member.role, now, token_id })
             {
