@@ -49,7 +49,7 @@ impl Shared {
             self.feed(Input::Connected(peer, membership.role));
         }
         if membership.role == Role::Superpeer {
-            self.link(peer).compare();
+            self.link(peer).connected();
         }
     }
 

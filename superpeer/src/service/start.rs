@@ -25,11 +25,12 @@ use quarta_metrics::registry::{RegisterError, Registry, Service};
 use quarta_protocols::credentials::Role;
 use tokio::sync::Notify;
 
-use super::{Metrics, Shared, events_until_stopped, joining, state::State, wall_ms};
+use super::{Metrics, Shared, events_until_stopped, federation::Federation, joining, state::State, wall_ms};
 use crate::{
     admission::Authority,
     api,
     catalog::{Catalog, EnrolError},
+    reconciliation::Agreement,
     settings::Settings,
     setup::ROOT_KEY_FILE,
     store::Store,
@@ -92,6 +93,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let root = load_root(&dir)?;
     let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root)
         .for_nodes_that_live(node_lifetime);
+    let federation = federation(&store).await?;
     let shared = Arc::new(Shared {
         door: joining::Door::new(authority, Instant::now()),
         keeper: Keeper::new(&identity),
@@ -103,6 +105,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         reach,
         state: Mutex::new(State::new(interval, Instant::now())),
         links: Mutex::new(HashMap::new()),
+        federation,
         rescheduled: Notify::new(),
         identity,
         open_files,
@@ -150,6 +153,13 @@ async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure
         error => Failure::new(what, error.to_string(), next),
     })?;
     Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))
+}
+
+/// What is known of the agreement with other super-peers before the first comparison.
+async fn federation(store: &Store) -> Result<Federation, Failure> {
+    let failed = |e: String| Failure::new("cannot read the catalog", e, "check the disk and start again");
+    let last = store.write(|catalog| catalog.last_comparison()).await.map_err(|e| failed(e.to_string()))?;
+    Ok(Federation::started(Agreement::started(last.map_err(|e| failed(e.to_string()))?)))
 }
 
 /// The root key, where it lies on this machine.
