@@ -262,6 +262,20 @@ impl<'c> Write<'c> {
         Ok(Standing::of(left, revoked))
     }
 
+    /// Whether this catalog had the member before it had the revocation of `issuer`, by its own order of arrival.
+    pub(crate) fn knew_before_the_revocation_of(
+        &self,
+        member: &PeerId,
+        issuer: &PeerId,
+    ) -> Result<bool, CatalogError> {
+        // Rows are numbered as they come and keep their number when they are replaced.
+        let mut query = self.tx.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM members, revocations
+                            WHERE members.peer = ?1 AND revocations.peer = ?2 AND members.row < revocations.row)",
+        )?;
+        Ok(query.query_row(params![member.to_bytes(), issuer.to_bytes()], |row| row.get(0))?)
+    }
+
     /// A member's verified entry.
     pub(crate) fn enrolled(&self, peer: &PeerId, trust: &Trust) -> Result<Option<Enrolled>, CatalogError> {
         let key = Key { kind: Kind::MEMBER, id: Enrolment::id_of(peer) };
