@@ -118,8 +118,15 @@ pub fn load_key(folder: &Folder, file: &'static str) -> Result<Keypair, Identity
 /// What the file system said.
 pub fn save_membership(folder: &Folder, trust: &Trust, credential: &Credential) -> Result<(), IdentityError> {
     folder.write_private(ROOT_FILE, &trust.root.to_bytes())?;
-    folder.write_private(CREDENTIAL_FILE, &cbor::to_vec(credential))?;
-    Ok(())
+    save_credential(folder, credential)
+}
+
+/// Stores a renewed credential in the place of the one before.
+///
+/// # Errors
+/// What the file system said; the one before stands then.
+pub fn save_credential(folder: &Folder, credential: &Credential) -> Result<(), IdentityError> {
+    Ok(folder.write_private(CREDENTIAL_FILE, &cbor::to_vec(credential))?)
 }
 
 /// Everything that a member is.

@@ -7,16 +7,23 @@ use crate::cli::{ExitCode, Failure};
 use crate::clocks::Offset;
 use crate::data_dir::Draft;
 use crate::identity::{self, Keys};
-use libp2p::PeerId;
+use crate::renewing::reach;
+use libp2p::{Multiaddr, PeerId};
 use quarta_protocols::credentials::{Role, Trust, UnixSeconds};
 use quarta_protocols::invites::{INVITE_MAX_CHARS, Invite};
 use quarta_protocols::messages::admission::{Admission, PeerAddresses, Refusal, Request, Response};
 use quarta_protocols::names::MemberName;
-use quarta_protocols::network::{AddressPolicy, CallError, Config, ConnectError, Network};
+use quarta_protocols::network::{AddressPolicy, CallError, Config, Network};
 use std::io::Read;
+use std::time::Duration;
 
 /// Longest text that is read as an invite: one with generous line breaks.
 const INVITE_TEXT_MAX_BYTES: u64 = 2 * INVITE_MAX_CHARS as u64;
+/// How often a super-peer that waits for approval asks: within what its issuer lets one peer try.
+const APPROVAL_RETRY: Duration = Duration::from_secs(10);
+
+/// What fails in here, as messages begin.
+const WHAT: &str = "cannot join the network";
 
 /// The invite that a person gave: the text itself, `-` for standard input, or the path of a file.
 ///
@@ -54,6 +61,9 @@ pub fn read_invite(given: &str) -> Result<Invite, Failure> {
 /// Repeatable: the same keys get a credential again, without using the invite up further. So where the invite may have
 /// been redeemed without our hearing of it, the draft is kept for the next try, with its keys, also when it is dropped.
 ///
+/// A super-peer's invite may have to be approved where the root key lies. Then this waits, asks again now and then, and
+/// says on stderr what it waits for.
+///
 /// # Errors
 /// A [`Failure`] with cause and next step.
 pub async fn join(
@@ -63,7 +73,23 @@ pub async fn join(
     name: &MemberName,
     role: Role,
 ) -> Result<Trust, Failure> {
-    let what = "cannot join the network";
+    join_via(draft, keys, invite, None, name, role).await
+}
+
+/// The same by way of any member at the address `via`: it is asked where the invite's issuer is reached, which may have
+/// moved since it issued the invite.
+///
+/// # Errors
+/// As there.
+pub async fn join_via(
+    draft: &mut Draft,
+    keys: &Keys,
+    invite: &Invite,
+    via: Option<&Multiaddr>,
+    name: &MemberName,
+    role: Role,
+) -> Result<Trust, Failure> {
+    let what = WHAT;
     let next_invite = "ask for a new invite";
     if invite.role != role {
         let program = if invite.role == Role::Node { "quarta" } else { "quarta-superpeer" };
@@ -80,10 +106,10 @@ pub async fn join(
     };
     let (network, _events) = Network::start(config)
         .map_err(|e| Failure::new(what, e.to_string(), "see that the system has free sockets"))?;
-    let answer = redeem(&network, keys, &trust, invite, name).await;
+    let answer = redeem_when_approved(&network, draft, keys, &trust, (invite, via), name).await;
     network.shutdown().await;
-    let answer = match answer {
-        Ok(answer) => answer,
+    let (answer, reached) = match answer {
+        Ok(answered) => answered,
         Err(Unredeemed::Refused(failure)) => return Err(failure),
         Err(Unredeemed::Unknown(failure)) => {
             draft.keep();
@@ -109,7 +135,7 @@ pub async fn join(
             }
             let folder = draft.folder();
             identity::save_membership(folder, &trust, &credential).map_err(|e| Failure::told(&e))?;
-            identity::save_superpeers(folder, &with_issuer(superpeers, invite))
+            identity::save_superpeers(folder, &with_issuer(superpeers, invite.issuer, reached))
                 .map_err(|e| Failure::told(&e))?;
             Ok(trust)
         }
@@ -137,50 +163,104 @@ enum Unredeemed {
     Unknown(Failure),
 }
 
+/// What came back, and where the issuer was reached.
+type Answered = (Response, Multiaddr);
+
+async fn redeem_when_approved(
+    network: &Network,
+    draft: &mut Draft,
+    keys: &Keys,
+    trust: &Trust,
+    by: (&Invite, Option<&Multiaddr>),
+    name: &MemberName,
+) -> Result<Answered, Unredeemed> {
+    let mut told = false;
+    loop {
+        match redeem(network, keys, trust, by, name).await {
+            Ok((Response::Refused(Refusal::AwaitingApproval), _)) => {}
+            // What waits for approval is not given up because the super-peer is down for a moment.
+            Err(_) if told => {}
+            outcome => return outcome,
+        }
+        if !told {
+            draft.keep();
+            crate::cli::note(&format!(
+                "{name} waits to be approved: run `quarta-superpeer approve {name}` where the root key lies; this \
+                 goes on by itself then, and can be interrupted and run again"
+            ));
+            told = true;
+        }
+        tokio::time::sleep(APPROVAL_RETRY).await;
+    }
+}
+
 async fn redeem(
     network: &Network,
     keys: &Keys,
     trust: &Trust,
-    invite: &Invite,
+    (invite, via): (&Invite, Option<&Multiaddr>),
     name: &MemberName,
-) -> Result<Response, Unredeemed> {
-    let what = "cannot join the network";
-    let peer = reach(network, invite).await.map_err(|why| {
-        let next = "see that it is running and reachable from here, or ask another super-peer for an invite";
-        let why = format!("the super-peer that issued the invite does not answer: {why}");
-        Unredeemed::Refused(Failure::new(what, why, next))
-    })?;
+) -> Result<Answered, Unredeemed> {
+    let reached = match via {
+        Some(via) => reach_via(network, invite, via).await,
+        None => reach(network, invite.issuer, &invite.addresses).await.map_err(|why| silent_issuer(&why)),
+    };
+    let reached = reached.map_err(Unredeemed::Refused)?;
     let sealing_key = keys.sealing.statement(&trust.network, &keys.identity);
     let request = Request::Redeem { secret: *invite.secret(), name: name.clone(), sealing_key };
-    network.call::<Admission>(peer, request).await.map_err(|error| match error {
+    let response = network.call::<Admission>(invite.issuer, request).await.map_err(|error| match error {
         CallError::NotConnected | CallError::Unsupported | CallError::Shutdown => {
             let next = "see that both run the same version, and run the same command again";
-            Unredeemed::Refused(Failure::new(what, error.to_string(), next))
+            Unredeemed::Refused(Failure::new(WHAT, error.to_string(), next))
         }
-        error => Unredeemed::Unknown(Failure::new(what, error.to_string(), "run the same command again")),
+        error => Unredeemed::Unknown(Failure::new(WHAT, error.to_string(), "run the same command again")),
+    })?;
+    Ok((response, reached))
+}
+
+fn silent_issuer(why: &str) -> Failure {
+    let next = "see that it is running and reachable from here, name another member's address with --via, or ask \
+                another super-peer for an invite";
+    Failure::new(WHAT, format!("the super-peer that issued the invite does not answer: {why}"), next)
+}
+
+/// Asks the member at `via` where the issuer is reached, and goes there. Nothing that it says is believed: whoever
+/// answers must prove to be the issuer that the invite names.
+async fn reach_via(network: &Network, invite: &Invite, via: &Multiaddr) -> Result<Multiaddr, Failure> {
+    let member = network.connect_stranger(via.clone()).await.map_err(|error| {
+        let why = format!("nobody answers at {via}: {error}");
+        Failure::new(WHAT, why, "check the address given with --via, or leave it out")
+    })?;
+    if member == invite.issuer {
+        return Ok(via.clone());
+    }
+    let other = |why: String| {
+        let next = "name another member's address with --via, or leave it out";
+        Failure::new(WHAT, format!("the member at {via} does not say where super-peers are: {why}"), next)
+    };
+    let answer = network.call::<Admission>(member, Request::Discover).await;
+    let Response::Superpeers(superpeers) = answer.map_err(|error| other(error.to_string()))? else {
+        return Err(other("it answered something else".to_owned()));
+    };
+    let told = superpeers.into_iter().filter(|known| known.peer == invite.issuer);
+    let mut addresses: Vec<Multiaddr> = told.flat_map(|known| known.addresses).collect();
+    let known_there = !addresses.is_empty();
+    addresses.extend(invite.addresses.iter().cloned());
+    addresses.dedup();
+    reach(network, invite.issuer, &addresses).await.map_err(|why| {
+        if known_there {
+            return silent_issuer(&why);
+        }
+        silent_issuer(&format!("the member at {via} does not know it, and {why}"))
     })
 }
 
-async fn reach(network: &Network, invite: &Invite) -> Result<PeerId, String> {
-    let mut failures = Vec::new();
-    for address in &invite.addresses {
-        let address = address.clone().with_p2p(invite.issuer).unwrap_or_else(|address| address);
-        match network.connect_stranger(address).await {
-            Ok(peer) if peer == invite.issuer => return Ok(peer),
-            Ok(_) => failures.push("somebody else answered".to_owned()),
-            Err(error @ (ConnectError::Busy | ConnectError::Shutdown)) => return Err(error.to_string()),
-            Err(error) => failures.push(error.to_string()),
-        }
-    }
-    if failures.is_empty() { Err("the invite names no address".to_owned()) } else { Err(failures.join(", ")) }
-}
-
-/// The super-peers told, with the issuer under the addresses that have just worked.
-fn with_issuer(mut superpeers: Vec<PeerAddresses>, invite: &Invite) -> Vec<PeerAddresses> {
-    match superpeers.iter_mut().find(|known| known.peer == invite.issuer) {
-        Some(issuer) if issuer.addresses.is_empty() => issuer.addresses.clone_from(&invite.addresses),
+/// The super-peers told, with the issuer under an address that has just worked.
+fn with_issuer(mut superpeers: Vec<PeerAddresses>, issuer: PeerId, reached: Multiaddr) -> Vec<PeerAddresses> {
+    match superpeers.iter_mut().find(|known| known.peer == issuer) {
+        Some(known) if known.addresses.is_empty() => known.addresses.push(reached),
         Some(_) => {}
-        None => superpeers.push(PeerAddresses { peer: invite.issuer, addresses: invite.addresses.clone() }),
+        None => superpeers.push(PeerAddresses { peer: issuer, addresses: vec![reached] }),
     }
     superpeers
 }

@@ -12,6 +12,8 @@
 //! - [`data_dir`]: the private folder that holds everything a member is, its lock and its key files;
 //! - [`identity`]: its keys, credential and super-peers in that folder;
 //! - [`joining`]: how an invite becomes a membership;
+//! - [`renewal`]: when it renews its credential;
+//! - [`renewing`]: how;
 //! - [`reach`]: where it listens, and what it tells others of that;
 //! - [`settings`]: `settings.toml` in that folder;
 //! - [`log`]: what a process says on stderr;
@@ -38,6 +40,8 @@ pub mod log;
 pub mod observer;
 pub mod open_files;
 pub mod reach;
+pub mod renewal;
+pub mod renewing;
 pub mod settings;
 pub mod shutdown;
 

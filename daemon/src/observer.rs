@@ -95,7 +95,8 @@ impl Observer for Recorder {
                 Refusal::OtherPeer => GateRefusal::OtherPeer,
                 Refusal::Expired => GateRefusal::Expired,
                 Refusal::NotYetValid => GateRefusal::NotYetValid,
-                Refusal::Revoked => GateRefusal::Revoked,
+                Refusal::Revoked | Refusal::Left => GateRefusal::Revoked,
+                Refusal::IssuerRevoked => GateRefusal::IssuerRevoked,
                 Refusal::NotAMember => GateRefusal::NotAMember,
             });
         }

@@ -61,6 +61,8 @@ label! {
         NotYetValid = "not_yet_valid",
         /// The member was revoked or has left.
         Revoked = "revoked",
+        /// The super-peer that issued its credential was revoked.
+        IssuerRevoked = "issuer_revoked",
         /// The side that refuses is no member itself.
         NotAMember = "not_a_member",
     }

@@ -30,6 +30,10 @@ pub struct Facts {
     pub now: UnixSeconds,
     /// When the credential ends.
     pub expires: UnixSeconds,
+    /// Why the last attempt to renew it failed, if it did.
+    pub renewal: Option<String>,
+    /// Whether this branch has signed off by itself.
+    pub signed_off: bool,
     /// The super-peers.
     pub superpeers: Vec<Superpeer>,
     /// How many copies are not sound.
@@ -72,18 +76,25 @@ pub fn problems(facts: &Facts) -> Vec<String> {
 }
 
 fn credential(facts: &Facts) -> Option<String> {
-    let renew = "get a new one with an invite, as the manual describes under \"Credentials\"";
+    // It renews when it signs on.
+    if facts.signed_off {
+        return None;
+    }
+    let why = facts.renewal.as_deref();
+    let next =
+        "this node keeps trying; see that a super-peer runs and is reachable, or ask who runs the network";
     if facts.expires <= facts.now {
-        Some(format!("this branch's credential has expired, so that members refuse it; {renew}"))
-    } else if facts.expires <= facts.now.plus(CREDENTIAL_WARNING) {
-        Some(format!("this branch's credential expires within a day; {renew}"))
+        let why = why.unwrap_or("no super-peer has renewed it yet");
+        Some(format!("this branch's credential has expired, so that members refuse it: {why}; {next}"))
+    } else if let Some(why) = why.filter(|_| facts.expires <= facts.now.plus(CREDENTIAL_WARNING)) {
+        Some(format!("this branch's credential expires within a day and could not be renewed: {why}; {next}"))
     } else {
         None
     }
 }
 
 fn superpeers(facts: &Facts) -> Option<String> {
-    if facts.superpeers.iter().any(|superpeer| superpeer.connected) {
+    if facts.signed_off || facts.superpeers.iter().any(|superpeer| superpeer.connected) {
         return None;
     }
     // What was found out already needs no second explanation.
@@ -98,6 +109,13 @@ fn superpeers(facts: &Facts) -> Option<String> {
         Some(refusal @ (Refusal::Expired | Refusal::NotYetValid)) => format!(
             "no super-peer lets this branch in: {refusal} by the super-peer's clock and not by this machine's; compare \
              the clocks of both"
+        ),
+        Some(refusal @ Refusal::Left) => {
+            format!("no super-peer lets this branch in: {refusal}; run `quarta leave --yes` to end it here too")
+        }
+        Some(refusal @ Refusal::IssuerRevoked) => format!(
+            "no super-peer lets this branch in: {refusal}; this node keeps asking for a new one, or ask who runs the \
+             network"
         ),
         Some(refusal @ Refusal::Revoked) => {
             format!("no super-peer lets this branch in: {refusal}; ask who runs the network")
@@ -147,6 +165,8 @@ mod tests {
             clock: None,
             now: NOW,
             expires: NOW.plus(Duration::from_hours(25)),
+            renewal: None,
+            signed_off: false,
             superpeers: vec![
                 Superpeer { connected: false, refusal: None },
                 Superpeer { connected: true, refusal: None },
@@ -181,10 +201,22 @@ mod tests {
         let failing = Facts { database: Some("the database failed: the disk is full".into()), ..well() };
         assert!(only(&failing).contains("the disk is full"));
         assert!(only(&Facts { expires: NOW, ..well() }).contains("has expired"));
-        assert!(only(&Facts { expires: NOW.plus(CREDENTIAL_WARNING), ..well() }).contains("within a day"));
+        let unrenewed =
+            Facts { expires: NOW.plus(CREDENTIAL_WARNING), renewal: Some("no answer".into()), ..well() };
+        assert!(only(&unrenewed).contains("within a day and could not be renewed: no answer"));
         assert!(only(&alone(None)).contains("no super-peer is reachable"));
         assert!(only(&alone(Some(Refusal::Revoked))).contains("revoked"));
+        assert!(only(&alone(Some(Refusal::Left))).contains("quarta leave --yes"));
+        assert!(only(&alone(Some(Refusal::IssuerRevoked))).contains("keeps asking"));
         assert!(only(&alone(Some(Refusal::Expired))).contains("compare the clocks"));
+    }
+
+    #[test]
+    fn a_credential_that_is_about_to_be_renewed_and_a_branch_that_has_signed_off_are_no_problems() {
+        let soon = Facts { expires: NOW.plus(Duration::from_mins(20)), ..well() };
+        assert_eq!(problems(&soon), [] as [&str; 0]);
+        let off = Facts { signed_off: true, expires: NOW, ..alone(None) };
+        assert_eq!(problems(&off), [] as [&str; 0]);
     }
 
     #[test]

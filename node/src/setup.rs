@@ -54,14 +54,20 @@ impl Joined {
     }
 }
 
-/// Joins the network of an invite.
+/// Joins the network of an invite, by way of the member at `via` where one is named.
 ///
 /// # Errors
 /// A [`Failure`] with cause and next step; nothing is left then.
-pub async fn join(path: &Path, invite: &str, name: &MemberName, reach: Reach) -> Result<Joined, Failure> {
+pub async fn join(
+    path: &Path,
+    invite: &str,
+    via: Option<&Multiaddr>,
+    name: &MemberName,
+    reach: Reach,
+) -> Result<Joined, Failure> {
     let invite = joining::read_invite(invite)?;
     let mut draft = Draft::begin(path)?;
-    let joined = fill(&mut draft, &invite, name, reach).await?;
+    let joined = fill(&mut draft, &invite, via, name, reach).await?;
     draft.commit(joined.marker())?;
     Ok(joined)
 }
@@ -73,11 +79,12 @@ pub async fn join(path: &Path, invite: &str, name: &MemberName, reach: Reach) ->
 pub(crate) async fn fill(
     draft: &mut Draft,
     invite: &Invite,
+    via: Option<&Multiaddr>,
     name: &MemberName,
     reach: Reach,
 ) -> Result<Joined, Failure> {
     let keys = Keys::load_or_create(draft.folder()).map_err(|e| Failure::told(&e))?;
-    let trust = joining::join(draft, &keys, invite, name, credentials::Role::Node).await?;
+    let trust = joining::join_via(draft, &keys, invite, via, name, credentials::Role::Node).await?;
     let defaults = Settings::default();
     let listen = if reach.listen.is_empty() { defaults.listen.clone() } else { reach.listen };
     let settings = Settings { listen, external: reach.external, http: reach.http.to_string(), ..defaults };

@@ -29,7 +29,7 @@ use crate::{
     names::MemberName,
 };
 
-/// How long a node's credential lives.
+/// How long a node's credential lives where its issuer does not say otherwise.
 pub const NODE_LIFETIME: Duration = Duration::from_hours(14 * 24);
 /// How long a super-peer's credential lives.
 pub const SUPERPEER_LIFETIME: Duration = Duration::from_hours(365 * 24);
@@ -167,7 +167,7 @@ pub struct Grant<'a> {
     pub peer: PeerId,
     /// Its human name.
     pub name: &'a MemberName,
-    /// Its role. Its lifetime follows from this.
+    /// Its role.
     pub role: Role,
     /// From when it is valid.
     pub now: UnixSeconds,
@@ -181,7 +181,8 @@ impl Credential {
     /// # Panics
     /// Only for a root key that is not Ed25519, which no network has.
     pub fn issue_by_root(root: &Keypair, network: &NetworkId, grant: &Grant<'_>) -> Self {
-        Self { token: sign(root, ROOT_ISSUER.to_owned(), network, grant), issuer: None }
+        let token = sign(root, ROOT_ISSUER.to_owned(), network, grant, SUPERPEER_LIFETIME);
+        Self { token, issuer: None }
     }
 
     /// Issues a node's credential as the super-peer that holds `key` and `own`.
@@ -189,8 +190,22 @@ impl Credential {
     /// # Panics
     /// Only for a key that is not Ed25519, which no super-peer has.
     pub fn issue_by_superpeer(key: &Keypair, own: &Self, network: &NetworkId, grant: &Grant<'_>) -> Self {
+        Self::issue_by_superpeer_for(NODE_LIFETIME, key, own, network, grant)
+    }
+
+    /// The same with a lifetime of the issuer's choice.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn issue_by_superpeer_for(
+        lifetime: Duration,
+        key: &Keypair,
+        own: &Self,
+        network: &NetworkId,
+        grant: &Grant<'_>,
+    ) -> Self {
         let issuer = key.public().to_peer_id().to_base58();
-        Self { token: sign(key, issuer, network, grant), issuer: Some(own.token.clone()) }
+        Self { token: sign(key, issuer, network, grant, lifetime), issuer: Some(own.token.clone()) }
     }
 
     /// Verifies the chain for the peer that presents it.
@@ -285,11 +300,7 @@ impl Trust {
     }
 }
 
-fn sign(key: &Keypair, issuer: String, network: &NetworkId, grant: &Grant<'_>) -> String {
-    let lifetime = match grant.role {
-        Role::Node => NODE_LIFETIME,
-        Role::Superpeer => SUPERPEER_LIFETIME,
-    };
+fn sign(key: &Keypair, issuer: String, network: &NetworkId, grant: &Grant<'_>, lifetime: Duration) -> String {
     let claims = Claims {
         iss: issuer,
         sub: grant.peer,

@@ -9,11 +9,11 @@ use quarta_daemon::Role;
 use quarta_daemon::data_dir::{Draft, Marker};
 use quarta_daemon::identity::{Identity, Keys, load_superpeers};
 use quarta_daemon::joining;
+use quarta_daemon::reach::enrolment;
 use quarta_protocols::credentials;
-use quarta_protocols::members::Enrolment;
 use quarta_protocols::messages::admission::PeerAddresses;
 use quarta_protocols::messages::index::{Index, Publication, Request, Response};
-use quarta_protocols::messages::inventory::{Coverage, Page, Position, Summary};
+use quarta_protocols::messages::inventory::{Coverage, Item, Page, Position, Summary};
 use quarta_protocols::messages::poll::{self, Load};
 use quarta_protocols::names::MemberName;
 use quarta_protocols::network::{AddressPolicy, Config, Event, Inbound, Network};
@@ -45,22 +45,7 @@ impl Guest {
     /// [`ClusterError::Refused`].
     pub async fn join(name: &str, data: &Path, invite: &str) -> Result<Self, ClusterError> {
         let (identity, superpeers) = become_member(name, data, invite).await?;
-        let enrolment = Enrolment {
-            peer: identity.keys.peer(),
-            credential: identity.credential.clone(),
-            sealing_key: identity.sealing_statement(),
-        };
-        let config = Config {
-            addresses: AddressPolicy::ONE_MACHINE,
-            enrolment: Some(enrolment),
-            ..Config::new(
-                identity.keys.identity.clone(),
-                identity.trust.clone(),
-                credentials::Role::Node,
-                env!("CARGO_PKG_VERSION"),
-            )
-        };
-        let (network, mut events) = Network::start(config).map_err(failed("start its network"))?;
+        let (network, mut events) = Network::start(config(&identity)).map_err(failed("start its network"))?;
         tokio::spawn(async move {
             let epoch = rand::random();
             while let Some(event) = events.recv().await {
@@ -122,16 +107,35 @@ pub(crate) async fn become_member(
     Ok((identity, superpeers))
 }
 
+/// How a member of this process takes part in the network: on this machine, under its own credential.
+pub(crate) fn config(identity: &Identity) -> Config {
+    let role = credentials::Role::Node;
+    Config {
+        addresses: AddressPolicy::ONE_MACHINE,
+        enrolment: Some(enrolment(identity)),
+        ..Config::new(identity.keys.identity.clone(), identity.trust.clone(), role, env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// A whole list of these entries, in the order of their keys.
+pub(crate) fn full_page(position: Position, present: Vec<Item>) -> Page {
+    let mut summary = Summary::default();
+    for item in &present {
+        summary.add(item);
+    }
+    Page {
+        coverage: Coverage::Full { after: None },
+        position,
+        last: true,
+        present,
+        gone: Vec::new(),
+        summary,
+    }
+}
+
 /// An empty list.
 fn nothing(epoch: u64) -> poll::Response {
-    let page = Page {
-        coverage: Coverage::Full { after: None },
-        position: Position { epoch, revision: 0 },
-        last: true,
-        present: Vec::new(),
-        gone: Vec::new(),
-        summary: Summary::default(),
-    };
+    let page = full_page(Position { epoch, revision: 0 }, Vec::new());
     poll::Response { page, load: Load::default(), addresses: Vec::new() }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! - [`process`], `attached`, [`wait`]: processes that cannot be lost, and waiting for them without sleeping;
 //! - [`cluster`]: a network of such processes; [`api`]: asking its members;
+//! - [`netns`]: hosts of their own for them, and cuts between these;
 //! - [`watch`]: seeing a member leave the lists and come back;
 //! - [`exposition`], [`snapshot`], [`sampling`]: what they tell Prometheus, at a moment and over time;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
@@ -24,11 +25,13 @@ pub mod exposition;
 pub mod guest;
 pub mod hostile_names;
 pub mod liar;
+pub mod netns;
 pub mod original;
 pub mod process;
 pub mod record;
 pub mod samples;
 pub mod sampling;
+pub mod simulation;
 pub mod snapshot;
 pub mod stranger;
 pub mod up;

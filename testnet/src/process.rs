@@ -99,6 +99,27 @@ impl Process {
         if *running { kill_process(self.pid, signal).map_err(Into::into) } else { Ok(()) }
     }
 
+    /// Stops it (SIGSTOP) and waits until all its threads stand still; does nothing once it has ended.
+    ///
+    /// # Errors
+    /// What the system answered, or that the process did not stand still within ten seconds.
+    pub async fn stop(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)?;
+        let stands = async {
+            while self.is_running() {
+                // The keeper waits for its end and takes nothing away from this.
+                let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                if matches!(waitid(WaitId::Pid(self.pid), options), Ok(Some(_))) {
+                    return;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(KILL_DEADLINE, stands)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it did not stand still after SIGSTOP"))
+    }
+
     /// Waits for its end. Cancel-safe.
     pub async fn wait(&self) -> ExitStatus {
         let mut ended = self.ended.0.clone();
@@ -184,6 +205,23 @@ mod tests {
         let process = sleeper();
         process.signal(Signal::STOP).unwrap();
         assert_eq!(process.end(Duration::from_secs(10)).await.unwrap().signal(), Some(15));
+    }
+
+    #[tokio::test]
+    async fn a_process_told_to_stop_stands_still_and_runs_on() {
+        let process = sleeper();
+        let state = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+            status.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+        };
+        for _ in 0..2 {
+            process.stop().await.unwrap();
+            assert_eq!(state(), 'T');
+            process.signal(Signal::CONT).unwrap();
+            assert_ne!(state(), 'T');
+        }
+        process.kill().await.unwrap();
+        process.stop().await.unwrap();
     }
 
     #[tokio::test]

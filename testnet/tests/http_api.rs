@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
+use http::{Api, PATIENCE, read};
 use quarta_daemon::Role;
-use quarta_testnet::{cluster::Member, process::Process};
+use quarta_testnet::process::Process;
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{MIB, Network, eventually, outsider};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,106 +21,6 @@ use tokio::{
 
 const POLLS: Duration = Duration::from_secs(15);
 const BUSY_MAX_BYTES: u64 = 150 << 20;
-/// Far above what any answer takes, so that a test that hangs fails.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// An answer as it came.
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    /// A header's value; empty where there is none.
-    fn header(&self, name: &str) -> &str {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .next_back()
-            .unwrap_or_default()
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.head))
-    }
-
-    fn code(&self) -> String {
-        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.head);
-        let problem = self.json();
-        assert!(!problem["detail"].as_str().unwrap().is_empty(), "{problem}");
-        assert!(!problem["next_step"].as_str().unwrap().is_empty(), "{problem}");
-        problem["code"].as_str().unwrap().to_owned()
-    }
-}
-
-/// A member's API over TCP, spoken to by hand, so that anything at all can be sent.
-struct Api {
-    address: SocketAddr,
-    token: String,
-}
-
-impl Api {
-    fn of(member: &Member) -> Self {
-        Self { address: member.http(), token: member.token().unwrap() }
-    }
-
-    fn authorization(&self) -> String {
-        format!("Authorization: Bearer {}", self.token)
-    }
-
-    /// Sends a request with exactly these headers, and reads the answer until the connection closes.
-    async fn raw(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
-        for header in headers {
-            request.extend([header, "\r\n"]);
-        }
-        stream.write_all((request + "\r\n").as_bytes()).await.unwrap();
-        // The server may answer and close before it has read everything.
-        let _ = stream.write_all(body).await;
-        read(&mut stream).await
-    }
-
-    /// A request as a program of this member's user sends it.
-    async fn ask(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let (host, token) = (format!("Host: {}", self.address), self.authorization());
-        let length = format!("Content-Length: {}", body.len());
-        let mut all = vec![host.as_str(), &token];
-        if !body.is_empty() || line.starts_with("POST") {
-            all.push(&length);
-        }
-        all.extend_from_slice(headers);
-        self.raw(line, &all, body).await
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path}"), &[], b"").await
-    }
-
-    async fn upload(&self, name: &str, bytes: &[u8]) -> Answer {
-        self.ask(&format!("POST /api/v1/files?name={}", encoded(name)), &[], bytes).await
-    }
-}
-
-async fn read(stream: &mut TcpStream) -> Answer {
-    let mut bytes = Vec::new();
-    // A reset after the answer is as good as an end.
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the answer ends");
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-    Answer { status, head, body: bytes.split_off(end) }
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes().flat_map(|byte| ['%', digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn digit(value: u8) -> char {
-    char::from_digit(value.into(), 16).unwrap()
-}
 
 /// The files of a library and of what is in the making.
 fn held(data: &Path) -> Vec<String> {

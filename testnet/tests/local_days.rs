@@ -19,11 +19,12 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+use support::clock::Clock;
 use support::{MIB, Network, bytes, eventually, names_in, outsider};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The tools with which a machine is made to fail, or none after saying so; with `CI=true` that is a failure.
+/// Whether the tools are there with which a machine is made to fail, as [`support::can`] has it.
 fn can(tool: &str) -> bool {
     let works = match tool {
         "strace" => Command::new("strace")
@@ -31,14 +32,9 @@ fn can(tool: &str) -> bool {
             .status()
             .is_ok_and(|s| s.success()),
         "mount" => rustix::process::geteuid().is_root(),
-        "libfaketime" => Path::new(FAKETIME).exists(),
         _ => unreachable!("{tool}"),
     };
-    assert!(works || std::env::var("CI").as_deref() != Ok("true"), "CI=true and no {tool}");
-    if !works {
-        println!("NOT RUN: this needs {tool}");
-    }
-    works
+    support::can(tool, works)
 }
 
 /// Makes system calls of a running daemon fail or wait, until it is dropped.
@@ -468,43 +464,10 @@ async fn a_node_out_of_descriptors_keeps_answering_and_recovers() {
     network.stop().await;
 }
 
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
-/// A clock that a test sets while a program runs.
-struct Clock(PathBuf);
-
-impl Clock {
-    fn at(path: PathBuf) -> Self {
-        let clock = Self(path);
-        clock.set("+0");
-        clock
-    }
-
-    fn set(&self, offset: &str) {
-        let new = self.0.with_extension("new");
-        fs::write(&new, format!("{offset}\n")).unwrap();
-        fs::rename(new, &self.0).unwrap();
-    }
-
-    /// What a program runs through to live by this clock; its steady clock stays as it is.
-    fn through(&self) -> Vec<OsString> {
-        through(&[
-            "env",
-            &format!("LD_PRELOAD={FAKETIME}"),
-            &format!("FAKETIME_TIMESTAMP_FILE={}", self.0.display()),
-            "FAKETIME_NO_CACHE=1",
-            "FAKETIME_DONT_FAKE_MONOTONIC=1",
-        ])
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_years_off_is_told_as_that_and_nothing_else_breaks() {
-    if !can("libfaketime") {
-        return;
-    }
     let home = support::home();
-    let clock = Clock::at(home.path().join("clock"));
+    let Some(clock) = Clock::at(home.path().join("clock")) else { return };
     let mut network =
         Network::start_changed(1, 2, SECOND, |plan| plan.members[1].through = clock.through()).await;
     let name = network.name(0);

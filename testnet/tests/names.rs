@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 use futures::stream::{self, StreamExt};
+use http::Api;
 use quarta_daemon::client::{ClientError, Target};
 use quarta_daemon::escape::is_deceptive;
 use quarta_node::api::model::{File, FilePage};
@@ -22,14 +25,11 @@ use serde_bytes::{ByteArray, ByteBuf};
 use sha2::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::{Network, assert_fails};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// Requests at a time: as many as a person's scripts would make.
 const AT_ONCE: usize = 8;
@@ -210,43 +210,30 @@ async fn added_from_disk(network: &Network) {
     assert!(made > 250, "{made}");
 }
 
-/// Every name is given to an upload over HTTP, by hand, since no client would send some of them.
+/// Every name is given to an upload over HTTP.
 async fn uploaded(network: &Network) {
     let receiver = network.node(3);
-    let token = receiver.token().unwrap();
+    let api = Api::of(receiver);
     let upload = |name: HostileName| {
-        let token = &token;
+        let api = &api;
         async move {
-            let mut request = "POST /api/v1/files?name=".to_owned();
-            name.name.bytes().for_each(|byte| write!(request, "%{byte:02X}").unwrap());
-            write!(
-                request,
-                " HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nz",
-                receiver.http()
-            )
-            .unwrap();
-            let mut stream = TcpStream::connect(receiver.http()).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            let status = head.split(' ').nth(1).unwrap();
-            plain_but_for_lines(&head.replace("\r\n", "\n"));
+            let answer = api.upload(&name.name, b"z").await;
+            plain_but_for_lines(&answer.head.replace("\r\n", "\n"));
             let normal = match &name.verdict {
                 Verdict::Accepted => &name.name,
                 Verdict::Normalised(normal) => normal,
                 Verdict::Refused => {
                     // 431: the name alone is longer than all headers may be.
-                    assert!(["400", "431"].contains(&status), "{name:?}: {answer}");
+                    assert!([400, 431].contains(&answer.status), "{name:?}: {}", answer.head);
                     return 0;
                 }
             };
             // Of names that are normalised alike, and of twins, the first has it.
-            if status == "409" {
+            if answer.status == 409 {
                 return 0;
             }
-            assert_eq!(status, "201", "{name:?}: {answer}");
-            let file: File = serde_json::from_str(body).unwrap();
+            assert_eq!(answer.status, 201, "{name:?}: {}", answer.head);
+            let file: File = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(file.name, *normal);
             assert_eq!(fs::read(receiver.data().join("library").join(normal)).unwrap(), b"z");
             1

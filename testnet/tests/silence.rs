@@ -5,11 +5,7 @@
 mod support;
 
 use quarta_node::api::model::File;
-use quarta_testnet::cluster::Plan;
 use quarta_testnet::watch::{gone_at_superpeer, state_at_node};
-use std::ffi::OsString;
-use std::net::Ipv4Addr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 use support::{DEADLINE, MIB, Network, TWO_SECONDS, assert_within, bytes, eventually, senders, state};
 
@@ -96,17 +92,16 @@ async fn assert_back(network: &Network, silent: &str, since: Instant, file: &Fil
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_link_is_cut_is_removed_like_a_frozen_one_and_back_when_the_link_is() {
-    let Some(link) = Link::make() else { return };
+async fn a_node_whose_link_is_cut_is_removed_like_a_frozen_one_and_back_when_it_is_healed() {
     let interval = Duration::from_secs(1);
-    let network = Network::start_changed(1, 4, interval, |plan| link.place(plan)).await;
+    let Some((network, lan)) = Network::start_apart(1, 4, interval, &[], |_| {}).await else { return };
     let (file, another) = held_by_two(&network).await;
     let silent = network.name(1);
     let cut = Instant::now();
-    link.set("down");
+    lan.cut_off(&silent).unwrap();
     watch_silence(&network, &silent, cut, interval, [&file, &another]).await;
 
-    link.set("up");
+    lan.heal().unwrap();
     assert_back(&network, &silent, Instant::now(), &file).await;
     let transfer = network.node(1).node().status().await.unwrap();
     assert!(transfer.superpeers.iter().all(|superpeer| superpeer.connected));
@@ -118,86 +113,4 @@ async fn a_node_whose_link_is_cut_is_removed_like_a_frozen_one_and_back_when_the
     .await;
     assert_eq!(senders(&network.fetch(0, &third).await), [&*silent]);
     network.stop().await;
-}
-
-/// A network namespace with a cable to this one. Removed when dropped.
-struct Link {
-    namespace: String,
-    here: String,
-}
-
-impl Link {
-    /// Where the members outside of the namespace listen, and the one inside. From the range for documentation
-    /// (RFC 5737), so that no network of the machine is hidden.
-    const HERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-    const THERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-
-    /// Makes it. None, after saying so, where this user may not; with `CI=true` that is a failure.
-    fn make() -> Option<Self> {
-        let id = std::process::id();
-        let link = Self { namespace: format!("qt{id}"), here: format!("qt{id}a") };
-        let there = format!("qt{id}b");
-        let made = ip(&["netns", "add", &link.namespace]).and_then(|()| {
-            ip(&[
-                "link",
-                "add",
-                &link.here,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                &there,
-                "netns",
-                &link.namespace,
-            ])?;
-            ip(&["addr", "add", &format!("{}/30", Self::HERE), "dev", &link.here])?;
-            ip(&["link", "set", &link.here, "up"])?;
-            let inside = ["-n", &link.namespace];
-            ip(&[&inside[..], &["addr", "add", &format!("{}/30", Self::THERE), "dev", &there]].concat())?;
-            ip(&[&inside[..], &["link", "set", &there, "up"]].concat())?;
-            ip(&[&inside[..], &["link", "set", "lo", "up"]].concat())
-        });
-        match made {
-            Ok(()) => Some(link),
-            Err(why) => {
-                assert!(
-                    std::env::var("CI").as_deref() != Ok("true"),
-                    "CI=true and no network namespace: {why}"
-                );
-                println!("NOT RUN: this needs root and iproute2 for a network namespace: {why}");
-                None
-            }
-        }
-    }
-
-    /// Puts the second node into the namespace, and lets everybody listen at their end of the cable.
-    fn place(&self, plan: &mut Plan) {
-        for member in &mut plan.members {
-            member.ip = Self::HERE;
-        }
-        let inside = &mut plan.members[2];
-        inside.ip = Self::THERE;
-        inside.through = ["ip", "netns", "exec", &self.namespace].map(OsString::from).to_vec();
-    }
-
-    fn set(&self, state: &str) {
-        ip(&["link", "set", &self.here, state]).unwrap();
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        // The cable goes with the namespace. What is left would be seen by `ip netns`.
-        let _ = ip(&["link", "del", &self.here]);
-        let _ = ip(&["netns", "del", &self.namespace]);
-    }
-}
-
-fn ip(args: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(args).output().map_err(|error| format!("ip: {error}"))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-    }
 }

@@ -43,7 +43,7 @@ impl Common {
     pub fn client(&self, role: Role) -> Result<Client, Failure> {
         let path = self.data_path()?;
         match DataDir::open(path, role) {
-            Err(error @ DataDirError::OtherRole { .. }) => Err(error.into()),
+            Err(error @ (DataDirError::OtherRole { .. } | DataDirError::Left { .. })) => Err(error.into()),
             _ => Ok(Client::new(path)),
         }
     }

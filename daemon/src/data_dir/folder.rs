@@ -135,6 +135,20 @@ impl Folder {
         write().map_err(|cause| FolderError::new("write", &path, cause))
     }
 
+    /// Removes a file, so that it is gone after a crash too. One that is not there is gone already.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn remove_private(&self, name: &str) -> Result<(), FolderError> {
+        let path = self.entry(name)?;
+        let removed = match fs::remove_file(&path) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(()) => File::open(path.parent().unwrap_or(&self.path)).and_then(|folder| folder.sync_all()),
+            Err(cause) => Err(cause),
+        };
+        removed.map_err(|cause| FolderError::new("remove", &path, cause))
+    }
+
     /// Reads a file that holds a secret. The bytes are wiped from memory when dropped.
     ///
     /// # Errors
@@ -209,6 +223,16 @@ mod tests {
             set_mode(&folder.entry("key").unwrap(), mode);
             let text = folder.read_private("key").unwrap_err().to_string();
             assert!(text.contains("chmod 600") && !text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_removed_file_is_gone_and_removing_it_again_does_no_harm() {
+        let (_place, folder) = folder();
+        folder.write_private("key", b"x").unwrap();
+        for _ in 0..2 {
+            folder.remove_private("key").unwrap();
+            assert!(folder.read_private("key").unwrap_err().is_not_found());
         }
     }
 

@@ -10,6 +10,7 @@
 //! DATA/quarta.json     what this folder is            DATA/settings.toml   see [`crate::settings`]
 //! DATA/quarta.draft    only while it is being made    DATA/api.sock        see [`crate::http`]
 //! DATA/lock            held by the running process    DATA/api-token       see [`crate::http`]
+//! DATA/quarta.left     once its member has left for good; what it shared stays
 //! ```
 
 mod draft;
@@ -27,6 +28,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
+
+/// Is there once the folder's member has left for good.
+const LEFT_FILE: &str = "quarta.left";
 
 /// A folder that was checked to be a data folder of the expected role.
 #[derive(Debug, Clone)]
@@ -75,6 +79,18 @@ pub enum DataDirError {
         path: PathBuf,
         /// The format that it has.
         found: u64,
+    },
+    /// Its member has left the network for good.
+    #[error(
+        "{} cannot be used any more: `{}` has left the network for good; take the files out that you want to keep, and \
+         join again with an invite and a new data folder",
+        path.display(), left.name
+    )]
+    Left {
+        /// The folder that was asked for.
+        path: PathBuf,
+        /// What the folder was.
+        left: Box<Marker>,
     },
     /// The marker is there but says nothing usable.
     #[error("{} is damaged: {why}; restore it from a backup", path.display())]
@@ -161,6 +177,9 @@ impl DataDir {
         if marker.role != role {
             return Err(DataDirError::OtherRole { path: path.to_owned(), found: Box::new(marker) });
         }
+        if path.join(LEFT_FILE).exists() {
+            return Err(DataDirError::Left { path: path.to_owned(), left: Box::new(marker) });
+        }
         let mode = metadata.permissions().mode() & 0o7777;
         if mode & 0o022 != 0 {
             return Err(DataDirError::WritableByOthers { path: path.to_owned(), mode });
@@ -181,6 +200,15 @@ impl DataDir {
     /// The folder itself, for parts that need no more than a private place.
     pub fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// Marks the folder as one whose member has left for good: it is not opened again.
+    ///
+    /// # Errors
+    /// What the file system said; the folder is as it was then.
+    pub fn mark_left(&self) -> Result<(), FolderError> {
+        let text = "The member whose data folder this was has left its network for good.\n";
+        self.folder.write_private(LEFT_FILE, text.as_bytes())
     }
 
     /// Takes the folder for this process until the guard is dropped.
@@ -296,6 +324,15 @@ mod tests {
         DataDir::create(place.path(), marker()).unwrap();
         let text = DataDir::open(place.path(), Role::Superpeer).unwrap_err().to_string();
         assert!(text.contains("data folder of the node `filial-recife`; use `quarta`"), "{text}");
+    }
+
+    #[test]
+    fn the_folder_of_a_member_that_has_left_says_so_and_is_neither_opened_nor_made_anew() {
+        let place = tempfile::tempdir().unwrap();
+        DataDir::create(place.path(), marker()).unwrap().mark_left().unwrap();
+        let text = DataDir::open(place.path(), Role::Node).unwrap_err().to_string();
+        assert!(text.contains("`filial-recife` has left the network for good; take"), "{text}");
+        assert!(DataDir::create(place.path(), marker()).is_err());
     }
 
     #[test]

@@ -34,15 +34,23 @@ pub(super) const LOGIN_CODE: &str = "login_code";
 #[derive(Clone)]
 struct Text(Bytes);
 
-/// The router with its description completed and served: `/api/openapi.json`, Swagger UI at `/docs`, and what browsers
-/// log in with.
+/// The router with its description completed and served: `/api/openapi.json`, Swagger UI at `/docs`, what browsers log
+/// in with, and `/healthz`.
 pub fn documented(router: OpenApiRouter) -> Router {
     let (router, mut description) =
-        router.routes(routes!(describe)).merge(browser::routes()).split_for_parts();
+        router.routes(routes!(alive)).routes(routes!(describe)).merge(browser::routes()).split_for_parts();
     complete(&mut description);
     // Cannot fail: a description has no maps with other keys than strings.
     let text = Text(serde_json::to_vec(&description).unwrap_or_default().into());
     router.layer(Extension(text)).merge(swagger::routes())
+}
+
+/// Whether the daemon answers
+#[utoipa::path(get, path = "/healthz", tag = "status", security(()), responses(
+    (status = 200, description = "it does", content_type = "text/plain", body = String, example = "alive\n"),
+))]
+async fn alive() -> &'static str {
+    "alive\n"
 }
 
 /// This description

@@ -11,6 +11,7 @@ mod events;
 mod files;
 mod lines;
 mod members;
+mod membership;
 pub mod model;
 mod problems;
 mod receiving;
@@ -49,6 +50,7 @@ type Routes = OpenApiRouter<Arc<Shared>>;
         (name = "files", description = "The network's files"),
         (name = "transfers", description = "Fetches, under way and ended"),
         (name = "members", description = "The network's members"),
+        (name = "membership", description = "This branch as a member: signing off and on, leaving for good"),
         (name = "events", description = "What happens, as it happens"),
         (name = "local", description = "For commands on this machine, over the socket in the data folder"),
         (name = "browser", description = "How a browser gets in"),
@@ -72,6 +74,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(transfers::routes())
         .merge(transfer::routes())
         .merge(members::routes())
+        .merge(membership::routes())
         .merge(events::routes());
     documented(routes.with_state(shared))
 }

@@ -36,10 +36,44 @@ pub struct Status {
     pub served_bytes: u64,
     /// Where this node listens for members.
     pub listen: Vec<String>,
-    /// When the credential ends, in seconds since 1970 UTC.
+    /// When the credential ends, in seconds since 1970 UTC. It is renewed long before.
     pub credential_expires: u64,
+    /// Whether this branch has signed off, and stays away from the network until it is told to connect.
+    #[serde(default)]
+    pub signed_off: bool,
     /// The daemon's process id.
     pub pid: u32,
+}
+
+/// `POST /api/v1/connect`, `POST /api/v1/disconnect`: how this branch stands to the network now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Presence {
+    /// The branch's name.
+    pub name: String,
+    /// Whether it has signed off.
+    pub signed_off: bool,
+}
+
+/// `POST /api/v1/unregister`: leave the network for good.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnregisterRequest {
+    /// The branch's own name: a confirmation that this branch is meant.
+    #[serde(default)]
+    #[schema(example = "filial-saindo")]
+    pub name: String,
+    /// Whether to leave also where files of this branch have no owner any more then.
+    #[serde(default)]
+    pub abandon: bool,
+}
+
+/// A branch that has left for good. Its daemon stops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unregistered {
+    /// The name it had.
+    pub name: String,
+    /// How many files have no owner any more.
+    pub abandoned_files: u64,
 }
 
 /// One super-peer, as a node sees it.

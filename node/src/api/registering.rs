@@ -23,6 +23,7 @@ use crate::{service::unjoined::Joining, setup::Joined};
     ),
     tags(
         (name = "registration", description = "Joining a network"),
+        (name = "status", description = "How the node is"),
         (name = "browser", description = "How a browser gets in"),
         (name = "local", description = "For commands on this machine, over the socket in the data folder"),
         (name = "api", description = "The API itself"),
@@ -34,9 +35,15 @@ struct Description;
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
-    /// The invite, whole, as a super-peer gave it. It is a secret.
+    /// The invite, whole, as a super-peer gave it. It is a secret. Also taken as `code`.
+    #[serde(alias = "code")]
     #[schema(example = "quarta1…")]
     pub invite: String,
+    /// The multiaddress of any member, which is asked where the super-peer is that issued the invite; the invite names
+    /// that itself, and need not be right any more.
+    #[serde(default)]
+    #[schema(example = "/ip4/192.0.2.7/tcp/7481")]
+    pub address: Option<String>,
     /// The branch's name in the network.
     #[schema(example = "filial-recife")]
     pub name: String,
@@ -52,23 +59,13 @@ pub struct RegisterRequest {
 
 /// All routes of a node that has not joined.
 pub(crate) fn unjoined(joining: Joining) -> Router {
-    let routes = OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(alive))
-        .routes(routes!(ready))
-        .routes(routes!(register));
+    let routes =
+        OpenApiRouter::with_openapi(Description::openapi()).routes(routes!(ready)).routes(routes!(register));
     documented(routes.with_state(joining))
 }
 
-/// Whether the daemon answers
-#[utoipa::path(get, path = "/healthz", tag = "registration", security(()), responses(
-    (status = 200, description = "it does", content_type = "text/plain", body = String, example = "alive\n"),
-))]
-async fn alive() -> &'static str {
-    "alive\n"
-}
-
 /// Whether the node is ready
-#[utoipa::path(get, path = "/readyz", tag = "registration", security(()), responses(
+#[utoipa::path(get, path = "/readyz", tag = "status", security(()), responses(
     (status = 503, description = "`unavailable`: it is no member yet"),
 ))]
 async fn ready() -> Problem {
@@ -98,7 +95,8 @@ async fn register(
         Problem::new(StatusCode::BAD_REQUEST, "bad-name", error.to_string(), "choose another name")
     })?;
     let (listen, external) = (addresses(&request.listen)?, addresses(&request.external)?);
-    joining.join(&request.invite, &name, listen, external).await.map(Json)
+    let via = addresses(request.address.as_slice())?.pop();
+    joining.join(&request.invite, via.as_ref(), &name, listen, external).await.map(Json)
 }
 
 fn addresses(given: &[String]) -> Result<Vec<Multiaddr>, Problem> {

@@ -10,19 +10,7 @@ use super::{
 };
 
 pub(super) fn routes() -> Routes {
-    Routes::default()
-        .routes(routes!(alive))
-        .routes(routes!(ready))
-        .routes(routes!(metrics))
-        .routes(routes!(status))
-}
-
-/// Whether the daemon answers
-#[utoipa::path(get, path = "/healthz", tag = "status", security(()), responses(
-    (status = 200, description = "it does", content_type = "text/plain", body = String, example = "alive\n"),
-))]
-async fn alive() -> &'static str {
-    "alive\n"
+    Routes::default().routes(routes!(ready)).routes(routes!(metrics)).routes(routes!(status))
 }
 
 /// Whether the node is ready
@@ -58,7 +46,7 @@ async fn metrics(State(shared): Service) -> Response {
 async fn status(State(shared): Service) -> Json<Status> {
     let overview = shared.superpeers.overview();
     let free_bytes = shared.free_bytes();
-    let membership = &shared.identity.membership;
+    let membership = shared.own.membership();
     let problems = shared.problems().await;
     let (files, stored_bytes) = shared.holdings();
     let load = shared.load();
@@ -86,6 +74,7 @@ async fn status(State(shared): Service) -> Json<Status> {
         served_bytes: load.served_bytes,
         listen: shared.addresses().iter().map(ToString::to_string).collect(),
         credential_expires: membership.expires.0,
+        signed_off: shared.own.is_signed_off(),
         pid: std::process::id(),
     })
 }

@@ -6,6 +6,8 @@ use axum::{
     http::StatusCode,
 };
 use quarta_daemon::http::Problem;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::{Routes, Service, model::Transfer, problems::unbegun};
@@ -15,15 +17,23 @@ pub(super) fn routes() -> Routes {
     Routes::default().routes(routes!(show, cancel)).routes(routes!(pause)).routes(routes!(resume))
 }
 
+/// Which transfer.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct Reference {
+    /// Its number, or a file (the beginning of an id, a full name, `owner:name`) for that file's latest transfer;
+    /// percent-encoded as one segment
+    #[param(example = "17")]
+    transfer: String,
+}
+
 /// Show a transfer
 #[utoipa::path(
     get,
     path = "/api/v1/transfers/{transfer}",
     tag = "transfers",
     operation_id = "show_transfer",
-    params(("transfer" = String, Path, example = "17",
-        description = "Its number, or a file (the beginning of an id, a full name, `owner:name`) for that file's latest \
-            transfer; percent-encoded as one segment")),
+    params(Reference),
     responses(
         (status = 200, description = "the transfer", body = Transfer),
         (status = 404, description = "`unknown-transfer`: there is none of that number or file"),
@@ -31,8 +41,11 @@ pub(super) fn routes() -> Routes {
         (status = 503, description = "`database-unavailable`: this node's disk fails"),
     )
 )]
-async fn show(State(shared): Service, Path(reference): Path<String>) -> Result<Json<Transfer>, Problem> {
-    let id = control::find(&shared, &reference).await.map_err(unsteered)?;
+async fn show(
+    State(shared): Service,
+    Path(Reference { transfer }): Path<Reference>,
+) -> Result<Json<Transfer>, Problem> {
+    let id = control::find(&shared, &transfer).await.map_err(unsteered)?;
     Ok(Json(control::show(&shared, id).await.map_err(unsteered)?))
 }
 
@@ -44,9 +57,7 @@ async fn show(State(shared): Service, Path(reference): Path<String>) -> Result<J
     path = "/api/v1/transfers/{transfer}/pause",
     tag = "transfers",
     operation_id = "pause_transfer",
-    params(("transfer" = String, Path, example = "17",
-        description = "Its number, or a file (the beginning of an id, a full name, `owner:name`) for that file's latest \
-            transfer; percent-encoded as one segment")),
+    params(Reference),
     responses(
         (status = 200, description = "the transfer, paused", body = Transfer),
         (status = 404, description = "`unknown-transfer`: there is none of that number or file"),
@@ -54,8 +65,11 @@ async fn show(State(shared): Service, Path(reference): Path<String>) -> Result<J
         (status = 503, description = "`database-unavailable`: this node's disk fails"),
     )
 )]
-async fn pause(State(shared): Service, Path(reference): Path<String>) -> Result<Json<Transfer>, Problem> {
-    let id = control::find(&shared, &reference).await.map_err(unsteered)?;
+async fn pause(
+    State(shared): Service,
+    Path(Reference { transfer }): Path<Reference>,
+) -> Result<Json<Transfer>, Problem> {
+    let id = control::find(&shared, &transfer).await.map_err(unsteered)?;
     Ok(Json(control::pause(&shared, id).await.map_err(unsteered)?))
 }
 
@@ -67,9 +81,7 @@ async fn pause(State(shared): Service, Path(reference): Path<String>) -> Result<
     path = "/api/v1/transfers/{transfer}/resume",
     tag = "transfers",
     operation_id = "resume_transfer",
-    params(("transfer" = String, Path, example = "17",
-        description = "Its number, or a file (the beginning of an id, a full name, `owner:name`) for that file's latest \
-            transfer; percent-encoded as one segment")),
+    params(Reference),
     responses(
         (status = 200, description = "the transfer, under way", body = Transfer),
         (status = 404, description = "`unknown-transfer`: there is none of that number or file"),
@@ -77,8 +89,11 @@ async fn pause(State(shared): Service, Path(reference): Path<String>) -> Result<
         (status = 503, description = "`database-unavailable`: this node's disk fails; `busy`: 10 000 fetches are under way"),
     )
 )]
-async fn resume(State(shared): Service, Path(reference): Path<String>) -> Result<Json<Transfer>, Problem> {
-    let id = control::find(&shared, &reference).await.map_err(unsteered)?;
+async fn resume(
+    State(shared): Service,
+    Path(Reference { transfer }): Path<Reference>,
+) -> Result<Json<Transfer>, Problem> {
+    let id = control::find(&shared, &transfer).await.map_err(unsteered)?;
     Ok(Json(control::resume(&shared, id).await.map_err(unsteered)?))
 }
 
@@ -90,9 +105,7 @@ async fn resume(State(shared): Service, Path(reference): Path<String>) -> Result
     path = "/api/v1/transfers/{transfer}",
     tag = "transfers",
     operation_id = "cancel_transfer",
-    params(("transfer" = String, Path, example = "17",
-        description = "Its number, or a file (the beginning of an id, a full name, `owner:name`) for that file's latest \
-            transfer; percent-encoded as one segment")),
+    params(Reference),
     responses(
         (status = 200, description = "the transfer, cancelled", body = Transfer),
         (status = 404, description = "`unknown-transfer`: there is none of that number or file"),
@@ -100,8 +113,11 @@ async fn resume(State(shared): Service, Path(reference): Path<String>) -> Result
         (status = 503, description = "`database-unavailable`: this node's disk fails"),
     )
 )]
-async fn cancel(State(shared): Service, Path(reference): Path<String>) -> Result<Json<Transfer>, Problem> {
-    let id = control::find(&shared, &reference).await.map_err(unsteered)?;
+async fn cancel(
+    State(shared): Service,
+    Path(Reference { transfer }): Path<Reference>,
+) -> Result<Json<Transfer>, Problem> {
+    let id = control::find(&shared, &transfer).await.map_err(unsteered)?;
     Ok(Json(control::cancel(&shared, id).await.map_err(unsteered)?))
 }
 

@@ -95,7 +95,9 @@ impl Shared {
             open_files: open_files.problem().or_else(|| open_files.shortage()),
             clock,
             now: network_time.unwrap_or(own_clock),
-            expires: self.identity.membership.expires,
+            expires: self.own.membership().expires,
+            renewal: self.own.trouble().map(|why| why.to_string()),
+            signed_off: self.own.is_signed_off(),
             superpeers: self
                 .superpeers
                 .overview()

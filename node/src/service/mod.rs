@@ -17,6 +17,7 @@ pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 pub(crate) mod listing;
+pub(crate) mod membership;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 mod superpeers;
@@ -98,6 +99,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
     pub(crate) superpeers: superpeers::Superpeers,
+    pub(crate) own: membership::Own,
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
     pub(crate) condition: condition::Condition,
@@ -172,6 +174,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let (network, events) = reach.start(&identity, Role::Node, open_files, recorder)?;
     let known = quarta_daemon::identity::load_superpeers(dir.folder()).map_err(|e| Failure::told(&e))?;
     let own_files = stored.own_files;
+    let own = membership::Own::new(&identity, dir.folder())?;
+    network.sign_off(own.is_signed_off()).await;
     let shared = Arc::new(Shared {
         superpeers: superpeers::Superpeers::new(
             identity.keys.peer(),
@@ -179,6 +183,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
             stored.inventory.position(),
             own_files,
         ),
+        own,
         fetches: fetching::Fetches::default(),
         uploads: uploads::Uploads::new(&settings),
         condition: condition::Condition::new(open_files),
@@ -212,6 +217,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     // Before anybody can ask: what was under way is.
     fetching::go_on(shared.clone()).await;
     tokio::spawn(fetching::expire_failed(shared.clone()));
+    tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
     shutdown::notify_stopping();
@@ -349,6 +355,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             if admitted.membership().role == Role::Superpeer {
                 shared.superpeers.connected(shared, &admitted);
                 shared.fetches.superpeer_connected();
+                shared.announce_presence(admitted.peer);
             }
         }
         Event::Departed { peer } => {
@@ -360,6 +367,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             shared.hear_clock(peer, clock);
             if !by_us {
                 shared.superpeers.refused(peer, refusal);
+                shared.not_accepted(refusal);
             }
         }
         // Two pings in a row: better to try another connection than to wait for this one to time out.

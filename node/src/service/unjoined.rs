@@ -65,6 +65,7 @@ impl Joining {
     pub(crate) async fn join(
         &self,
         invite: &str,
+        via: Option<&Multiaddr>,
         name: &MemberName,
         listen: Vec<Multiaddr>,
         external: Vec<Multiaddr>,
@@ -80,7 +81,8 @@ impl Joining {
             return Err(Problem::new(StatusCode::CONFLICT, "already-member", detail, next));
         };
         let reach = Reach { listen, external, http: self.http };
-        let joined = setup::fill(draft, &invite, name, reach).await.map_err(|failure| unjoined(&failure))?;
+        let joined =
+            setup::fill(draft, &invite, via, name, reach).await.map_err(|failure| unjoined(&failure))?;
         if let Some(draft) = held.take() {
             draft.commit(joined.marker()).map_err(|error| unjoined(&error.into()))?;
         }

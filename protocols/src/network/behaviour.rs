@@ -104,15 +104,21 @@ impl Behaviour {
         }
     }
 
-    /// Accepts a verified peer's streams on this connection.
-    pub(super) fn listen(&mut self, connection: ConnectionId) {
+    /// Accepts a verified peer's streams on this connection, as far as its role may open them.
+    pub(super) fn listen(&mut self, connection: ConnectionId, peer: Role) {
         self.ping.listen(connection);
         self.identify.listen(connection);
         self.index.listen(connection);
         self.changes.listen(connection);
-        self.poll.listen(connection);
-        self.sync.listen(connection);
         self.chunk.listen(connection);
+        // What only super-peers may ask is not offered to a node, so that none of its bytes is read. A super-peer does
+        // not answer polls and asks them of nodes, for which its lane has to know the connection.
+        if peer == Role::Superpeer || self.gate.role() == Role::Superpeer {
+            self.poll.listen(connection);
+        }
+        if peer == Role::Superpeer {
+            self.sync.listen(connection);
+        }
     }
 
     /// Opens our own streams on this connection.

@@ -56,6 +56,9 @@ pub enum ConnectError {
     /// This side is not a member and can only connect as a stranger.
     #[error("this machine has no credential yet")]
     NotAMember,
+    /// This member has signed off: it dials nobody and lets nobody in.
+    #[error("this member has signed off")]
+    SignedOff,
     /// Too many attempts at a time.
     #[error("too many connection attempts at once")]
     Busy,

@@ -13,7 +13,7 @@ use super::{
     dial::Waiter,
     error::{CallError, ConnectError},
     event::Admitted,
-    gate::SoftwareVersion,
+    gate::{Ended, SoftwareVersion},
     lane::{Call, Question, Spoken},
     limits::{CONNECT_TIMEOUT, STREAM_OPEN_TIMEOUT},
     transport::Transport,
@@ -47,7 +47,10 @@ pub(super) enum Command {
     },
     Disconnect(PeerId),
     CloseConnection(ConnectionId),
-    Revoke(PeerId),
+    End(PeerId, Ended),
+    Sign {
+        off: bool,
+    },
     Present(Enrolment),
     ListenAddresses(oneshot::Sender<Vec<Multiaddr>>),
     AddExternal(Multiaddr),
@@ -212,9 +215,23 @@ impl Network {
     }
 
     /// Closes all connections with a peer and refuses it from now on, until the process ends: the service tells the
-    /// network again at its next start.
+    /// network again at its next start. So are members whose credential it issued, until they show one of another
+    /// super-peer.
     pub async fn revoke(&self, peer: PeerId) {
-        let _ = self.send(Command::Revoke(peer)).await;
+        let _ = self.send(Command::End(peer, Ended::Revoked)).await;
+    }
+
+    /// The same for a peer that has left by itself, whose *admission* requests are still heard: it may not know yet
+    /// that its departure has arrived.
+    pub async fn part(&self, peer: PeerId) {
+        let _ = self.send(Command::End(peer, Ended::Left)).await;
+    }
+
+    /// Signs off: closes every connection, and from now on dials nobody and lets nobody in. Or ends that.
+    ///
+    /// Whoever connects meanwhile is cut off before its first byte is read.
+    pub async fn sign_off(&self, off: bool) {
+        let _ = self.send(Command::Sign { off }).await;
     }
 
     /// Presents this credential and sealing key from now on, at once also on the connections that exist. After

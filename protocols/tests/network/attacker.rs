@@ -19,10 +19,7 @@ use quarta_protocols::{
 };
 use serde::Serialize;
 
-use crate::{
-    gate::intruders,
-    world::{BOTH, Over, SOON, World, search, within},
-};
+use crate::world::{Over, SOON, World, search, within};
 
 /// Sends any bytes, and takes up to 64 KiB of answer.
 #[derive(Clone, Default)]
@@ -70,11 +67,11 @@ struct Lanes {
     target: request_response::Behaviour<Raw>,
 }
 
-type Outcome = Result<Vec<u8>, OutboundFailure>;
+pub(crate) type Outcome = Result<Vec<u8>, OutboundFailure>;
 
 /// Connects under `key`, says `hello` where there is one, and then sends `bytes` on the target protocol of the same
 /// connection. Gives what came back on it.
-async fn attack(
+pub(crate) async fn attack(
     key: &Keypair,
     address: &Multiaddr,
     names: [String; 2],
@@ -149,63 +146,13 @@ struct Hello {
     version: &'static str,
 }
 
-fn hello(enrolment: Enrolment) -> Vec<u8> {
+pub(crate) fn hello(enrolment: Enrolment) -> Vec<u8> {
     cbor::to_vec(&Hello { enrolment, version: "0.1.0" })
 }
 
 /// A search, well formed: whoever decodes it answers it.
-fn well_formed() -> Vec<u8> {
+pub(crate) fn well_formed() -> Vec<u8> {
     cbor::to_vec(&search())
-}
-
-#[tokio::test]
-async fn no_protocol_is_negotiated_with_a_peer_that_is_not_verified_whatever_it_presents() {
-    let world = World::new();
-    for over in BOTH {
-        for role in [Role::Superpeer, Role::Node] {
-            let member = world.member(role, over).await;
-            let address = member.addresses().await.remove(0);
-            let key = Keypair::generate_ed25519();
-            let revoked = Keypair::generate_ed25519();
-            member.network.revoke(revoked.public().to_peer_id()).await;
-            let (_network, asked) = member.answer_all();
-            let tag = world.trust.network.protocol_tag();
-            let name = |protocol: &str| format!("/quarta/{tag}/{protocol}/1");
-            let good = world.enrol(&revoked, Role::Node, UnixSeconds::now());
-            let mut presented = vec![(key.clone(), None), (revoked, Some(good))];
-            presented
-                .extend(intruders(&world, &key).into_iter().map(|(enrolment, _)| (key.clone(), enrolment)));
-            let targets = ["index", "poll", "sync", "chunk"].map(name).into_iter();
-            for target in targets.chain(["/ipfs/id/1.0.0".to_owned(), "/ipfs/ping/1.0.0".to_owned()]) {
-                for (key, enrolment) in &presented {
-                    let greeting = enrolment.clone().map(hello);
-                    let names = [name("hello"), target.clone()];
-                    let outcome = attack(key, &address, names, greeting, &well_formed()).await;
-                    assert!(
-                        matches!(outcome, Err(OutboundFailure::UnsupportedProtocols)),
-                        "{target}: {outcome:?}"
-                    );
-                }
-            }
-            assert!(asked.lock().unwrap().is_empty());
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_same_bytes_are_answered_when_the_credential_is_good() {
-    let world = World::new();
-    for over in BOTH {
-        let superpeer = world.member(Role::Superpeer, over).await;
-        let address = superpeer.addresses().await.remove(0);
-        let (_network, asked) = superpeer.answer_all();
-        let key = Keypair::generate_ed25519();
-        let greeting = hello(world.enrol(&key, Role::Node, UnixSeconds::now()));
-        let tag = world.trust.network.protocol_tag();
-        let names = ["hello", "index"].map(|protocol| format!("/quarta/{tag}/{protocol}/1"));
-        assert!(!attack(&key, &address, names, Some(greeting), &well_formed()).await.unwrap().is_empty());
-        assert_eq!(*asked.lock().unwrap(), ["index"]);
-    }
 }
 
 #[tokio::test]

@@ -107,8 +107,8 @@ async fn a_role_answers_only_what_is_its_to_answer() {
     let peer = one.peer;
     let (_network, asked) = one.answer_all();
     assert_eq!(other.network.call::<Index>(peer, search()).await.unwrap_err(), CallError::Unsupported);
-    // Offered to super-peers, and this one is none.
-    assert_eq!(other.network.call::<Poll>(peer, POLL).await.unwrap_err(), CallError::Unanswered);
+    // Between two nodes there is no such lane: neither side offers it to the other.
+    assert_eq!(other.network.call::<Poll>(peer, POLL).await.unwrap_err(), CallError::NotConnected);
     assert!(asked.lock().unwrap().is_empty());
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use data_encoding::BASE64URL_NOPAD;
 use libp2p::identity::Keypair;
 use quarta_protocols::{
+    cbor,
     credentials::{CLOCK_SKEW, Role, UnixSeconds},
     ids::ContentId,
     messages::{admission, admission::Admission, chunk, index::Index, poll::Poll, sync, sync::Sync},
@@ -73,7 +75,26 @@ pub(crate) fn intruders(
         (Some(world.enrol(key, Role::Node, long_ago)), Refusal::Expired),
         (Some(early), Refusal::NotYetValid),
         (Some(foreign), Refusal::NotIssuedHere),
+        (Some(world.issued_by_a_node(key)), Refusal::NotIssuedHere),
+        (Some(promoted(own)), Refusal::NotIssuedHere),
     ]
+}
+
+/// A good node's enrolment whose token was edited to say that it is a super-peer.
+fn promoted(mut enrolment: quarta_protocols::members::Enrolment) -> quarta_protocols::members::Enrolment {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Tokens {
+        token: String,
+        issuer: Option<String>,
+    }
+    let mut tokens: Tokens = cbor::from_slice(&cbor::to_vec(&enrolment.credential)).unwrap();
+    let mut parts: Vec<String> = tokens.token.split('.').map(str::to_owned).collect();
+    let claims = String::from_utf8(BASE64URL_NOPAD.decode(parts[1].as_bytes()).unwrap()).unwrap();
+    assert!(claims.contains(r#""role":"node""#));
+    parts[1] = BASE64URL_NOPAD.encode(claims.replace(r#""role":"node""#, r#""role":"superpeer""#).as_bytes());
+    tokens.token = parts.join(".");
+    enrolment.credential = cbor::from_slice(&cbor::to_vec(&tokens)).unwrap();
+    enrolment
 }
 
 #[tokio::test]
@@ -172,6 +193,73 @@ async fn a_revoked_member_is_cut_off_and_not_let_in_again() {
         // Not as a stranger either.
         node.network.connect_stranger(addresses[0].clone()).await.unwrap();
         assert!(node.network.call::<Admission>(peer, admission::Request::Discover).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_has_left_is_cut_off_and_may_ask_for_admission_still() {
+    let world = World::new();
+    let mut superpeer = world.member(Role::Superpeer, Over::Tcp).await;
+    let (peer, addresses) = (superpeer.peer, superpeer.addresses().await);
+    let mut node = world.member(Role::Node, Over::Tcp).await;
+    node.network.connect(peer, addresses.clone()).await.unwrap();
+    superpeer.until_admitted(node.peer).await;
+    superpeer.network.part(node.peer).await;
+    node.until_departed(peer).await;
+    superpeer.until_departed(node.peer).await;
+    let again = node.network.connect(peer, addresses.clone()).await;
+    assert_eq!(again.unwrap_err(), ConnectError::Refused(Refusal::Left));
+    let (network, _) = superpeer.answer_all();
+    node.network.connect_stranger(addresses[0].clone()).await.unwrap();
+    assert!(node.network.call::<Admission>(peer, admission::Request::Discover).await.is_ok());
+    // Who has left can be revoked, and not the other way round.
+    network.revoke(node.peer).await;
+    network.part(node.peer).await;
+    let again = node.network.connect(peer, addresses).await;
+    assert_eq!(again.unwrap_err(), ConnectError::Refused(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn the_members_of_a_revoked_issuer_are_cut_off_until_another_super_peer_has_renewed_them() {
+    let world = World::new();
+    for over in BOTH {
+        let mut verifier = world.member(Role::Superpeer, over).await;
+        let addresses = verifier.addresses().await;
+        let key = Keypair::generate_ed25519();
+        let by_first = world.enrol(&key, Role::Node, UnixSeconds::now());
+        let mut node = world.start(key.clone(), Role::Node, Some(by_first), over).await;
+        node.network.connect(verifier.peer, addresses.clone()).await.unwrap();
+        verifier.until_admitted(node.peer).await;
+        verifier.network.revoke(world.issuer()).await;
+        node.until_departed(verifier.peer).await;
+        verifier.until_departed(node.peer).await;
+        let refused = node.network.connect(verifier.peer, addresses.clone()).await;
+        assert_eq!(refused.unwrap_err(), ConnectError::Refused(Refusal::IssuerRevoked));
+        let second = Keypair::generate_ed25519();
+        node.network.present(world.issued_by_another(&second, &key)).await;
+        node.network.connect(verifier.peer, addresses).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_has_signed_off_dials_nobody_and_lets_nobody_in_until_it_signs_on() {
+    let world = World::new();
+    for over in BOTH {
+        let mut superpeer = world.member(Role::Superpeer, over).await;
+        let mut node = world.member(Role::Node, over).await;
+        node.network.connect(superpeer.peer, superpeer.addresses().await).await.unwrap();
+        superpeer.until_admitted(node.peer).await;
+        node.network.sign_off(true).await;
+        node.until_departed(superpeer.peer).await;
+        superpeer.until_departed(node.peer).await;
+        let out = node.network.connect(superpeer.peer, superpeer.addresses().await).await;
+        assert_eq!(out.unwrap_err(), ConnectError::SignedOff);
+        let stranger = node.network.connect_stranger(superpeer.addresses().await.remove(0)).await;
+        assert_eq!(stranger.unwrap_err(), ConnectError::SignedOff);
+        assert!(superpeer.network.connect(node.peer, node.addresses().await).await.is_err());
+        assert!(node.network.connections(None).await.is_empty());
+        node.network.sign_off(false).await;
+        superpeer.network.connect(node.peer, node.addresses().await).await.unwrap();
     }
 }
 

@@ -6,5 +6,6 @@ mod attacker;
 mod bodies;
 mod calls;
 mod gate;
+mod matrix;
 mod reconnecting;
 mod world;

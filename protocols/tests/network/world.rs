@@ -87,6 +87,31 @@ impl World {
         Enrolment { peer: key.public().to_peer_id(), credential, sealing_key }
     }
 
+    /// Who issues nodes' credentials.
+    pub(crate) fn issuer(&self) -> PeerId {
+        self.superpeer.public().to_peer_id()
+    }
+
+    /// A node's enrolment for `key` that a further super-peer issued.
+    pub(crate) fn issued_by_another(&self, superpeer: &Keypair, key: &Keypair) -> Enrolment {
+        let own = self.enrol(superpeer, Role::Superpeer, UnixSeconds::now());
+        self.issued_by(superpeer, &own.credential, key)
+    }
+
+    /// An enrolment for `key` that a node issued, as if it might.
+    pub(crate) fn issued_by_a_node(&self, key: &Keypair) -> Enrolment {
+        let node = Keypair::generate_ed25519();
+        let own = self.enrol(&node, Role::Node, UnixSeconds::now());
+        self.issued_by(&node, &own.credential, key)
+    }
+
+    fn issued_by(&self, issuer: &Keypair, own: &Credential, key: &Keypair) -> Enrolment {
+        let name = MemberName::new("branch").unwrap();
+        let grant = grant(key, &name, Role::Node, UnixSeconds::now());
+        let credential = Credential::issue_by_superpeer(issuer, own, &self.trust.network, &grant);
+        Enrolment { credential, ..self.enrol(key, Role::Node, grant.now) }
+    }
+
     /// A member with a good credential.
     pub(crate) async fn member(&self, role: Role, over: Over) -> Member {
         let key = Keypair::generate_ed25519();
@@ -171,6 +196,7 @@ impl Member {
                         asked.responder.respond(index::Response::Noted);
                         "index"
                     }
+                    Inbound::Changes(_) => "changes",
                     Inbound::Poll(_) => "poll",
                     Inbound::Sync(_) => "sync",
                     Inbound::Chunk(_) => "chunk",

@@ -9,19 +9,7 @@ use super::{Routes, Service, broken, model::Status};
 use crate::catalog::Reader;
 
 pub(super) fn routes() -> Routes {
-    Routes::default()
-        .routes(routes!(alive))
-        .routes(routes!(ready))
-        .routes(routes!(metrics))
-        .routes(routes!(status))
-}
-
-/// Whether the daemon answers
-#[utoipa::path(get, path = "/healthz", tag = "status", security(()), responses(
-    (status = 200, description = "it does", content_type = "text/plain", body = String, example = "alive\n"),
-))]
-async fn alive() -> &'static str {
-    "alive\n"
+    Routes::default().routes(routes!(ready)).routes(routes!(metrics)).routes(routes!(status))
 }
 
 /// Whether the super-peer is ready

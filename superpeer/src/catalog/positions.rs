@@ -9,7 +9,7 @@ use quarta_protocols::{
 use rusqlite::{Row, Transaction, params};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::{CatalogError, Reader, pages::ENTRY_FRAME_BYTES};
+use super::{CatalogError, Reader, pages::ENTRY_FRAME_BYTES, standing::STANDING};
 use crate::reconciliation::answer::{Items, Stretch};
 
 /// The column's value for a position: its 48 bits.
@@ -35,14 +35,17 @@ impl Reader {
     /// # Errors
     /// [`CatalogError`] where the database fails.
     pub fn knows_other_superpeer(&self, own: &PeerId, told: &[PeerId]) -> Result<bool, CatalogError> {
-        let mut listed = self
-            .conn
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM members WHERE superpeer AND peer <> ?1)")?;
+        let mut listed = self.conn.prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM members WHERE superpeer AND peer <> ?1 AND {STANDING} = 0)"
+        ))?;
         if listed.query_row([own.to_bytes()], |row| row.get(0))? {
             return Ok(true);
         }
-        let mut unlisted =
-            self.conn.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM members WHERE peer = ?1)")?;
+        let mut unlisted = self.conn.prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM members WHERE peer = ?1)
+                AND NOT EXISTS (SELECT 1 FROM departures WHERE peer = ?1)
+                AND NOT EXISTS (SELECT 1 FROM revocations WHERE peer = ?1 AND by_root)",
+        )?;
         for peer in told.iter().filter(|peer| *peer != own) {
             if unlisted.query_row([peer.to_bytes()], |row| row.get(0))? {
                 return Ok(true);

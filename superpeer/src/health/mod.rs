@@ -10,6 +10,9 @@
 //!   again, and its connection is closed after [`PROBING_MAX`].
 //! - It is removed and not connected: it is dialled, often at first and then now and then.
 //! - It answers everything in time and stays connected: it is never suspected.
+//! - It signs off: it is offline at once, which is no removal, and neither polled nor dialled until it is back.
+//! - Others cannot reach it: it is polled at once, at most every [`HEED_INTERVAL`]. Whoever reports can hasten what this
+//!   super-peer finds out by itself, and nothing more.
 //!
 //! A registration is a sign of life as an answered poll is, and so is an answer that came too late. Nothing else is: a
 //! connection stays open for long after the process behind it has stopped.
@@ -23,6 +26,9 @@
 //!       └────────────────────────────────────────────────────────────────┘
 //!                        poll missed again, or not back in time
 //! ```
+//!
+//! A member that signs off is offline from any state, and looked at anew with its next connection or when it says that
+//! it is back; what it had sent before does not count.
 //!
 //! Super-peers are not polled: their connection is their sign of life.
 //!
@@ -57,6 +63,9 @@ pub const DIAL_INTERVAL: Duration = Duration::from_secs(1);
 pub const DIALLING_OFTEN: Duration = Duration::from_mins(1);
 /// How often it is dialled then, on average. A node that runs dials by itself; this finds those that cannot.
 pub const DIAL_INTERVAL_LATER: Duration = Duration::from_secs(15);
+/// How often a node is polled at most because others say that they cannot reach it: a reporter must not make a
+/// super-peer flood anybody.
+pub const HEED_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest poll interval: below, polls of a large network would be a load of their own.
 pub const POLL_INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// The longest poll interval: above, silence goes unnoticed for too long to call a list available.
@@ -110,6 +119,12 @@ pub enum Input {
     Registered(PeerId),
     /// A ping was not answered: reason enough to poll at once.
     PingMissed(PeerId),
+    /// Another member could not reach it: reason enough to poll soon.
+    ReportedUnreachable(PeerId),
+    /// It says that it goes, until it is back.
+    SignedOff(PeerId),
+    /// It says that it is back.
+    SignedOn(PeerId),
     /// It is no member any more.
     Forgotten(PeerId),
     /// Nothing but time.
@@ -135,6 +150,8 @@ pub enum Effect {
     Removed(PeerId, RemovalCause),
     /// A removed member is on the available list again.
     Returned(PeerId),
+    /// The member is off the available list by its own will.
+    SignedOff(PeerId),
 }
 
 /// Why a member was removed.
@@ -186,6 +203,8 @@ enum Condition {
         since: Instant,
         remove_at: Instant,
     },
+    /// Gone by its own will.
+    SignedOff,
     Offline {
         /// Since when it is looked for in the present way, by polls or by dials.
         since: Instant,
@@ -230,6 +249,13 @@ impl Health {
             Input::PingMissed(peer) => {
                 self.step(peer, &mut effects, |member, effects| member.ping_missed(peer, now, effects));
             }
+            Input::ReportedUnreachable(peer) => {
+                self.step(peer, &mut effects, |member, _| member.reported_unreachable(now));
+            }
+            Input::SignedOff(peer) => {
+                self.step(peer, &mut effects, |member, effects| member.signed_off(peer, now, effects));
+            }
+            Input::SignedOn(peer) => self.step(peer, &mut effects, |member, _| member.signed_on(now)),
             Input::Forgotten(peer) => {
                 if let Some(timer) = self.members.remove(&peer).and_then(|member| member.timer) {
                     self.timers.remove(&(timer, peer));
@@ -324,7 +350,7 @@ impl Member {
         match self.condition {
             Condition::Online(_) => MemberState::Online,
             Condition::Suspect { .. } => MemberState::Suspect,
-            Condition::Offline { .. } => MemberState::Offline,
+            Condition::Offline { .. } | Condition::SignedOff => MemberState::Offline,
         }
     }
 
@@ -336,7 +362,7 @@ impl Member {
     fn due(&self) -> Option<Instant> {
         match self.condition {
             Condition::Online(Polling::Next(at) | Polling::Until(at)) => Some(at),
-            Condition::Online(Polling::Never) => None,
+            Condition::Online(Polling::Never) | Condition::SignedOff => None,
             Condition::Suspect { remove_at, .. } => Some(remove_at),
             Condition::Offline { next, .. } => Some(next),
         }
@@ -350,8 +376,12 @@ impl Member {
             self.online(peer, now, Polling::Never, effects);
             return;
         }
+        if matches!(self.condition, Condition::SignedOff) {
+            // A new connection: it would make none if it were to stay away.
+            self.signed_on(now);
+        }
         match &mut self.condition {
-            Condition::Online(_) => {}
+            Condition::Online(_) | Condition::SignedOff => {}
             Condition::Suspect { since, remove_at } => {
                 // Counted from the first suspicion, so that one that comes and goes is removed all the same.
                 *remove_at = (now + POLL_DEADLINE).min(*since + 2 * POLL_DEADLINE);
@@ -378,15 +408,39 @@ impl Member {
             }
             Condition::Suspect { remove_at, .. } => *remove_at = (*remove_at).min(now + GRACE),
             Condition::Offline { since, next, .. } => (*since, *next) = (now, now),
+            Condition::SignedOff => {}
+        }
+    }
+
+    fn signed_off(&mut self, peer: PeerId, now: Instant, effects: &mut Vec<Effect>) {
+        if self.is_polled() && !matches!(self.condition, Condition::SignedOff) {
+            self.last_seen = Some(now);
+            self.condition = Condition::SignedOff;
+            effects.push(Effect::SignedOff(peer));
+        }
+    }
+
+    /// It was gone by its own will, so its return is no surprise and its absence was no removal.
+    fn signed_on(&mut self, now: Instant) {
+        if matches!(self.condition, Condition::SignedOff) {
+            self.condition = Condition::Offline { since: now, next: now, removed: false };
+        }
+    }
+
+    fn reported_unreachable(&mut self, now: Instant) {
+        if let Condition::Online(Polling::Next(next)) = &mut self.condition {
+            let heeded = self.last_seen.map_or(now, |seen| (seen + HEED_INTERVAL).max(now));
+            *next = (*next).min(heeded);
         }
     }
 
     /// A sign of life; `next` is the node's next turn to be polled.
     fn alive(&mut self, peer: PeerId, now: Instant, next: Instant, effects: &mut Vec<Effect>) {
-        if self.connected && self.is_polled() {
+        let signed_off = matches!(self.condition, Condition::SignedOff);
+        if self.connected && self.is_polled() && !signed_off {
             self.online(peer, now, Polling::Next(next), effects);
         } else {
-            // What it sent before its connection closed: it was there, and is not.
+            // What it sent before its connection closed or it signed off: it was there, and is not.
             self.last_seen = Some(now);
         }
     }
@@ -396,7 +450,9 @@ impl Member {
             Condition::Online(_) => {}
             Condition::Suspect { .. } => effects.push(Effect::Cleared(peer)),
             Condition::Offline { removed: true, .. } => effects.push(Effect::Returned(peer)),
-            Condition::Offline { removed: false, .. } => effects.push(Effect::Arrived(peer)),
+            Condition::Offline { removed: false, .. } | Condition::SignedOff => {
+                effects.push(Effect::Arrived(peer));
+            }
         }
         self.last_seen = Some(now);
         self.condition = Condition::Online(polling);
@@ -431,6 +487,7 @@ impl Member {
                 self.look_for(peer, now, effects);
             }
             Condition::Offline { .. } => self.look_for(peer, now, effects),
+            Condition::SignedOff => {}
         }
     }
 

@@ -243,6 +243,57 @@ fn a_missed_ping_makes_the_super_peer_poll_at_once_and_suspects_nobody() {
 }
 
 #[test]
+fn a_node_that_signs_off_is_offline_at_once_without_a_removal_and_left_alone() {
+    let (mut simulation, peer) = Simulation::with_node(seconds(1.0));
+    // A poll is under way and will be answered, and then the connection closes.
+    simulation.input(Input::PingMissed(peer));
+    simulation.input(Input::SignedOff(peer));
+    assert_eq!(simulation.state(&peer), MemberState::Offline);
+    simulation.run(seconds(0.1));
+    simulation.input(Input::Registered(peer));
+    assert_eq!(simulation.state(&peer), MemberState::Offline, "what it sent before does not count");
+    simulation.input(Input::ConnectionClosed(peer));
+    simulation.run(seconds(120.0));
+    let log: Vec<_> = simulation.log.iter().map(|(_, effect)| *effect).collect();
+    assert_eq!(log, [Effect::Poll(peer), Effect::SignedOff(peer)]);
+
+    simulation.input(Input::Connected(peer, Role::Node));
+    simulation.run(seconds(0.1));
+    assert_eq!(simulation.state(&peer), MemberState::Online);
+    assert_eq!((simulation.count(Effect::Arrived(peer)), simulation.count(Effect::Returned(peer))), (1, 0));
+}
+
+#[test]
+fn a_node_that_signs_on_over_a_connection_that_never_closed_is_back() {
+    let (mut simulation, peer) = Simulation::with_node(seconds(1.0));
+    simulation.input(Input::SignedOff(peer));
+    simulation.input(Input::SignedOn(peer));
+    simulation.run(seconds(0.1));
+    assert_eq!(simulation.state(&peer), MemberState::Online);
+}
+
+#[test]
+fn a_node_that_others_cannot_reach_is_polled_soon_and_suspected_only_if_it_does_not_answer() {
+    let (mut simulation, peer) = Simulation::with_node(seconds(60.0));
+    simulation.run(seconds(20.0));
+    simulation.log.clear();
+    for _ in 0..100 {
+        simulation.input(Input::ReportedUnreachable(peer));
+        simulation.run(seconds(0.1));
+    }
+    let polls = simulation.count(Effect::Poll(peer));
+    assert!((1..=11).contains(&polls), "{polls} polls in 10 s: a reporter cannot make it flood");
+    assert_eq!(simulation.count(Effect::Suspected(peer)), 0);
+
+    simulation.answers_from_now_on(peer, false);
+    let since = simulation.now;
+    simulation.input(Input::ReportedUnreachable(peer));
+    simulation.run(seconds(10.0));
+    let suspected = simulation.after(since, Effect::Suspected(peer)).unwrap();
+    assert!(suspected <= HEED_INTERVAL + POLL_DEADLINE, "{suspected:?}");
+}
+
+#[test]
 fn a_node_that_comes_and_goes_without_answering_is_removed_all_the_same() {
     let (mut simulation, peer) = Simulation::with_node(seconds(1.0));
     simulation.answers_from_now_on(peer, false);
@@ -332,7 +383,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(
         prop_oneof![
             4 => (1u64..4000).prop_map(Step::Wait),
-            4 => (0usize..3, 0u8..7).prop_map(|(peer, kind)| Step::Input(peer, kind)),
+            4 => (0usize..3, 0u8..10).prop_map(|(peer, kind)| Step::Input(peer, kind)),
             2 => (0usize..3, any::<bool>()).prop_map(|(peer, on)| Step::Answering(peer, on)),
         ],
         1..60,
@@ -360,6 +411,9 @@ proptest! {
                         3 => Input::ConnectionClosed(peer),
                         4 => Input::Registered(peer),
                         5 => Input::PingMissed(peer),
+                        7 => Input::ReportedUnreachable(peer),
+                        8 => Input::SignedOff(peer),
+                        9 => Input::SignedOn(peer),
                         _ => Input::Forgotten(peer),
                     });
                 }

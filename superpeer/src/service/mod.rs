@@ -13,6 +13,7 @@
 //! records, members and invites are durable before they are acknowledged.
 
 mod condition;
+mod dialling;
 mod federation;
 mod gauges;
 mod joining;
@@ -205,29 +206,12 @@ impl Shared {
                     RemovalCause::PollsMissed => CauseLabel::PollsMissed,
                 });
             }
+            Effect::SignedOff(peer) => tracing::info!(member = name(&peer), "a member has signed off"),
             Effect::Returned(peer) => {
                 tracing::info!(member = name(&peer), "a member is back on the available list");
                 self.metrics.superpeer.returns.inc();
             }
         }
-    }
-
-    fn dial(self: &Arc<Self>, peer: PeerId) {
-        let addresses = {
-            let mut state = self.state();
-            let addresses = state.addresses_of(&peer);
-            if addresses.is_empty() || !state.dialling.insert(peer) {
-                return;
-            }
-            addresses
-        };
-        let shared = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = shared.network.connect(peer, addresses).await {
-                tracing::debug!(%peer, %error, "a member could not be dialled");
-            }
-            shared.state().dialling.remove(&peer);
-        });
     }
 
     /// The queue towards another super-peer, started where there is none yet.

@@ -23,6 +23,7 @@ use crate::{
     admission::Redemption,
     balancing,
     catalog::{FilePage, StoredFile},
+    health::Input,
 };
 
 /// Files in one page of an answer: a screenful and more, in a few hundred kilobytes.
@@ -48,7 +49,15 @@ pub(super) fn index(shared: &Arc<Shared>, asked: Asked<Index>) {
             shared.report(&membership, content, &outcomes);
             responder.respond(Response::Noted);
         }
-        Request::Presence { .. } | Request::Unreachable { .. } => responder.respond(Response::Noted),
+        Request::Presence { online } => {
+            let peer = membership.peer;
+            shared.feed(if online { Input::SignedOn(peer) } else { Input::SignedOff(peer) });
+            responder.respond(Response::Noted);
+        }
+        Request::Unreachable { peer } => {
+            shared.feed(Input::ReportedUnreachable(peer));
+            responder.respond(Response::Noted);
+        }
         request => {
             let shared = shared.clone();
             tokio::spawn(async move { responder.respond(from_database(&shared, membership, request).await) });
@@ -114,9 +123,7 @@ async fn publish(
                     Publication::Superseded => PublicationOutcome::Superseded,
                     Publication::Invalid(_) | Publication::TooMany => PublicationOutcome::Refused,
                 });
-                if let Some(entry) = &item.entry {
-                    shared.push(entry);
-                }
+                item.entries.iter().for_each(|entry| shared.push(entry));
             }
             Response::Published(published.into_iter().map(|item| item.outcome).collect())
         }

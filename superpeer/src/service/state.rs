@@ -15,7 +15,7 @@ use quarta_protocols::{
     ids::ContentId,
     messages::{
         admission::PeerAddresses,
-        index::{ListedMember, Source, SourceOutcome},
+        index::{ListedMember, MemberState, Source, SourceOutcome},
         inventory::{Completeness, Coverage, Page},
         poll::Load,
     },
@@ -25,7 +25,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 
 use crate::{
     balancing::{Balancer, Candidate, Request},
-    catalog,
+    catalog::{self, Standing},
     health::{Health, PollInterval},
     index::{Index, Outcome, Refusal},
 };
@@ -53,6 +53,13 @@ struct Contact {
     load: Option<Load>,
 }
 
+impl Contact {
+    /// Whether it is a super-peer as far as is known: one whose catalog entry has not come yet is told as one.
+    fn may_be_superpeer(&self) -> bool {
+        self.role.is_none_or(|role| role == Role::Superpeer)
+    }
+}
+
 impl State {
     pub(super) fn new(interval: PollInterval, now: Instant) -> Self {
         Self {
@@ -73,12 +80,27 @@ impl State {
         contact.role = Some(role);
     }
 
+    /// Forgets where a member is and what it holds; how it was called stays known.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.index.remove(peer);
+        self.balancer.forget(peer);
+        if let Some(contact) = self.contacts.get_mut(peer) {
+            contact.addresses.clear();
+            contact.load = None;
+        }
+    }
+
     /// Takes note of a member that showed its credential; `version` may be empty where it is not known.
     pub(super) fn meet(&mut self, membership: &Membership, version: String) {
         self.know(membership.peer, membership.name.clone(), membership.role);
         if let Some(contact) = self.contacts.get_mut(&membership.peer).filter(|_| !version.is_empty()) {
             contact.version = version;
         }
+    }
+
+    /// Whether a member is a super-peer as far as is known.
+    pub(super) fn may_be_superpeer(&self, peer: &PeerId) -> bool {
+        self.contacts.get(peer).is_some_and(Contact::may_be_superpeer)
     }
 
     /// Takes note of an address at which a member was reached, unless better ones are known.
@@ -104,7 +126,7 @@ impl State {
     /// The other super-peers that are reached somewhere.
     pub(super) fn other_superpeers(&self) -> Vec<PeerAddresses> {
         let reachable = |(peer, contact): (&PeerId, &Contact)| {
-            let superpeer = contact.role.is_none_or(|role| role == Role::Superpeer);
+            let superpeer = contact.may_be_superpeer();
             (superpeer && !contact.addresses.is_empty())
                 .then(|| PeerAddresses { peer: *peer, addresses: contact.addresses.clone() })
         };
@@ -213,7 +235,11 @@ impl State {
             peer: member.peer,
             name: member.name,
             role: member.role,
-            state: self.health.state(&member.peer),
+            state: match member.standing {
+                Standing::Member => self.health.state(&member.peer),
+                Standing::Left => MemberState::Left,
+                Standing::Revoked => MemberState::Revoked,
+            },
             last_seen: seen
                 .map(|seen| UnixSeconds(wall.0.saturating_sub(now.duration_since(seen).as_secs()))),
             version: contact.map(|contact| contact.version.clone()).unwrap_or_default(),

@@ -245,8 +245,7 @@ fn written_since(data: &Path, since_ms: u64) -> Result<Vec<Entry>, ClusterError>
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let (entries, next) = reader.page(after.as_ref()).map_err(|e| broken(e.to_string()))?;
-        let is_new =
-            |entry: &Entry| entry.stamp.peek().is_ok_and(|stamp| stamp.time.millis >= since_ms);
+        let is_new = |entry: &Entry| entry.stamp.peek().is_ok_and(|stamp| stamp.time.millis >= since_ms);
         found.extend(entries.into_iter().filter(is_new));
         match next {
             Some(next) => after = Some(next),

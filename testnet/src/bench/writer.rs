@@ -12,8 +12,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines, stdin};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
 
 /// The hidden command of `quarta-testnet`.
 pub(crate) const COMMAND: &str = "__writer";
@@ -29,12 +30,13 @@ const PUBLISHED: &str = "published";
 pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), ClusterError> {
     let mut args = args.into_iter();
     let (name, data) = (args.next().unwrap_or_default(), PathBuf::from(args.next().unwrap_or_default()));
-    let mut lines = BufReader::new(stdin()).lines();
-    let Some(invite) = next(&mut lines).await? else { return Ok(()) };
+    let mut lines = input();
+    let Some(invite) = lines.recv().await else { return Ok(()) };
     let guest = Guest::join(&name.to_string_lossy(), &data, &invite).await?;
     println!("{JOINED}");
-    while let Some(line) = next(&mut lines).await? {
-        let Some((first, count)) = line.split_once(' ').and_then(|(a, b)| a.parse().ok().zip(b.parse::<u32>().ok()))
+    while let Some(line) = lines.recv().await {
+        let Some((first, count)) =
+            line.split_once(' ').and_then(|(a, b)| a.parse().ok().zip(b.parse::<u32>().ok()))
         else {
             return Err(ended(format!("expected FIRST COUNT, not {line}")));
         };
@@ -43,6 +45,19 @@ pub(crate) async fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), 
         println!("{PUBLISHED}");
     }
     Ok(())
+}
+
+/// The lines of stdin. A thread reads them: it may wait for ever.
+fn input() -> mpsc::Receiver<String> {
+    let (lines, received) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    received
 }
 
 /// The running writer. Killed when dropped.
@@ -84,19 +99,16 @@ impl Writer {
     async fn ask(&mut self, line: &str, expected: &str) -> Result<(), ClusterError> {
         let line = format!("{line}\n");
         self.input.write_all(line.as_bytes()).await.map_err(ClusterError::system("talk to a writer"))?;
-        let answer = tokio::time::timeout(DEADLINE, next(&mut self.output))
+        let answer = tokio::time::timeout(DEADLINE, self.output.next_line())
             .await
-            .map_err(|_| ended("it took too long".to_owned()))??;
+            .map_err(|_| ended("it took too long".to_owned()))?
+            .map_err(ClusterError::system("talk to a writer"))?;
         if answer.as_deref() == Some(expected) {
             Ok(())
         } else {
             Err(ended(format!("it said {answer:?} where {expected} was expected")))
         }
     }
-}
-
-async fn next<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>) -> Result<Option<String>, ClusterError> {
-    lines.next_line().await.map_err(ClusterError::system("talk to a writer"))
 }
 
 fn ended(why: String) -> ClusterError {

@@ -49,7 +49,7 @@ pub struct MemberPlan {
     pub role: Role,
     /// The address on which it listens for members.
     pub ip: Ipv4Addr,
-    /// A program with arguments that becomes the one named after it, such as `ip netns exec NAME`; empty for none.
+    /// A program with arguments that becomes the one named after it, such as `nsenter --net=FILE`; empty for none.
     pub through: Vec<OsString>,
     /// Further arguments of its `serve`.
     pub serve_args: Vec<OsString>,
@@ -257,6 +257,12 @@ impl Member {
     pub(super) fn signal(&self, signal: Signal) -> Result<(), ClusterError> {
         let Some(process) = &self.process else { return Ok(()) };
         process.signal(signal).map_err(ClusterError::system(format!("signal {}", self.name)))
+    }
+
+    /// Stops its process (SIGSTOP) and waits until it stands still; does nothing where none runs.
+    pub(super) async fn stop(&self) -> Result<(), ClusterError> {
+        let Some(process) = &self.process else { return Ok(()) };
+        process.stop().await.map_err(ClusterError::system(format!("freeze {}", self.name)))
     }
 
     /// Kills its process and waits for its end.

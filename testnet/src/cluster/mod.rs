@@ -7,6 +7,7 @@
 //!
 //! Invites go to members over stdin, so that no secret stands in a process list.
 
+mod backup;
 mod error;
 mod lives;
 mod member;
@@ -14,6 +15,7 @@ mod ports;
 pub(crate) mod programs;
 pub mod space;
 
+pub use backup::Backup;
 pub use error::ClusterError;
 pub use lives::{Life, Lives};
 pub use member::{Member, MemberPlan};
@@ -331,6 +333,44 @@ impl Cluster {
     /// [`ClusterError`].
     pub fn restart(&mut self, name: &str) -> Result<(), ClusterError> {
         self.member_mut(name)?.start()
+    }
+
+    /// Copies a member's data folder as it is at one moment: one that runs is frozen meanwhile, so that the copy is what
+    /// a power loss would leave.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; the member runs on then too.
+    pub async fn back_up(&self, name: &str) -> Result<Backup, ClusterError> {
+        let member = self.member(name)?;
+        member.stop().await?;
+        let backup = Backup::of(name, member.data(), &self.dir);
+        member.signal(Signal::CONT)?;
+        backup
+    }
+
+    /// Kills the member of a backup and puts the copy in the place of its data folder; does not start it.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub async fn restore(&mut self, backup: &Backup) -> Result<(), ClusterError> {
+        let member = self.member_mut(backup.member())?;
+        member.kill().await?;
+        backup.bring_back(member.data())
+    }
+
+    /// Lets somebody new join with an invite, starts its daemon and makes it one of the members; does not wait until it
+    /// is ready.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; nothing runs then.
+    pub async fn join(&mut self, plan: MemberPlan, invite: &str) -> Result<(), ClusterError> {
+        let programs =
+            self.members.first().ok_or_else(|| ClusterError::Unknown(plan.name.clone()))?.programs();
+        let mut member = Member::new(plan, &self.dir, programs, self.lives.clone())?;
+        join(&member, invite).await?;
+        member.start()?;
+        self.members.push(member);
+        Ok(())
     }
 
     /// Waits until a member is ready.

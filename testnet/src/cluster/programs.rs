@@ -58,6 +58,11 @@ impl Programs {
         Ok(Self { launcher, binaries: Some(binaries) })
     }
 
+    /// The `quarta-testnet` through which all are started.
+    pub(crate) fn launcher(&self) -> &Path {
+        &self.launcher
+    }
+
     /// The program of a role and the arguments that make it that.
     fn of(&self, role: Role) -> (&OsStr, Option<&'static str>) {
         match (&self.binaries, role) {
@@ -69,7 +74,7 @@ impl Programs {
     }
 
     /// A command of a role's program that dies with this process. `through` is a program with arguments that becomes
-    /// the one named after it, such as `ip netns exec NAME`; empty for none.
+    /// the one named after it, such as `nsenter --net=FILE`; empty for none.
     pub(crate) fn command(&self, role: Role, through: &[OsString]) -> Command {
         let (program, name) = self.of(role);
         let mut line = through.iter().map(OsString::as_os_str).chain([program]).chain(name.map(OsStr::new));

@@ -13,19 +13,16 @@ mod wire;
 pub use lie::Lie;
 
 use crate::cluster::ClusterError;
-use crate::guest::become_member;
+use crate::guest::{become_member, config, full_page};
 use goods::Goods;
 use libp2p::Multiaddr;
 use quarta_daemon::identity::Identity;
-use quarta_protocols::credentials;
+use quarta_daemon::reach::enrolment;
 use quarta_protocols::ids::ContentId;
-use quarta_protocols::members::Enrolment;
 use quarta_protocols::messages::index::{Index, Registered, Request, Response};
-use quarta_protocols::messages::inventory::{Completeness, Coverage, Item, Page, Position, Summary};
+use quarta_protocols::messages::inventory::{Completeness, Item, Page, Position};
 use quarta_protocols::messages::poll::{self, Load};
-use quarta_protocols::network::{
-    AddressPolicy, CallError, Config, ConnectError, Event, Inbound, Network, StartError,
-};
+use quarta_protocols::network::{CallError, ConnectError, Event, Inbound, Network, StartError};
 use quarta_protocols::records::{Access, Record, RecordError, SignedRecord};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,30 +103,15 @@ impl Liar {
     /// [`LiarError`].
     pub async fn join(lie: Lie, data: &Path, invite: &str) -> Result<Self, LiarError> {
         let (identity, superpeers) = become_member(&lie.member_name(), data, invite).await?;
-        let enrolment = Enrolment {
-            peer: identity.keys.peer(),
-            credential: identity.credential.clone(),
-            sealing_key: identity.sealing_statement(),
-        };
         let counter = Counter::new(lie);
         let (address, serving) = wire::serve(
             identity.keys.identity.clone(),
-            enrolment.clone(),
+            enrolment(&identity),
             &identity.trust.network,
             counter.clone(),
         )
         .await?;
-        let config = Config {
-            addresses: AddressPolicy::ONE_MACHINE,
-            enrolment: Some(enrolment),
-            ..Config::new(
-                identity.keys.identity.clone(),
-                identity.trust.clone(),
-                credentials::Role::Node,
-                env!("CARGO_PKG_VERSION"),
-            )
-        };
-        let (network, events) = Network::start(config)?;
+        let (network, events) = Network::start(config(&identity))?;
         let position = Position { epoch: rand::random(), revision: 0 };
         let claims = Arc::new(Mutex::new(Claims { items: Vec::new(), position }));
         let polled = tokio::spawn(answer_polls(events, claims.clone(), address.clone())).abort_handle();
@@ -244,16 +226,7 @@ impl Claims {
 
     /// All of it.
     fn page(&self) -> Page {
-        let mut summary = Summary::default();
-        self.items.iter().for_each(|item| summary.add(item));
-        Page {
-            coverage: Coverage::Full { after: None },
-            position: self.position,
-            last: true,
-            present: self.items.clone(),
-            gone: Vec::new(),
-            summary,
-        }
+        full_page(self.position, self.items.clone())
     }
 }
 

@@ -7,9 +7,13 @@
     reason = "no test binary uses everything, and each is a crate of its own"
 )]
 
+pub mod agreement;
+pub mod clock;
+
 use quarta_daemon::Role;
 use quarta_node::api::model::{File, Transfer};
 use quarta_testnet::cluster::{Cluster, Member, MemberPlan, Plan, Programs};
+use quarta_testnet::netns::{Lan, NetnsError};
 use quarta_testnet::original;
 use quarta_testnet::wait::{Late, Look, until};
 use quarta_testnet::watch::Seen;
@@ -53,6 +57,28 @@ impl Network {
         let mut plan =
             Plan::new(home.path().join("net"), programs(), superpeers, nodes).polling_every(poll_interval);
         change(&mut plan);
+        Self::start_planned(plan, home).await
+    }
+
+    /// As [`Network::start_changed`], with every member on a host of its own, and with hosts for `others` who may come
+    /// later. None, after saying so, where this user may not.
+    pub async fn start_apart(
+        superpeers: usize,
+        nodes: usize,
+        poll_interval: Duration,
+        others: &[&str],
+        change: impl FnOnce(&mut Plan),
+    ) -> Option<(Self, Lan)> {
+        let home = home();
+        let mut plan =
+            Plan::new(home.path().join("net"), programs(), superpeers, nodes).polling_every(poll_interval);
+        change(&mut plan);
+        let lan = lan(&plan, others)?;
+        lan.place(&mut plan).unwrap();
+        Some((Self::start_planned(plan, home).await, lan))
+    }
+
+    async fn start_planned(plan: Plan, home: TempDir) -> Self {
         let cluster = Cluster::start(plan, |_| {}).await.unwrap_or_else(|error| panic!("{error}"));
         Self { cluster, home }
     }
@@ -102,6 +128,28 @@ impl Network {
 /// A folder with a short path, because of the sockets in it.
 pub fn home() -> TempDir {
     tempfile::Builder::new().prefix("qt-").tempdir().unwrap()
+}
+
+/// Whether a test can run that needs `what`, which `works` here or does not. Where it cannot, that is said; with `CI=true`
+/// it is a failure.
+pub fn can(what: &str, works: bool) -> bool {
+    assert!(works || std::env::var("CI").as_deref() != Ok("true"), "CI=true and no {what}");
+    if !works {
+        println!("NOT RUN: this needs {what}");
+    }
+    works
+}
+
+/// Hosts for the members of a plan and for others, as [`can`] has it.
+fn lan(plan: &Plan, others: &[&str]) -> Option<Lan> {
+    match Lan::new(plan, others) {
+        Ok(lan) => Some(lan),
+        Err(error @ (NetnsError::TooMany(_) | NetnsError::Unknown(_))) => panic!("{error}"),
+        Err(error) => {
+            can(&format!("root, iproute2 and nftables for network namespaces: {error}"), false);
+            None
+        }
+    }
 }
 
 /// A plan for somebody beside the cluster's members.

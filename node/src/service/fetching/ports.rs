@@ -101,6 +101,7 @@ impl Peers for Holders {
             Ok(_) => Ok(()),
             Err(error) => {
                 tracing::info!(holder = %source.name, %error, "a holder could not be reached");
+                self.shared.report_unreachable(source.peer);
                 Err(Fault::Unreachable)
             }
         }

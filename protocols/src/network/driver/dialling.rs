@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 
 use super::{Driver, admitted_on, dial_opts};
 use crate::network::{
-    Refusal,
     addresses::named_peer,
     dial::{Attempt, Waiter},
     error::ConnectError,
@@ -32,8 +31,12 @@ impl Driver {
         let gate = &self.swarm.behaviour().gate;
         let admitted = |(id, link): (ConnectionId, &Link)| admitted_on(id, link);
         // Whoever asked may have given up meanwhile; then nobody reads these answers.
-        if gate.is_revoked(&peer) {
-            let _ = waiter.send(Err(ConnectError::Refused(Refusal::Revoked)));
+        if gate.is_signed_off() {
+            let _ = waiter.send(Err(ConnectError::SignedOff));
+            return;
+        }
+        if let Some(refusal) = gate.ended(&peer) {
+            let _ = waiter.send(Err(ConnectError::Refused(refusal)));
             return;
         }
         if !gate.is_member() {
@@ -68,6 +71,10 @@ impl Driver {
         until: Instant,
         waiter: oneshot::Sender<Result<PeerId, ConnectError>>,
     ) {
+        if self.swarm.behaviour().gate.is_signed_off() {
+            let _ = waiter.send(Err(ConnectError::SignedOff));
+            return;
+        }
         if self.attempts.len() + self.strangers.len() >= DIALS_MAX {
             let _ = waiter.send(Err(ConnectError::Busy));
             return;

@@ -158,10 +158,17 @@ impl Driver {
                 }
             }
             Command::CloseConnection(connection) => self.close(connection),
-            Command::Revoke(peer) => {
+            Command::End(peer, ended) => {
                 let behaviour = self.swarm.behaviour_mut();
-                behaviour.admission.bar(peer);
-                for connection in behaviour.gate.revoke(peer) {
+                if ended == gate::Ended::Revoked {
+                    behaviour.admission.bar(peer);
+                }
+                for connection in behaviour.gate.end(peer, ended) {
+                    self.close(connection);
+                }
+            }
+            Command::Sign { off } => {
+                for connection in self.swarm.behaviour_mut().gate.sign(off) {
                     self.close(connection);
                 }
             }
@@ -231,9 +238,11 @@ impl Driver {
         match event {
             gate::Event::Verified(connection) => {
                 let behaviour = self.swarm.behaviour_mut();
-                if let Some(link) = behaviour.gate.link(connection) {
+                if let Some(link) = behaviour.gate.link(connection)
+                    && let Some(role) = link.membership().map(|membership| membership.role)
+                {
                     self.opening.set(link.transport);
-                    behaviour.listen(connection);
+                    behaviour.listen(connection, role);
                     behaviour.gate.welcome(connection);
                 }
             }

@@ -78,6 +78,12 @@ pub enum Refusal {
     /// It has been revoked.
     #[error("the member has been revoked")]
     Revoked,
+    /// It has left for good.
+    #[error("the member has left the network for good")]
+    Left,
+    /// The super-peer that issued its credential has been revoked; another one can renew it.
+    #[error("the super-peer that issued the credential has been revoked")]
+    IssuerRevoked,
     /// The one that refuses is itself not a member yet.
     #[error("the other side is not a member itself")]
     NotAMember,
@@ -94,6 +100,8 @@ impl Refusal {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::Revoked => "revoked",
+            Self::Left => "left",
+            Self::IssuerRevoked => "issuer_revoked",
             Self::NotAMember => "not_a_member",
         }
     }
@@ -275,6 +283,8 @@ mod tests {
             (Refusal::Expired, "expired"),
             (Refusal::NotYetValid, "not_yet_valid"),
             (Refusal::Revoked, "revoked"),
+            (Refusal::Left, "left"),
+            (Refusal::IssuerRevoked, "issuer_revoked"),
             (Refusal::NotAMember, "not_a_member"),
         ] {
             let bytes = cbor::to_vec(&Response::Refused(refusal));

@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::{Presented, Refusal};
 use crate::{
-    credentials::{CLOCK_SKEW, UnixSeconds},
+    credentials::{CLOCK_SKEW, Membership, UnixSeconds},
     network::{
         limits::{ADMISSION_IN_USE_TIMEOUT, ADMISSION_TIMEOUT, REFUSAL_GRACE},
         transport::Transport,
@@ -76,6 +76,11 @@ impl Link {
         }
     }
 
+    /// What the peer's credential says, once it has proved it.
+    pub(in crate::network) fn membership(&self) -> Option<&Membership> {
+        self.heard.as_ref().map(|presented| &presented.enrolled.membership)
+    }
+
     /// Both sides have let each other in.
     pub(in crate::network) const fn is_admitted(&self) -> bool {
         self.let_in && self.welcomed && self.refused.is_none() && !self.shut
@@ -95,9 +100,7 @@ impl Link {
         if self.shut {
             return None;
         }
-        if let Some(presented) = &self.heard
-            && presented.enrolled.membership.expires.plus(CLOCK_SKEW) <= clock
-        {
+        if self.membership().is_some_and(|membership| membership.expires.plus(CLOCK_SKEW) <= clock) {
             return Some(Overdue::Expired);
         }
         let limit = if self.uses_admission { ADMISSION_IN_USE_TIMEOUT } else { ADMISSION_TIMEOUT };

@@ -31,7 +31,7 @@ use libp2p::{
 };
 pub(super) use link::{Link, Overdue};
 
-use super::{codec::protocol_name, limits::STRANGERS_MAX, transport::Transport};
+use super::{codec::protocol_name, error::ConnectError, limits::STRANGERS_MAX, transport::Transport};
 use crate::{
     cbor,
     credentials::{Role, Trust, UnixSeconds},
@@ -58,6 +58,15 @@ pub(super) enum Event {
     Hopeless(ConnectionId),
 }
 
+/// How a membership ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// By the member itself. It may still ask for admission, to hear again that it has left.
+    Left,
+    /// By others: it gets not even that.
+    Revoked,
+}
+
 /// The gate of one member.
 pub(super) struct Behaviour {
     protocol: StreamProtocol,
@@ -65,7 +74,10 @@ pub(super) struct Behaviour {
     role: Role,
     /// Our own greeting but for the time; none while we are not a member.
     greeting: Option<hello::Request>,
-    revoked: HashSet<PeerId>,
+    /// Members whose membership has ended, and what they are told.
+    ended: HashMap<PeerId, Ended>,
+    /// Whether nobody is let in or dialled, because this member has signed off.
+    signed_off: bool,
     links: HashMap<ConnectionId, Link>,
     /// Connections being dialled on which we do not present ourselves.
     quiet: HashSet<ConnectionId>,
@@ -79,11 +91,17 @@ impl Behaviour {
             trust,
             role,
             greeting: None,
-            revoked: HashSet::new(),
+            ended: HashMap::new(),
+            signed_off: false,
             links: HashMap::new(),
             quiet: HashSet::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// What this side is.
+    pub(super) const fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether this side is a member and can present itself.
@@ -118,14 +136,54 @@ impl Behaviour {
         }
     }
 
-    /// Refuses the peer from now on, and gives its connections, which are for the loop to close.
-    pub(super) fn revoke(&mut self, peer: PeerId) -> Vec<ConnectionId> {
-        self.revoked.insert(peer);
-        self.with(&peer).map(|(connection, _)| connection).collect()
+    /// Refuses the peer from now on, and gives the connections that are for the loop to close: its own, and those of
+    /// members whose credential a revoked super-peer issued. A revocation goes before a departure.
+    pub(super) fn end(&mut self, peer: PeerId, ended: Ended) -> Vec<ConnectionId> {
+        let stands = self.ended.entry(peer).or_insert(ended);
+        if ended == Ended::Revoked {
+            *stands = ended;
+        }
+        let revoked = *stands == Ended::Revoked;
+        let issued_by = |link: &Link| link.membership().and_then(|membership| membership.issuer);
+        let concerned = |link: &Link| link.peer == peer || (revoked && issued_by(link) == Some(peer));
+        let open = self.links.iter().filter(|(_, link)| !link.shut && concerned(link));
+        open.map(|(connection, _)| *connection).collect()
     }
 
-    pub(super) fn is_revoked(&self, peer: &PeerId) -> bool {
-        self.revoked.contains(peer)
+    /// Why a peer is none of the network any more, if it is none.
+    pub(super) fn ended(&self, peer: &PeerId) -> Option<Refusal> {
+        self.ended.get(peer).map(|ended| match ended {
+            Ended::Left => Refusal::Left,
+            Ended::Revoked => Refusal::Revoked,
+        })
+    }
+
+    /// Why what a peer has proven does not let it in all the same.
+    fn objection(&self, peer: &PeerId, heard: &handler::Heard) -> Option<Refusal> {
+        if let Some(refusal) = self.ended(peer) {
+            return Some(refusal);
+        }
+        if self.greeting.is_none() {
+            return Some(Refusal::NotAMember);
+        }
+        // Whoever has a stolen super-peer's key can issue as it pleases.
+        let issuer = heard.as_ref().ok().and_then(|presented| presented.enrolled.membership.issuer)?;
+        (self.ended.get(&issuer) == Some(&Ended::Revoked)).then_some(Refusal::IssuerRevoked)
+    }
+
+    /// Lets nobody in and nobody be dialled, or ends that. Gives the connections that are for the loop to close.
+    pub(super) fn sign(&mut self, off: bool) -> Vec<ConnectionId> {
+        self.signed_off = off;
+        let open = self.links.iter().filter(|(_, link)| off && !link.shut);
+        open.map(|(connection, _)| *connection).collect()
+    }
+
+    pub(super) const fn is_signed_off(&self) -> bool {
+        self.signed_off
+    }
+
+    fn deny_while_signed_off(&self) -> Result<(), ConnectionDenied> {
+        if self.signed_off { Err(ConnectionDenied::new(ConnectError::SignedOff)) } else { Ok(()) }
     }
 
     /// Grants the time that joining takes.
@@ -210,9 +268,12 @@ impl Behaviour {
         if let Some((refusal, _)) = link.refused {
             return self.command(connection, Command::Answer(hello::Response::Refused(refusal)));
         }
+        let peer = link.peer;
+        if let Some(refusal) = self.objection(&peer, &heard) {
+            return self.refuse(connection, refusal);
+        }
+        let Some(link) = self.links.get_mut(&connection) else { return };
         let presented = match heard {
-            _ if self.revoked.contains(&link.peer) => return self.refuse(connection, Refusal::Revoked),
-            _ if self.greeting.is_none() => return self.refuse(connection, Refusal::NotAMember),
             Err(unwelcome) => return self.refuse(connection, unwelcome),
             Ok(presented) => presented,
         };
@@ -276,6 +337,15 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = handler::Handler;
     type ToSwarm = Event;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.deny_while_signed_off()
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
@@ -283,6 +353,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.deny_while_signed_off()?;
         Ok(handler::Handler::new(self.protocol.clone(), self.trust.clone(), peer))
     }
 
@@ -294,6 +365,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.deny_while_signed_off()?;
         Ok(handler::Handler::new(self.protocol.clone(), self.trust.clone(), peer))
     }
 

@@ -1,4 +1,4 @@
--- Reconciliation with other super-peers.
+-- Format 3: reconciliation with other super-peers.
 
 -- Where an entry stands among all: 48 bits of a hash of its kind and id. Filled by positions.rs.
 ALTER TABLE entries ADD COLUMN position INTEGER;

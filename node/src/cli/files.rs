@@ -1,0 +1,77 @@
+//! `quarta ls` and `quarta info`: the network's files.
+
+use std::cell::Cell;
+
+use quarta_daemon::{
+    Role,
+    cli::{Common, During, Failure, Output, size},
+    client::Target,
+};
+
+use crate::api::model::{File, FilePage};
+
+pub(super) async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
+    let target = Target::new("/api/v1/files").query("query", query);
+    let stale = Cell::new(false);
+    let files = common
+        .client(Role::Node)?
+        .get_all(target, |page: FilePage| {
+            stale.set(stale.get() || page.stale);
+            (page.files, page.next)
+        })
+        .await
+        .during("cannot list the files")?;
+    if stale.get() {
+        let next = "run `quarta status` to see which super-peers are reachable";
+        Failure::new("this list may be out of date", "no super-peer answers", next).report(common.json);
+    }
+    output.table(&["NAME", "OWNER", "SIZE", "HOLDERS", "HERE", "ID"], &files, |f| {
+        vec![
+            f.name.clone(),
+            f.owner.clone(),
+            size(f.size_bytes),
+            f.holders.map_or_else(|| "?".to_owned(), |n| n.to_string()),
+            match (&f.path, f.defect) {
+                (Some(_), Some(defect)) => defect.as_str().to_owned(),
+                (Some(_), None) => "yes".to_owned(),
+                (None, _) => "no".to_owned(),
+            },
+            f.id.chars().take(12).collect(),
+        ]
+    })
+}
+
+/// Shows one file.
+pub(super) async fn info(common: &Common, output: &mut Output, file: &str) -> Result<(), Failure> {
+    let target = Target::new("/api/v1/files").segment(file);
+    let found: File = common.client(Role::Node)?.get(target).await.during(format!("cannot show {file}"))?;
+    output.fields(&found, &fields(&found))
+}
+
+fn fields(file: &File) -> Vec<(&'static str, String)> {
+    vec![
+        ("Name", file.name.clone()),
+        ("Owner", format!("{} ({})", file.owner, file.owner_id)),
+        ("Size", format!("{} ({} bytes)", size(file.size_bytes), file.size_bytes)),
+        ("SHA-256", file.sha256.clone().unwrap_or_else(|| "-".to_owned())),
+        ("Type", file.media_type.clone().unwrap_or_else(|| "-".to_owned())),
+        ("Id", file.id.clone()),
+        ("Revision", file.revision.to_string()),
+        (
+            "Holders",
+            file.holders.map_or_else(|| "unknown: no super-peer answers".to_owned(), |n| n.to_string()),
+        ),
+        (
+            "Here",
+            match (&file.path, file.defect) {
+                (Some(path), Some(defect)) => format!(
+                    "{path}, which is {} and offered to nobody; put the right file back and run `quarta verify`, or \
+                     fetch it with `quarta get`",
+                    defect.as_str()
+                ),
+                (Some(path), None) => path.clone(),
+                (None, _) => "no; fetch it with `quarta get`".to_owned(),
+            },
+        ),
+    ]
+}

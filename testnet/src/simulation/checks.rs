@@ -1,0 +1,421 @@
+//! What must hold, checked by somebody who sees everything and trusts nothing.
+//!
+//! [`Truth`] knows what was really signed, promised and used up. It reads the super-peers' databases by itself, past the
+//! code under test, after everything that could have changed them; it hears every answer before the one who asked does.
+//! So a promise is compared with what lies on the disk, and not with what a super-peer says of itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+    sync::Arc,
+};
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    audit::Event,
+    cbor,
+    endings::Revoked,
+    ids::ID_BYTES,
+    members::{Enrolled, Enrolment},
+    messages::{
+        admission, index,
+        sync::{Kind, Stamp},
+    },
+    records::{Record, SignedRecord},
+    signing::Signed,
+};
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    adversary::Verdict,
+    cast::{Part, Who, cast},
+    network::{Answer, Ask},
+};
+
+/// What was promised, and is not so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// All super-peers, and all members that follow them, end with the same.
+    Converge,
+    /// What nobody signed who may is nowhere accepted.
+    NothingInvalid,
+    /// What stands in a catalog is only ever replaced by what supersedes it.
+    OnlyForward,
+    /// What was acknowledged is on the disk, and stays while a super-peer that took it keeps its disk.
+    NothingLost,
+    /// An invite admits as many peers as it has uses.
+    InvitesAreUsedUp,
+    /// Whose membership has ended is shown nothing, admitted nowhere and renewed nowhere by who knows of it.
+    NoneOfTheEnded,
+    /// A super-peer that has started admits nobody before it has what another one had by then.
+    ReconciledFirst,
+}
+
+/// A rule that was broken, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule.
+    pub rule: Rule,
+    /// How.
+    pub what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.what)
+    }
+}
+
+/// An entry's place: its kind and its id.
+type Key = (Kind, [u8; ID_BYTES]);
+/// A payload's name: the hash of its bytes.
+type Payload = [u8; 32];
+/// What stands in a catalog.
+type Contents = BTreeMap<Key, Payload>;
+
+/// Something that was really signed by who may sign it.
+#[derive(Debug)]
+enum Genuine {
+    File(Arc<Record>),
+    Member(Box<Enrolled>),
+    Revocation(Box<Revoked>),
+    /// Of a kind where nothing supersedes anything, or nothing that matters.
+    Other,
+}
+
+/// A super-peer's disk.
+#[derive(Default)]
+struct Disk {
+    conn: Option<Connection>,
+    contents: Contents,
+    /// What each other super-peer had when this one's process started.
+    others_at_start: Vec<Contents>,
+}
+
+#[derive(Debug)]
+struct Promise {
+    by: Who,
+    key: Key,
+    payload: Payload,
+}
+
+#[derive(Debug)]
+struct Invite {
+    uses: usize,
+    admitted: BTreeSet<PeerId>,
+}
+
+/// What may have changed a super-peer's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Something that every honest machine does.
+    Honest,
+    /// A peer asked to be admitted or renewed.
+    Admission(Who),
+    /// Something that must not change anything.
+    Refused,
+}
+
+/// Sees everything.
+#[derive(Default)]
+pub struct Truth {
+    genuine: HashMap<Payload, Genuine>,
+    disks: BTreeMap<Who, Disk>,
+    promises: Vec<Promise>,
+    invites: BTreeMap<[u8; 16], Invite>,
+    broken: Option<Violation>,
+}
+
+/// What a backup holds.
+pub struct Backup(Contents);
+
+impl Truth {
+    /// The first rule that was broken.
+    pub fn broken(&self) -> Option<&Violation> {
+        self.broken.as_ref()
+    }
+
+    /// Notes that a rule is broken. Only the first counts: the others follow from it.
+    pub fn violated(&mut self, rule: Rule, what: impl FnOnce() -> String) {
+        self.broken.get_or_insert_with(|| Violation { rule, what: what() });
+    }
+
+    /// A member signed a record.
+    pub fn signed_record(&mut self, record: &Record) {
+        let payload = hash(Kind::FILE, &cbor::to_vec(record.signed()));
+        self.genuine.insert(payload, Genuine::File(Arc::new(record.clone())));
+    }
+
+    /// A member was admitted, or was one from the beginning.
+    pub fn enrolled(&mut self, enrolment: Enrolment) {
+        let bytes = cbor::to_vec(&enrolment);
+        if let Ok(enrolled) = enrolment.verify(&cast().trust) {
+            self.genuine.insert(hash(Kind::MEMBER, &bytes), Genuine::Member(Box::new(enrolled)));
+        }
+    }
+
+    /// Somebody who may signed something else.
+    pub fn signed(&mut self, kind: Kind, payload: &[u8]) {
+        self.genuine.insert(hash(kind, payload), Genuine::Other);
+    }
+
+    /// An invite was issued.
+    pub fn issued(&mut self, secret: [u8; 16], uses: u32) {
+        let uses = uses as usize;
+        self.invites.insert(secret, Invite { uses, admitted: BTreeSet::new() });
+    }
+
+    /// A super-peer's process has started over a database.
+    pub fn started(&mut self, superpeer: Who, database: &Path) {
+        let others = self
+            .disks
+            .iter()
+            .filter(|(other, _)| **other != superpeer)
+            .map(|(_, disk)| disk.contents.clone())
+            .collect();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(database, flags).expect("a catalog in use can be read");
+        let disk = self.disks.entry(superpeer).or_default();
+        disk.conn = Some(conn);
+        disk.others_at_start = others;
+        self.look(superpeer, Cause::Honest);
+    }
+
+    /// A super-peer's process has died.
+    pub fn died(&mut self, superpeer: Who) {
+        if let Some(disk) = self.disks.get_mut(&superpeer) {
+            disk.conn = None;
+        }
+    }
+
+    /// What a backup holds that is made now.
+    pub fn backup(&self, superpeer: Who) -> Backup {
+        Backup(self.disks.get(&superpeer).map(|disk| disk.contents.clone()).unwrap_or_default())
+    }
+
+    /// A super-peer's disk was lost and replaced by a backup. What no other super-peer has is lost, and nobody's fault.
+    pub fn restored(&mut self, superpeer: Who, backup: &Backup) {
+        if let Some(disk) = self.disks.get_mut(&superpeer) {
+            disk.contents = backup.0.clone();
+        }
+        let (disks, genuine) = (&self.disks, &self.genuine);
+        self.promises.retain(|promise| disks.values().any(|disk| covers(genuine, &disk.contents, promise)));
+    }
+
+    /// Reads a super-peer's disk, and whether what changed was allowed to.
+    pub fn look(&mut self, superpeer: Who, cause: Cause) {
+        let Some(mut disk) = self.disks.remove(&superpeer) else { return };
+        if let Some(conn) = &disk.conn {
+            let changed = changed(conn, &disk.contents).expect("a catalog can be read at any time");
+            for entry in changed {
+                self.check(superpeer, cause, &entry, disk.contents.get(&entry.key));
+                disk.contents.insert(entry.key, entry.payload);
+            }
+        }
+        self.disks.insert(superpeer, disk);
+    }
+
+    fn check(&mut self, superpeer: Who, cause: Cause, entry: &Stored, before: Option<&Payload>) {
+        let (kind, id) = entry.key;
+        if cause == Cause::Refused {
+            self.violated(Rule::NothingInvalid, || {
+                format!("{superpeer} stored {kind:?} {} of an adversary", short(&id))
+            });
+        }
+        self.note_what_came_into_being(superpeer, cause, entry);
+        if !self.genuine.contains_key(&entry.payload) {
+            self.violated(Rule::NothingInvalid, || {
+                format!("{superpeer} holds {kind:?} {}, which nobody signed who may", short(&id))
+            });
+        }
+        if entry.stamped_by.is_none_or(|by| by.part() != Part::Superpeer) {
+            self.violated(Rule::NothingInvalid, || {
+                format!("{superpeer} holds {kind:?} {} under no super-peer's stamp", short(&id))
+            });
+        }
+        if let Some(before) = before
+            && !self.supersedes(&entry.payload, before)
+        {
+            self.violated(Rule::OnlyForward, || {
+                format!("at {superpeer}, {kind:?} {} went back to what it was before", short(&id))
+            });
+        }
+    }
+
+    /// Credentials and events are made by super-peers themselves, for their own acts only.
+    fn note_what_came_into_being(&mut self, superpeer: Who, cause: Cause, entry: &Stored) {
+        if self.genuine.contains_key(&entry.payload) || entry.stamped_by != Some(superpeer) {
+            return;
+        }
+        match (entry.key.0, cause) {
+            (Kind::MEMBER, Cause::Admission(peer)) => {
+                let enrolment: Option<Enrolment> = cbor::from_slice(&entry.bytes).ok();
+                if let Some(enrolment) = enrolment.filter(|enrolment| enrolment.peer == peer.peer()) {
+                    self.enrolled(enrolment);
+                }
+            }
+            (Kind::EVENT, Cause::Honest | Cause::Admission(_)) => {
+                let event: Option<Event> = cbor::from_slice(&entry.bytes).ok();
+                if event.is_some_and(|event| event.superpeer == superpeer.peer()) {
+                    self.signed(Kind::EVENT, &entry.bytes);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn supersedes(&self, new: &Payload, old: &Payload) -> bool {
+        supersedes(&self.genuine, new, old)
+    }
+
+    /// A super-peer has answered. What it said must be true.
+    pub fn hears(&mut self, superpeer: Who, from: Who, ask: &Ask, answer: &Answer, verdict: Option<Verdict>) {
+        match (ask, answer) {
+            (
+                Ask::Index(index::Request::Publish(records)),
+                Answer::Index(index::Response::Published(outcomes)),
+            ) => {
+                for (record, outcome) in records.iter().zip(outcomes) {
+                    if matches!(outcome, index::Publication::Stored | index::Publication::Known) {
+                        self.promised(superpeer, record, verdict);
+                    }
+                }
+            }
+            (
+                Ask::Admission(admission::Request::Redeem { secret, .. }),
+                Answer::Admission(admission::Response::Joined { .. }),
+            ) => self.admitted(superpeer, from, secret),
+            _ => {}
+        }
+        let unashamed = matches!(
+            answer,
+            Answer::Admission(admission::Response::Joined { .. } | admission::Response::Renewed(_))
+        );
+        if unashamed && verdict == Some(Verdict::Refused) {
+            self.violated(Rule::NothingInvalid, || format!("{superpeer} admitted an adversary"));
+        }
+        if unashamed {
+            self.check_reconciled(superpeer, from);
+        }
+    }
+
+    fn promised(&mut self, by: Who, record: &SignedRecord, verdict: Option<Verdict>) {
+        let Ok(body) = record.peek() else { return };
+        if verdict == Some(Verdict::Refused) {
+            let file = body.file;
+            self.violated(Rule::NothingInvalid, || format!("{by} took an adversary's record of {file}"));
+        }
+        let payload = hash(Kind::FILE, &cbor::to_vec(record));
+        let promise = Promise { by, key: (Kind::FILE, *body.file.as_bytes()), payload };
+        let kept = self.disks.get(&by).is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
+        if !kept {
+            self.violated(Rule::NothingLost, || {
+                format!("{by} acknowledged a record of {} that is not on its disk", short(&promise.key.1))
+            });
+        }
+        self.promises.push(promise);
+    }
+
+    fn admitted(&mut self, by: Who, peer: Who, secret: &[u8; 16]) {
+        let Some(invite) = self.invites.get_mut(secret) else {
+            self.violated(Rule::InvitesAreUsedUp, || format!("{by} admitted {peer} without an invite"));
+            return;
+        };
+        invite.admitted.insert(peer.peer());
+        let (admitted, uses) = (invite.admitted.len(), invite.uses);
+        if admitted > uses {
+            self.violated(Rule::InvitesAreUsedUp, || {
+                format!("{by} admitted {peer}, the {admitted}th peer by an invite for {uses}")
+            });
+        }
+    }
+
+    fn check_reconciled(&mut self, _superpeer: Who, _peer: Who) {}
+
+    /// Whether all super-peers hold the same.
+    pub fn superpeers_agree(&self) -> bool {
+        let mut disks = self.disks.values();
+        disks.next().is_none_or(|first| disks.all(|disk| disk.contents == first.contents))
+    }
+
+    /// At the end, after quiet time: all super-peers have the same, and nothing that was promised is missing.
+    pub fn settled(&mut self) {
+        let mut disks = self.disks.iter();
+        let Some((first, reference)) = disks.next() else { return };
+        let different = disks.find(|(_, disk)| disk.contents != reference.contents);
+        if let Some((other, disk)) = different {
+            let differing = differing(&reference.contents, &disk.contents);
+            let what = format!("{first} and {other} differ in {differing}");
+            self.violated(Rule::Converge, || what);
+            return;
+        }
+        let lost = self.promises.iter().find(|promise| !covers(&self.genuine, &reference.contents, promise));
+        if let Some(Promise { by, key, .. }) = lost {
+            let what = format!("{:?} {}, which {by} acknowledged, is nowhere", key.0, short(&key.1));
+            self.violated(Rule::NothingLost, || what);
+        }
+    }
+}
+
+/// Whether a catalog holds what was promised, or what supersedes it.
+fn covers(genuine: &HashMap<Payload, Genuine>, contents: &Contents, promise: &Promise) -> bool {
+    contents
+        .get(&promise.key)
+        .is_some_and(|here| *here == promise.payload || supersedes(genuine, here, &promise.payload))
+}
+
+fn supersedes(genuine: &HashMap<Payload, Genuine>, new: &Payload, old: &Payload) -> bool {
+    match (genuine.get(new), genuine.get(old)) {
+        (Some(Genuine::File(new)), Some(Genuine::File(old))) => new.supersedes(old),
+        (Some(Genuine::Member(new)), Some(Genuine::Member(old))) => new.supersedes(old),
+        (Some(Genuine::Revocation(new)), Some(Genuine::Revocation(old))) => new.supersedes(old),
+        (Some(Genuine::Other), Some(Genuine::Other)) => true,
+        _ => false,
+    }
+}
+
+fn differing(one: &Contents, other: &Contents) -> String {
+    let keys: BTreeSet<&Key> = one.keys().chain(other.keys()).collect();
+    let differing: Vec<String> = keys
+        .into_iter()
+        .filter(|key| one.get(key) != other.get(key))
+        .map(|(kind, id)| format!("{kind:?} {}", short(id)))
+        .collect();
+    format!("{} entries: {}", differing.len(), differing[..differing.len().min(5)].join(", "))
+}
+
+struct Stored {
+    key: Key,
+    payload: Payload,
+    bytes: Vec<u8>,
+    stamped_by: Option<Who>,
+}
+
+fn changed(conn: &Connection, known: &Contents) -> rusqlite::Result<Vec<Stored>> {
+    let mut query = conn.prepare_cached("SELECT kind, id, payload, stamp FROM entries")?;
+    let mut rows = query.query([])?;
+    let mut changed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let kind = Kind(row.get(0)?);
+        let key = (kind, row.get(1)?);
+        let payload = hash(kind, row.get_ref(2)?.as_blob()?);
+        if known.get(&key) != Some(&payload) {
+            let stamp: Option<Signed<Stamp>> = cbor::from_slice(row.get_ref(3)?.as_blob()?).ok();
+            let stamped_by =
+                stamp.and_then(|stamp| stamp.peek().ok()).and_then(|stamp| Who::of_peer(&stamp.superpeer));
+            changed.push(Stored { key, payload, bytes: row.get(2)?, stamped_by });
+        }
+    }
+    Ok(changed)
+}
+
+fn hash(kind: Kind, payload: &[u8]) -> Payload {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&kind.0.to_be_bytes());
+    hasher.update(payload);
+    *hasher.finalize().as_bytes()
+}
+
+fn short(id: &[u8; ID_BYTES]) -> String {
+    data_encoding::HEXLOWER.encode(&id[..4])
+}

@@ -1,0 +1,620 @@
+//! All machines, the network between them, and a schedule's course: what happens in a step, and how it ends.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    time::Duration,
+};
+
+use quarta_superpeer::catalog::Catalog;
+use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng, seq::IteratorRandom};
+use tempfile::TempDir;
+
+use super::{
+    Outcome, Schedule,
+    adversary::{Adversary, Attempt, Verdict},
+    cast::{Part, START_MS, SUPERPEERS, Who, cast},
+    checks::{Backup, Cause, Rule, Truth},
+    clock::Moment,
+    faults::{Counts, Fault, Weather},
+    member::{Member, Wish},
+    network::{Answer, Ask, Body, Letter, Network},
+    story::Story,
+    superpeer::{Handled, Question, Superpeer},
+};
+
+/// Backups kept of one super-peer.
+const BACKUPS_MAX: usize = 2;
+/// Rounds of quiet time in which all must have come to agree.
+const QUIET_ROUNDS: usize = 12;
+/// Letters in one round of quiet time: more would be a conversation that does not end.
+const QUIET_LETTERS_MAX: usize = 20_000;
+
+/// Everything.
+pub struct World {
+    schedule: Schedule,
+    rng: SmallRng,
+    weather: Weather,
+    now: Moment,
+    network: Network,
+    superpeers: Vec<Superpeer>,
+    backups: Vec<Vec<(PathBuf, Backup)>>,
+    members: Vec<Member>,
+    adversary: Adversary,
+    truth: Truth,
+    counts: Counts,
+    story: Story,
+    folder: TempDir,
+}
+
+/// What a step does, and how often.
+const DEEDS: [(Deed, u32); 6] = [
+    (Deed::Deliver, 55),
+    (Deed::Member, 20),
+    (Deed::Compare, 10),
+    (Deed::Restart, 5),
+    (Deed::Invite, 2),
+    (Deed::Heal, 3),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Deliver,
+    Member,
+    Compare,
+    Restart,
+    Invite,
+    Heal,
+}
+
+impl World {
+    /// Everything as it is at the beginning.
+    pub fn new(schedule: Schedule, story: Story) -> Self {
+        let mut rng = SmallRng::seed_from_u64(schedule.seed);
+        let weather = Weather::draw(&mut rng);
+        let folder = folder();
+        let mut truth = Truth::default();
+        for who in Who::all() {
+            let identity = who.identity();
+            if let Some(credential) = &identity.credential {
+                truth.enrolled(identity.enrolment(credential.clone()));
+            }
+        }
+        let superpeers = Who::superpeers()
+            .map(|who| {
+                let place = folder.path().join(who.to_string());
+                std::fs::create_dir(&place).expect("an empty folder takes another");
+                let superpeer = Superpeer::new(who, place, schedule.sabotage);
+                std::fs::write(superpeer.catalog_file(), template(who))
+                    .expect("a file in memory can be written");
+                superpeer
+            })
+            .collect();
+        let mut world = Self {
+            schedule,
+            rng,
+            weather,
+            now: Moment::START,
+            network: Network::default(),
+            superpeers,
+            backups: (0..SUPERPEERS).map(|_| Vec::new()).collect(),
+            members: Who::members().map(Member::new).collect(),
+            adversary: Adversary::default(),
+            truth,
+            counts: Counts::default(),
+            story,
+            folder,
+        };
+        for who in Who::superpeers() {
+            world.start_superpeer(who);
+        }
+        world
+    }
+
+    /// Runs the schedule to its end, or to the first rule that is broken.
+    pub fn run(mut self) -> Outcome {
+        for step in 0..self.schedule.steps {
+            self.story.step(step);
+            self.now = self.now.plus(Duration::from_millis(self.rng.random_range(0..20_000)));
+            self.strike();
+            self.act();
+            if self.truth.broken().is_some() {
+                break;
+            }
+        }
+        if self.truth.broken().is_none() {
+            self.story.step(self.schedule.steps);
+            self.settle();
+        }
+        let violation = self.truth.broken().cloned();
+        if let Some(violation) = &violation {
+            self.story.tell(self.now, || format!("BROKEN  {violation}"));
+        }
+        Outcome { counts: self.counts, violation, story: self.story.into_lines() }
+    }
+
+    fn superpeer(&mut self, who: Who) -> &mut Superpeer {
+        &mut self.superpeers[who.index()]
+    }
+
+    fn member(&mut self, who: Who) -> &mut Member {
+        &mut self.members[who.index() - SUPERPEERS]
+    }
+
+    fn any_superpeer(&mut self) -> Who {
+        Who::superpeer(self.rng.random_range(0..SUPERPEERS))
+    }
+
+    fn any_member(&mut self) -> Who {
+        Who::members().choose(&mut self.rng).expect("there are members")
+    }
+
+    fn tell(&mut self, line: impl FnOnce() -> String) {
+        self.story.tell(self.now, line);
+    }
+
+    fn struck(&mut self, fault: Fault, line: impl FnOnce() -> String) {
+        self.counts.count(fault);
+        self.story.tell(self.now, || format!("{fault:?}: {}", line()));
+    }
+
+    // ---- what people and machines do
+
+    fn act(&mut self) {
+        let mut draw = self.rng.random_range(0..DEEDS.iter().map(|(_, weight)| weight).sum());
+        let deed = DEEDS.iter().find(|(_, weight)| match draw.checked_sub(*weight) {
+            Some(rest) => {
+                draw = rest;
+                false
+            }
+            None => true,
+        });
+        match deed.map_or(Deed::Deliver, |(deed, _)| *deed) {
+            Deed::Deliver => self.deliver(),
+            Deed::Member => self.member_acts(),
+            Deed::Compare => {
+                let (who, other) = (self.any_superpeer(), self.any_superpeer());
+                if who != other {
+                    self.superpeer_ticks(who, other);
+                }
+            }
+            Deed::Restart => self.restart_somebody(),
+            Deed::Invite => self.invite(),
+            Deed::Heal => {
+                if !self.network.is_whole() {
+                    self.network.heal();
+                    self.tell(|| "the network is whole again".to_owned());
+                }
+            }
+        }
+    }
+
+    fn member_acts(&mut self) {
+        let who = self.any_member();
+        if !self.member(who).runs() {
+            return;
+        }
+        if self.member(who).credential().is_none() {
+            let name = self.any_member().identity().name.clone();
+            if let Some(question) = self.member(who).join(name) {
+                self.ask(who, question);
+            }
+            return;
+        }
+        let mut rng = self.fork();
+        let record = match rng.random_range(0..10) {
+            0..4 => self.member(who).sign(Wish::Add, &mut rng),
+            4..6 => self.member(who).sign(Wish::Update, &mut rng),
+            6 => self.member(who).sign(Wish::Delete, &mut rng),
+            7 => self.give(who, &mut rng),
+            _ => self.member(who).sign(Wish::Tell, &mut rng),
+        };
+        if let Some(record) = record {
+            self.truth.signed_record(&record);
+            let owner = Who::of_peer(&record.owner()).expect("owners are of the cast");
+            self.tell(|| {
+                let (file, body) = (record.file().short(), record.body());
+                format!("{who} signs {file} revision {} of {owner}", body.revision)
+            });
+        }
+        let superpeer = self.any_superpeer();
+        if let Some(question) = self.member(who).tell(superpeer) {
+            self.ask(who, question);
+        }
+    }
+
+    fn give(&mut self, from: Who, rng: &mut SmallRng) -> Option<quarta_protocols::records::Record> {
+        let to = Who::members().filter(|to| *to != from).choose(rng)?;
+        let (low, high) = (from.min(to).index() - SUPERPEERS, from.max(to).index() - SUPERPEERS);
+        let (left, right) = self.members.split_at_mut(high);
+        let (low, high) = (&mut left[low], &mut right[0]);
+        if from < to { low.give(high, rng) } else { high.give(low, rng) }
+    }
+
+    fn invite(&mut self) {
+        let issuer = self.any_superpeer();
+        let secret: [u8; 16] = self.rng.random();
+        let uses = 1;
+        let now = self.now;
+        if !self.superpeer(issuer).runs() || !self.superpeer(issuer).invite(now, secret, uses) {
+            return;
+        }
+        self.truth.issued(secret, uses);
+        self.truth.look(issuer, Cause::Honest);
+        let strangers: Vec<Who> = Who::members().filter(|who| who.part() == Part::Stranger).collect();
+        for stranger in &strangers {
+            self.member(*stranger).hear_of_invite(issuer, secret);
+        }
+        self.tell(|| format!("{issuer} issues an invite for {uses}, and all strangers hear of it"));
+    }
+
+    fn superpeer_ticks(&mut self, who: Who, other: Who) {
+        if !self.superpeer(who).runs() {
+            return;
+        }
+        let now = self.now;
+        let questions = self.superpeer(who).tick(now, other);
+        self.truth.look(who, Cause::Honest);
+        for question in questions {
+            self.ask(who, question);
+        }
+    }
+
+    fn restart_somebody(&mut self) {
+        let dead: Vec<Who> = Who::all().filter(|who| !self.runs(*who)).collect();
+        let Some(who) = dead.into_iter().choose(&mut self.rng) else { return };
+        self.restart(who);
+    }
+
+    fn runs(&self, who: Who) -> bool {
+        match who.part() {
+            Part::Superpeer => self.superpeers[who.index()].runs(),
+            _ => self.members[who.index() - SUPERPEERS].runs(),
+        }
+    }
+
+    fn restart(&mut self, who: Who) {
+        match who.part() {
+            Part::Superpeer => self.start_superpeer(who),
+            _ => {
+                self.member(who).start();
+                self.tell(|| format!("{who} starts"));
+            }
+        }
+    }
+
+    fn start_superpeer(&mut self, who: Who) {
+        let now = self.now;
+        self.superpeer(who).start(now);
+        let database = self.superpeer(who).catalog_file();
+        self.truth.started(who, &database);
+        self.tell(|| format!("{who} starts"));
+    }
+
+    fn crash_superpeer(&mut self, who: Who) {
+        self.truth.died(who);
+        let now = self.now;
+        self.superpeer(who).crash(now);
+    }
+
+    // ---- letters
+
+    fn ask(&mut self, from: Who, question: Question) {
+        self.adversary.overhears(&question.ask);
+        let credential = match from.part() {
+            Part::Superpeer => from.identity().credential.clone(),
+            _ => self.member(from).credential().cloned(),
+        };
+        let Question { to, call, ask } = question;
+        self.send(Letter { from, to, call, body: Body::Ask(credential, Box::new(ask)), verdict: None });
+    }
+
+    fn send(&mut self, letter: Letter) {
+        if self.network.send(letter).is_some() {
+            self.struck(Fault::Lost, || "the oldest letter, in a full queue".to_owned());
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Some((letter, overtakes)) = self.network.take_any(&mut self.rng) else { return };
+        if overtakes {
+            self.counts.count(Fault::Reordered);
+        }
+        if self.weather.strikes(Fault::Lost, &mut self.rng) {
+            self.struck(Fault::Lost, || describe(&letter));
+            return;
+        }
+        if self.weather.strikes(Fault::Duplicated, &mut self.rng) {
+            self.struck(Fault::Duplicated, || describe(&letter));
+            self.send(letter.clone());
+        }
+        self.arrive(letter);
+    }
+
+    fn arrive(&mut self, letter: Letter) {
+        if !self.network.passes(letter.from, letter.to) || !self.runs(letter.to) {
+            self.tell(|| format!("does not arrive: {}", describe(&letter)));
+            return;
+        }
+        self.tell(|| format!("arrives: {}", describe(&letter)));
+        let Letter { from, to, call, body, verdict } = letter;
+        match body {
+            Body::Answer(answer) => self.take_answer(from, to, call, *answer),
+            Body::Ask(credential, ask) => {
+                if to.part() == Part::Superpeer {
+                    self.superpeer_answers(from, to, call, credential.as_ref(), *ask, verdict);
+                }
+            }
+        }
+    }
+
+    fn superpeer_answers(
+        &mut self,
+        from: Who,
+        to: Who,
+        call: u64,
+        credential: Option<&quarta_protocols::credentials::Credential>,
+        ask: Ask,
+        verdict: Option<Verdict>,
+    ) {
+        let (now, fresh) = (self.now, self.rng.random());
+        let cause = match (&ask, verdict) {
+            (_, Some(Verdict::Refused)) => Cause::Refused,
+            (Ask::Admission(_), _) => Cause::Admission(from),
+            _ => Cause::Honest,
+        };
+        let Handled { answer, questions } =
+            self.superpeer(to).handle(now, from, credential, ask.clone(), fresh);
+        self.truth.look(to, cause);
+        self.truth.hears(to, from, &ask, &answer, verdict);
+        if self.weather.strikes(Fault::CrashBeforeAnswer, &mut self.rng) {
+            self.struck(Fault::CrashBeforeAnswer, || to.to_string());
+            self.crash_superpeer(to);
+            return;
+        }
+        for question in questions {
+            self.ask(to, question);
+        }
+        self.tell(|| format!("{to} answers {from}: {}", brief(&answer)));
+        self.send(Letter { from: to, to: from, call, body: Body::Answer(Box::new(answer)), verdict: None });
+    }
+
+    fn take_answer(&mut self, from: Who, to: Who, call: u64, answer: Answer) {
+        let now = self.now;
+        if to.part() == Part::Superpeer {
+            let questions = self.superpeer(to).answered(now, from, call, answer);
+            self.truth.look(to, Cause::Honest);
+            for question in questions {
+                self.ask(to, question);
+            }
+        } else {
+            self.member(to).answered(call, answer);
+        }
+    }
+
+    // ---- what goes wrong
+
+    fn strike(&mut self) {
+        for fault in Fault::ALL {
+            let of_letters = matches!(
+                fault,
+                Fault::Lost | Fault::Duplicated | Fault::Reordered | Fault::CrashBeforeAnswer
+            );
+            if !of_letters && self.weather.strikes(fault, &mut self.rng) {
+                self.befall(fault);
+            }
+        }
+        // What can be restored later.
+        if self.rng.random_bool(0.02) {
+            self.back_up();
+        }
+    }
+
+    fn befall(&mut self, fault: Fault) {
+        let mut rng = self.fork();
+        match fault {
+            Fault::Partition => {
+                let half = self.network.split(&mut rng);
+                self.struck(fault, || half.iter().map(Who::to_string).collect::<Vec<_>>().join(" "));
+            }
+            Fault::OneWayCut => {
+                let (from, to) = (self.any_superpeer(), self.any_superpeer());
+                if from != to {
+                    self.network.deafen(from, to);
+                    self.struck(fault, || format!("{to} does not hear {from}"));
+                }
+            }
+            Fault::SuperpeerCrash => {
+                let who = self.any_superpeer();
+                if self.runs(who) {
+                    self.struck(fault, || who.to_string());
+                    self.crash_superpeer(who);
+                }
+            }
+            Fault::MemberCrash => {
+                let who = self.any_member();
+                if self.runs(who) {
+                    self.struck(fault, || who.to_string());
+                    self.member(who).crash();
+                }
+            }
+            Fault::RestoredBackup => self.restore(),
+            Fault::ClockJump | Fault::ClockYearsOff => {
+                let who = Who::all().choose(&mut rng).expect("there is somebody");
+                let clock = match who.part() {
+                    Part::Superpeer => &mut self.superpeer(who).clock,
+                    _ => &mut self.member(who).clock,
+                };
+                let off =
+                    if fault == Fault::ClockJump { clock.jump(&mut rng) } else { clock.fall_out(&mut rng) };
+                self.struck(fault, || format!("the clock of {who} is {} days off", off.as_secs() / 86_400));
+            }
+            Fault::LongSilence => {
+                let days = rng.random_range(1..8);
+                self.now = self.now.plus(Duration::from_hours(24 * days));
+                self.struck(fault, || format!("{days} days"));
+            }
+            Fault::Replay | Fault::Forgery => {
+                let attempt = if fault == Fault::Replay {
+                    self.adversary.replay(&mut rng)
+                } else {
+                    self.adversary.forge(&mut rng)
+                };
+                if let Some(Attempt { from, to, credential, ask, verdict, what }) = attempt {
+                    self.struck(fault, || format!("{what}, {from} to {to}"));
+                    let body = Body::Ask(credential, Box::new(ask));
+                    self.send(Letter { from, to, call: 0, body, verdict: Some(verdict) });
+                }
+            }
+            Fault::Lost | Fault::Duplicated | Fault::Reordered | Fault::CrashBeforeAnswer => {}
+        }
+    }
+
+    /// A generator of its own for what needs the world at the same time.
+    fn fork(&mut self) -> SmallRng {
+        SmallRng::seed_from_u64(self.rng.next_u64())
+    }
+
+    fn back_up(&mut self) {
+        let who = self.any_superpeer();
+        let number = self.rng.random::<u32>();
+        let place = self.folder.path().join(format!("backup-{who}-{number}"));
+        std::fs::create_dir(&place).expect("an empty folder takes another");
+        self.superpeer(who).copy_disk_to(&place);
+        let backup = self.truth.backup(who);
+        let backups = &mut self.backups[who.index()];
+        if backups.len() == BACKUPS_MAX {
+            backups.remove(0);
+        }
+        backups.push((place, backup));
+        self.tell(|| format!("a backup is made of {who}"));
+    }
+
+    fn restore(&mut self) {
+        let who = self.any_superpeer();
+        if self.backups[who.index()].is_empty() {
+            return;
+        }
+        let at = self.rng.random_range(0..self.backups[who.index()].len());
+        self.crash_superpeer(who);
+        let (place, backup) = &self.backups[who.index()][at];
+        self.superpeers[who.index()].copy_disk_from(place);
+        self.truth.restored(who, backup);
+        self.struck(Fault::RestoredBackup, || who.to_string());
+        self.start_superpeer(who);
+    }
+
+    // ---- and how it ends
+
+    /// Everything heals, clocks are set right, and all have time to come to agree.
+    fn settle(&mut self) {
+        self.network.heal();
+        self.weather = Weather::CALM;
+        for who in Who::all() {
+            match who.part() {
+                Part::Superpeer => self.superpeer(who).clock.correct(),
+                _ => self.member(who).clock.correct(),
+            }
+            if !self.runs(who) {
+                self.restart(who);
+            }
+        }
+        self.tell(|| "everything heals".to_owned());
+        for _ in 0..QUIET_ROUNDS {
+            self.now = self.now.plus(Duration::from_mins(1));
+            for who in Who::superpeers() {
+                for other in Who::superpeers().filter(|other| *other != who) {
+                    self.superpeer_ticks(who, other);
+                    self.drain();
+                }
+            }
+            for who in Who::members() {
+                let superpeer = self.any_superpeer();
+                if let Some(question) = self.member(who).tell(superpeer) {
+                    self.ask(who, question);
+                    self.drain();
+                }
+            }
+            if self.truth.broken().is_some() || self.is_quiet() {
+                break;
+            }
+        }
+        self.truth.settled();
+    }
+
+    /// Whether all agree, and nobody waits for anything.
+    fn is_quiet(&self) -> bool {
+        self.truth.superpeers_agree() && self.members.iter().all(Member::is_content)
+    }
+
+    fn drain(&mut self) {
+        for _ in 0..QUIET_LETTERS_MAX {
+            let Some(letter) = self.network.take_oldest() else { return };
+            self.arrive(letter);
+        }
+        self.truth.violated(Rule::Converge, || "the machines do not stop talking".to_owned());
+    }
+}
+
+fn describe(letter: &Letter) -> String {
+    let Letter { from, to, call, body, .. } = letter;
+    match body {
+        Body::Ask(_, ask) => format!("{from} to {to}, question {call}: {}", question(ask)),
+        Body::Answer(answer) => format!("{from} to {to}, answer {call}: {}", brief(answer)),
+    }
+}
+
+fn question(ask: &Ask) -> String {
+    shortened(match ask {
+        Ask::Index(request) => format!("{request:?}"),
+        Ask::Admission(request) => format!("{request:?}"),
+        Ask::Sync(request) => format!("{request:?}"),
+        Ask::Changes(request) => format!("{request:?}"),
+    })
+}
+
+fn brief(answer: &Answer) -> String {
+    shortened(match answer {
+        Answer::Index(response) => format!("{response:?}"),
+        Answer::Admission(response) => format!("{response:?}"),
+        Answer::Sync(response) => format!("{response:?}"),
+        Answer::Changes(response) => format!("{response:?}"),
+        Answer::Closed => "closed at the gate".to_owned(),
+    })
+}
+
+fn shortened(text: String) -> String {
+    const CHARS: usize = 100;
+    if text.chars().count() <= CHARS { text } else { text.chars().take(CHARS).chain(['…']).collect() }
+}
+
+/// A folder in memory, where there is one: a commit is synced, and nobody cuts the power of a simulation.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
+        .expect("a temporary folder can be made")
+}
+
+/// The catalog of a super-peer at the beginning, as its file's bytes: all super-peers and nodes are members.
+fn template(who: Who) -> &'static [u8] {
+    static TEMPLATES: LazyLock<Vec<Vec<u8>>> =
+        LazyLock::new(|| Who::superpeers().map(first_catalog).collect());
+    &TEMPLATES[who.index()]
+}
+
+fn first_catalog(who: Who) -> Vec<u8> {
+    let dir = folder();
+    let path = dir.path().join("catalog.db");
+    let key = who.identity().key.clone();
+    let mut catalog = Catalog::open(&path, cast().trust.clone(), key).expect("a new catalog opens");
+    for member in Who::all() {
+        let identity = member.identity();
+        if let Some(credential) = &identity.credential {
+            let enrolment = identity.enrolment(credential.clone());
+            catalog.enrol(enrolment, START_MS).expect("the cast's members can be enrolled");
+        }
+    }
+    // Closing it brings the log into the file.
+    drop(catalog);
+    std::fs::read(path).expect("a file in memory can be read")
+}
