@@ -1,4 +1,4 @@
-//! Admission: how an invite is made, and becomes a membership exactly as often as it says.
+//! Admission: how an invite is made, and becomes a membership exactly as often as it says; and how a membership goes on.
 //!
 //! Invites stand in the catalog's database, so that counting a use, noting who used it and enrolling the new member are
 //! one transaction: a credential leaves this machine only after all three are on the disk, and a crash at any moment
@@ -11,70 +11,45 @@
 //! - Only a hash of the secret is stored, and secrets are looked up by it, so neither a stolen database nor the time a
 //!   look-up takes tells anything about a secret.
 //! - Guessing is hopeless (128 bits); [`Attempts`] keeps it from being a burden.
+//! - Super-peers' credentials are signed by the root. Where its key does not lie, a super-peer that shows its invite
+//!   becomes a [`Candidate`] and waits until the root's holder approves it.
+//! - A name of a member that is gone is given again by an invite that says so, and by no other.
 //!
 //! No clock and no randomness in here: the caller gives both.
 
 mod attempts;
+mod candidates;
+mod invites;
+mod renewal;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::sync::{PoisonError, RwLock};
 
-use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
-    credentials::{Credential, Grant, Membership, Role, Trust, UnixSeconds},
-    invites::{Invite, SECRET_BYTES, secret_hash},
+    credentials::{Credential, CredentialError, Grant, Membership, Role, Trust, UnixSeconds},
+    invites::{SECRET_BYTES, secret_hash},
     keys::SealingKey,
     members::{Enrolment, EnrolmentError},
     messages::{admission::Refusal, sync::Entry},
     names::MemberName,
     signing::Signed,
 };
-use rusqlite::{OptionalExtension, Transaction, params};
 
-pub use self::attempts::{Attempts, OVERALL_PER_MINUTE, PER_ADDRESS_PER_MINUTE, PER_PEER_PER_MINUTE};
-use crate::catalog::{Catalog, CatalogError, store_member};
-
-/// How long an invite is still listed after its end, so that an operator sees why a joiner was refused.
-const KEPT_AFTER_EXPIRY: Duration = Duration::from_hours(30 * 24);
+pub use self::{
+    attempts::{Attempts, OVERALL_PER_MINUTE, PER_ADDRESS_PER_MINUTE, PER_PEER_PER_MINUTE},
+    candidates::{APPROVED_BEFORE_EXPIRY, Candidate, Wants, candidates},
+    invites::{InviteId, Issued, Terms, list, withdraw},
+    renewal::{RENEWED_AT_MOST_EVERY, Renewal},
+};
+use crate::catalog::{Catalog, CatalogError, Context, EnrolError, Standing, Write, check_name, store_member};
 
 /// What this super-peer can admit with.
 pub struct Authority {
     own: Keypair,
-    credential: Credential,
+    credential: RwLock<Credential>,
     root: Option<Keypair>,
-}
-
-/// An invite as its issuer remembers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issued {
-    /// Names the invite towards its issuer; admits nobody.
-    pub id: InviteId,
-    /// What joiners become.
-    pub role: Role,
-    /// How often it can be redeemed in all.
-    pub uses: u32,
-    /// How often still.
-    pub uses_left: u32,
-    /// When it was issued.
-    pub created: UnixSeconds,
-    /// When it ends.
-    pub expires: UnixSeconds,
-}
-
-/// An invite's name towards its issuer: the hash of its secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct InviteId([u8; 32]);
-
-/// What an invite permits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// What joiners become.
-    pub role: Role,
-    /// How often it can be redeemed.
-    pub uses: u32,
-    /// When it ends.
-    pub expires: UnixSeconds,
 }
 
 /// A joiner's request. The transport has proved that it comes from `peer`.
@@ -90,15 +65,15 @@ pub struct Redemption {
     pub sealing_key: Signed<SealingKey>,
 }
 
-/// A new member.
+/// A member with a credential to send to it.
 #[derive(Debug, Clone)]
 pub struct Admitted {
     /// What to send to it.
     pub credential: Credential,
     /// Who it is now.
     pub membership: Membership,
-    /// What the other super-peers are to be told.
-    pub entry: Entry,
+    /// What the other super-peers are to be told; empty where all was known.
+    pub entries: Vec<Entry>,
 }
 
 /// Why nobody is admitted.
@@ -110,6 +85,18 @@ pub enum AdmissionError {
     /// This super-peer's own credential admits nobody, e.g. because it has expired.
     #[error("this super-peer cannot issue credentials: {0}; renew its own")]
     CannotIssue(#[source] EnrolmentError),
+    /// An invite is to give a name again that is nobody's, or still somebody's.
+    #[error("no member that left or was revoked was called {0}, or another member is called so")]
+    NotDeparted(MemberName),
+    /// Nobody waits for approval under this name.
+    #[error("no super-peer called {0} waits for approval")]
+    NobodyWaits(MemberName),
+    /// What was signed elsewhere is not the credential of this candidate.
+    #[error("the credential is not valid for this super-peer: {0}")]
+    BadCredential(#[source] CredentialError),
+    /// What was signed elsewhere says something else than was asked for.
+    #[error("the credential is for another name or role")]
+    OtherGrant,
     /// The admission could not be stored.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -120,38 +107,29 @@ impl AdmissionError {
     pub const fn refusal(&self) -> Refusal {
         match self {
             Self::Refused(refusal) => *refusal,
-            Self::CannotIssue(_) | Self::Catalog(_) => Refusal::Unavailable,
+            _ => Refusal::Unavailable,
         }
     }
 }
 
-impl InviteId {
-    /// The id of the invite with this secret.
-    pub fn of_secret(secret: &[u8; SECRET_BYTES]) -> Self {
-        Self(secret_hash(secret))
-    }
-
-    /// The raw bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// Wraps bytes that [`Self::as_bytes`] gave.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl std::fmt::Display for InviteId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+impl From<EnrolError> for AdmissionError {
+    fn from(error: EnrolError) -> Self {
+        match error {
+            EnrolError::Invalid(error) => Self::CannotIssue(error),
+            EnrolError::NameTaken => Refusal::NameTaken.into(),
+            EnrolError::NameOfDeparted => Refusal::NameOfDeparted.into(),
+            EnrolError::Ended(Standing::Left) => Refusal::Left.into(),
+            EnrolError::Ended(_) => Refusal::Revoked.into(),
+            EnrolError::IssuerEnded => Refusal::NotAMember.into(),
+            EnrolError::Catalog(error) => error.into(),
+        }
     }
 }
 
 impl Authority {
     /// What a super-peer with this identity and credential admits with; with the root key also super-peers.
     pub const fn new(own: Keypair, credential: Credential, root: Option<Keypair>) -> Self {
-        Self { own, credential, root }
+        Self { own, credential: RwLock::new(credential), root }
     }
 
     /// Whether it can admit super-peers.
@@ -159,44 +137,18 @@ impl Authority {
         self.root.is_some()
     }
 
-    /// Issues an invite and stores it. `secret` must be 128 fresh random bits.
-    ///
-    /// # Errors
-    /// [`Refusal::NotTheRoot`] for a super-peer's invite without the root key; [`CatalogError`] where it cannot be stored.
-    pub fn issue(
-        &self,
-        catalog: &mut Catalog,
-        terms: Terms,
-        secret: [u8; SECRET_BYTES],
-        addresses: Vec<Multiaddr>,
-        now: UnixSeconds,
-    ) -> Result<Invite, AdmissionError> {
-        self.check_role(terms.role)?;
-        catalog.transact(now.0.saturating_mul(1000), |write, _| {
-            let kept = seconds(now).saturating_sub(seconds(UnixSeconds(KEPT_AFTER_EXPIRY.as_secs())));
-            write.tx().execute("DELETE FROM invites WHERE expires < ?1", [kept])?;
-            write.tx().execute(
-                "INSERT INTO invites VALUES (?1, ?2, ?3, ?3, ?4, ?5)",
-                params![
-                    secret_hash(&secret),
-                    terms.role == Role::Superpeer,
-                    terms.uses,
-                    seconds(now),
-                    seconds(terms.expires)
-                ],
-            )?;
-            Ok::<_, CatalogError>(())
-        })?;
-        let root = &catalog.trust().root;
-        Ok(Invite::new(root, self.own.public().to_peer_id(), addresses, terms.role, terms.expires, secret))
+    /// Issues under this credential from now on: the super-peer's own was renewed.
+    pub fn adopt(&self, credential: Credential) {
+        *self.credential.write().unwrap_or_else(PoisonError::into_inner) = credential;
     }
 
     /// Redeems an invite: afterwards the joiner is a member, durably, and may be sent its credential.
     ///
-    /// `token_id` is 128 fresh random bits.
+    /// A super-peer that redeems where the root key does not lie is noted as a [`Candidate`], and is given the credential
+    /// when it redeems again after it was approved. `token_id` is 128 fresh random bits.
     ///
     /// # Errors
-    /// [`AdmissionError`]; then nothing has changed.
+    /// [`AdmissionError`]; nothing has changed then, but for [`Refusal::AwaitingApproval`].
     pub fn redeem(
         &self,
         catalog: &mut Catalog,
@@ -207,32 +159,39 @@ impl Authority {
         let Redemption { peer, secret, name, sealing_key } = redemption;
         SealingKey::verify(&sealing_key, &catalog.trust().network, &peer)
             .map_err(|_| Refusal::BadSealingKey)?;
-        catalog.transact(now.0.saturating_mul(1000), |write, context| {
-            let role = use_invite(write.tx(), &secret_hash(&secret), &peer, now)?;
-            self.check_role(role)?;
-            if write.is_taken(&name, &peer)? {
-                return Err(Refusal::NameTaken.into());
+        let redeemed = catalog.transact(now.0.saturating_mul(1000), |write, context| {
+            let hash = secret_hash(&secret);
+            let invite = invites::use_one(write.tx(), &hash, &peer, now)?;
+            check_standing(write, &peer, invite.role)?;
+            if invite.role == Role::Superpeer
+                && self.root.is_none()
+                && let Some(approved) = approved(write, &peer, context)?
+            {
+                return Ok(Ok(approved));
             }
+            if invite.replaces.as_ref().is_some_and(|replaced| *replaced != name) {
+                return Err(Refusal::OtherName.into());
+            }
+            check_name(write, &name, &peer, invite.replaces.is_some())?;
+            if invite.role == Role::Superpeer && self.root.is_none() {
+                candidates::note(write.tx(), &hash, &peer, &name, &sealing_key, now)?;
+                return Ok(Err(Refusal::AwaitingApproval));
+            }
+            let role = invite.role;
             let credential = self.grant(context.trust, &Grant { peer, name: &name, role, now, token_id })?;
-            let enrolled = Enrolment { peer, credential: credential.clone(), sealing_key }
-                .verify(context.trust)
-                .map_err(AdmissionError::CannotIssue)?;
-            let membership = enrolled.membership.clone();
-            let (entry, _) = store_member(write, enrolled, context)?;
-            Ok(Admitted { credential, membership, entry })
-        })
-    }
-
-    fn check_role(&self, role: Role) -> Result<(), Refusal> {
-        if role == Role::Superpeer && !self.holds_root() { Err(Refusal::NotTheRoot) } else { Ok(()) }
+            candidates::forget(write.tx(), &peer)?;
+            admit(write, Enrolment { peer, credential, sealing_key }, context).map(Ok)
+        });
+        redeemed?.map_err(AdmissionError::from)
     }
 
     fn grant(&self, trust: &Trust, grant: &Grant<'_>) -> Result<Credential, Refusal> {
         match (grant.role, &self.root) {
             (Role::Superpeer, Some(root)) => Ok(Credential::issue_by_root(root, &trust.network, grant)),
-            (Role::Superpeer, None) => Err(Refusal::NotTheRoot),
+            (Role::Superpeer, None) => Err(Refusal::AwaitingApproval),
             (Role::Node, _) => {
-                Ok(Credential::issue_by_superpeer(&self.own, &self.credential, &trust.network, grant))
+                let own = self.credential.read().unwrap_or_else(PoisonError::into_inner);
+                Ok(Credential::issue_by_superpeer(&self.own, &own, &trust.network, grant))
             }
         }
     }
@@ -244,78 +203,46 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// Takes one use of an invite for a peer, unless the peer has one already. Lasts if the transaction does.
-fn use_invite(
-    tx: &Transaction<'_>,
-    hash: &[u8; 32],
+/// Stores a member under a credential that was just issued. Lasts if the transaction does.
+fn admit(
+    write: &mut Write<'_>,
+    enrolment: Enrolment,
+    context: &Context<'_>,
+) -> Result<Admitted, AdmissionError> {
+    let credential = enrolment.credential.clone();
+    let enrolled = enrolment.verify(context.trust).map_err(AdmissionError::CannotIssue)?;
+    let membership = enrolled.membership.clone();
+    let entries = store_member(write, enrolled, context)?;
+    Ok(Admitted { credential, membership, entries })
+}
+
+/// Refuses a peer whose membership has ended: it comes back with other keys, or not at all.
+fn check_standing(write: &Write<'_>, peer: &PeerId, role: Role) -> Result<(), AdmissionError> {
+    match write.standing_as(peer, role)? {
+        Standing::Member => Ok(()),
+        ended => Err(EnrolError::Ended(ended).into()),
+    }
+}
+
+/// The super-peer that a peer is by now, if it is one.
+fn approved(
+    write: &Write<'_>,
     peer: &PeerId,
-    now: UnixSeconds,
-) -> Result<Role, AdmissionError> {
-    let invite: Option<(bool, u32, i64)> = tx
-        .query_row(
-            "SELECT superpeer, uses_left, expires FROM invites WHERE secret_hash = ?1",
-            params![hash],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )
-        .optional()
-        .map_err(CatalogError::from)?;
-    let Some((superpeer, uses_left, expires)) = invite else { return Err(Refusal::UnknownInvite.into()) };
-    if expires <= seconds(now) {
-        return Err(Refusal::InviteExpired.into());
-    }
-    let noted = tx
-        .execute(
-            "INSERT OR IGNORE INTO redemptions VALUES (?1, ?2, ?3)",
-            params![hash, peer.to_bytes(), seconds(now)],
-        )
-        .map_err(CatalogError::from)?;
-    if noted == 1 {
-        if uses_left == 0 {
-            return Err(Refusal::InviteUsed.into());
-        }
-        tx.execute("UPDATE invites SET uses_left = uses_left - 1 WHERE secret_hash = ?1", params![hash])
-            .map_err(CatalogError::from)?;
-    }
-    Ok(if superpeer { Role::Superpeer } else { Role::Node })
-}
-
-/// The invites that this super-peer issued, newest first; those that ended long ago are forgotten.
-///
-/// # Errors
-/// [`CatalogError`] where the database fails.
-pub fn list(catalog: &Catalog) -> Result<Vec<Issued>, CatalogError> {
-    let mut query = catalog.connection().prepare_cached(
-        "SELECT secret_hash, superpeer, uses, uses_left, created, expires FROM invites
-         ORDER BY created DESC, secret_hash",
-    )?;
-    let mut rows = query.query([])?;
-    let mut invites = Vec::new();
-    while let Some(row) = rows.next()? {
-        let time = |at: usize| -> Result<UnixSeconds, CatalogError> {
-            u64::try_from(row.get::<_, i64>(at)?).map(UnixSeconds).map_err(CatalogError::damaged)
-        };
-        invites.push(Issued {
-            id: InviteId(row.get(0)?),
-            role: if row.get(1)? { Role::Superpeer } else { Role::Node },
-            uses: row.get(2)?,
-            uses_left: row.get(3)?,
-            created: time(4)?,
-            expires: time(5)?,
-        });
-    }
-    Ok(invites)
-}
-
-/// Withdraws an invite: nobody can redeem it any more; whom it admitted stays. Whether there was such an invite.
-///
-/// # Errors
-/// [`CatalogError`] where the database fails.
-pub fn withdraw(catalog: &mut Catalog, invite: &InviteId) -> Result<bool, CatalogError> {
-    catalog.transact(0, |write, _| {
-        Ok(write.tx().execute("DELETE FROM invites WHERE secret_hash = ?1", params![invite.0])? == 1)
-    })
+    context: &Context<'_>,
+) -> Result<Option<Admitted>, AdmissionError> {
+    let Some(enrolled) = write.enrolled(peer, context.trust)? else { return Ok(None) };
+    Ok((enrolled.membership.role == Role::Superpeer).then(|| Admitted {
+        credential: enrolled.enrolment().credential.clone(),
+        membership: enrolled.membership,
+        entries: Vec::new(),
+    }))
 }
 
 fn seconds(time: UnixSeconds) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+/// A moment as [`seconds`] stored it.
+fn moment(stored: i64) -> Result<UnixSeconds, CatalogError> {
+    u64::try_from(stored).map(UnixSeconds).map_err(CatalogError::damaged)
 }

@@ -4,6 +4,7 @@
 //! shell around them.
 //!
 //! 1. [`index`]: what every node holds; [`health`]: who is there; [`balancing`]: who is offered as a source.
+//! 2. [`reconciliation`]: how two super-peers come to agree, decided as purely.
 //! 2. [`catalog`]: records and members, durable; [`admission`]: how invites become members; [`store`]: both off the loop.
 //! 3. [`service`]: the running super-peer; [`api`]: its HTTP API.
 //! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.
@@ -15,6 +16,7 @@ pub mod catalog;
 pub mod cli;
 pub mod health;
 pub mod index;
+pub mod reconciliation;
 pub mod service;
 pub mod settings;
 pub mod setup;

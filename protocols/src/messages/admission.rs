@@ -156,4 +156,7 @@ pub enum Refusal {
     /// The name was a departed member's, and the invite does not say that it is to be used again.
     #[error("the name belonged to a member that is gone; only an invite made to replace it gives it again")]
     NameOfDeparted,
+    /// The invite is made to replace a member that is gone, and gives that one's name only.
+    #[error("the invite gives another name, that of the member it replaces")]
+    OtherName,
 }

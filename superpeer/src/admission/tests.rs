@@ -1,17 +1,17 @@
 //! Invites as issuer, joiner and thief see them.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
-use libp2p::identity::Keypair;
-use quarta_protocols::{keys::SealingSecret, limits::ADDRESSES_MAX, messages::sync::Kind, signing::Signed};
+use libp2p::{Multiaddr, identity::Keypair};
+use quarta_protocols::{
+    invites::Invite, keys::SealingSecret, limits::ADDRESSES_MAX, messages::sync::Kind, signing::Signed,
+};
 use tempfile::TempDir;
 
-use super::*;
+use super::{invites::KEPT_AFTER_EXPIRY, *};
 use crate::catalog::{
     Catalog,
-    fixtures::{
-        START, catalog, empty_catalog, key, membership, name, network, peer, superpeer_credential, trust,
-    },
+    fixtures::{START, catalog, empty_catalog, key, membership, name, network, peer, superpeer_credential},
 };
 
 const SECRET: [u8; SECRET_BYTES] = [5; SECRET_BYTES];
@@ -29,7 +29,7 @@ fn root_authority() -> Authority {
 }
 
 fn terms(uses: u32) -> Terms {
-    Terms { role: Role::Node, uses, expires: START.plus(Duration::from_hours(24)) }
+    Terms { role: Role::Node, uses, expires: START.plus(Duration::from_hours(24)), replaces: None }
 }
 
 fn issue(catalog: &mut Catalog, terms: Terms) -> InviteId {
@@ -66,7 +66,7 @@ fn an_invite_makes_a_member_once_and_for_good() {
     let admitted = redeem(&mut catalog, redemption(&key(9), "filial-recife")).unwrap();
     let member = admitted.credential.verify(&invite.trust().unwrap(), &peer(9), START).unwrap();
     assert_eq!((member.name.as_str(), member.role), ("filial-recife", Role::Node));
-    assert_eq!((admitted.entry.kind, admitted.membership.peer), (Kind::MEMBER, peer(9)));
+    assert_eq!((admitted.entries[0].kind, admitted.membership.peer), (Kind::MEMBER, peer(9)));
     assert_eq!(redeem(&mut catalog, redemption(&key(8), "other")).unwrap_err(), Refusal::InviteUsed);
 
     // After a crash right behind the answer.
@@ -110,22 +110,6 @@ fn a_refusal_uses_nothing_up_and_admits_nobody() {
     assert_eq!(expired.refusal(), Refusal::InviteExpired);
     assert_eq!((catalog.digest(), uses_left(&catalog)), (digest, 1));
     redeem(&mut catalog, good).unwrap();
-}
-
-#[test]
-fn only_the_root_admits_superpeers() {
-    let dir = folder();
-    let mut catalog = catalog(dir.path(), 101);
-    let terms = Terms { role: Role::Superpeer, ..terms(1) };
-    let refused = authority().issue(&mut catalog, terms, SECRET, Vec::new(), START).unwrap_err();
-    assert_eq!(refused.refusal(), Refusal::NotTheRoot);
-    issue(&mut catalog, terms);
-    // The root key was taken off this machine since.
-    assert_eq!(redeem(&mut catalog, redemption(&key(103), "sp3")).unwrap_err(), Refusal::NotTheRoot);
-    let admitted =
-        root_authority().redeem(&mut catalog, redemption(&key(103), "sp3"), [1; 16], START).unwrap();
-    assert_eq!((admitted.membership.role, admitted.membership.issuer), (Role::Superpeer, None));
-    assert!(admitted.credential.verify(&trust(), &peer(103), START).is_ok());
 }
 
 #[test]

@@ -53,6 +53,7 @@ async fn issue(State(shared): Service, Json(request): Json<InviteRequest>) -> Re
         role,
         uses: request.uses,
         expires: now.plus(Duration::from_secs(request.expires_in_seconds)),
+        replaces: None,
     };
     let addresses = shared.advertised().await;
     if addresses.is_empty() {

@@ -6,6 +6,7 @@ use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
     content::ContentKey,
     credentials::{Credential, Grant, Membership, Role, Trust, UnixSeconds},
+    endings::{Departure, RevocationNotice},
     ids::{ContentId, NetworkId, RecordHash, Sha256},
     keys::SealingSecret,
     members::Enrolment,
@@ -76,18 +77,18 @@ pub(crate) fn membership(seed: u8) -> Membership {
     enrolment(seed).verify(&trust()).unwrap().membership
 }
 
-/// A catalog of a super-peer in a folder, with two super-peers and the nodes 1 to 4 enrolled.
+/// A catalog of a super-peer in a folder, with two super-peers and the nodes 1 to 4 enrolled by the first.
 ///
 /// A copy of one made once: syncing each enrolment to the disk for every test would take most of their time.
 pub(crate) fn catalog(dir: &std::path::Path, superpeer: u8) -> Catalog {
     static TEMPLATES: LazyLock<TempDir> = LazyLock::new(|| {
         let dir = tempfile::tempdir().unwrap();
-        for superpeer in [101, 102] {
-            let mut catalog = empty_catalog(dir.path(), superpeer);
-            for seed in [101, 102, 1, 2, 3, 4] {
-                catalog.enrol(enrolment(seed), START_MS).unwrap();
-            }
+        let mut first = empty_catalog(dir.path(), 101);
+        for seed in [101, 102, 1, 2, 3, 4] {
+            first.enrol(enrolment(seed), START_MS).unwrap();
         }
+        let (all, _) = first.reader().unwrap().page(None).unwrap();
+        empty_catalog(dir.path(), 102).take(&membership(101), all, START_MS).unwrap();
         dir
     });
     let file = format!("{superpeer}.db");
@@ -100,6 +101,18 @@ pub(crate) fn catalog(dir: &std::path::Path, superpeer: u8) -> Catalog {
 
 pub(crate) fn empty_catalog(dir: &std::path::Path, superpeer: u8) -> Catalog {
     Catalog::open(&dir.join(format!("{superpeer}.db")), trust(), key(superpeer)).unwrap()
+}
+
+pub(crate) fn departure(seed: u8) -> Signed<Departure> {
+    Signed::new(&Departure { member: peer(seed) }, &network(), &key(seed))
+}
+
+/// A revocation by a super-peer, or by the root (200).
+pub(crate) fn revocation(of: u8, by: u8) -> RevocationNotice {
+    match by {
+        200 => RevocationNotice::by_root(peer(of), &key(200), &trust()),
+        _ => RevocationNotice::by_superpeer(peer(of), &key(by), superpeer_credential(by), &trust()),
+    }
 }
 
 pub(crate) fn present(name: &str) -> State {

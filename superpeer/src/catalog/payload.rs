@@ -2,13 +2,17 @@
 
 use std::cmp::Ordering;
 
+use libp2p::PeerId;
 use quarta_protocols::{
+    audit::{EVENT_MAX_BYTES, Event},
     cbor,
     clock::HybridTime,
     credentials::Trust,
+    endings::{Departure, ENDING_MAX_BYTES, RevocationNotice, Revoked},
     ids::{ID_BYTES, RecordHash, public_key_of},
     members::{ENROLMENT_MAX_BYTES, Enrolled, Enrolment},
     messages::sync::{Entry, Kind, Stamp},
+    names::FILE_NAME_MAX_BYTES,
     records::{RECORD_MAX_BYTES, Record, SignedRecord},
     signing::Signed,
 };
@@ -33,6 +37,10 @@ pub(super) struct Key {
 pub(super) enum Payload {
     File(Box<Record>),
     Member(Box<Enrolled>),
+    /// This member has left.
+    Departure(PeerId),
+    Revocation(Box<Revoked>),
+    Event(Box<Event>),
     /// Of a kind that this version does not know: kept and passed on as it is.
     Unknown,
 }
@@ -55,6 +63,24 @@ impl Key {
     pub(super) fn of_member(enrolled: &Enrolled) -> Self {
         Self { kind: Kind::MEMBER, id: Enrolment::id_of(&enrolled.membership.peer) }
     }
+
+    pub(super) fn of_departure(member: &PeerId) -> Self {
+        Self { kind: Kind::DEPARTURE, id: Enrolment::id_of(member) }
+    }
+
+    pub(super) fn of_revocation(member: &PeerId) -> Self {
+        Self { kind: Kind::REVOCATION, id: Enrolment::id_of(member) }
+    }
+
+    pub(super) fn of_event(encoded: &[u8]) -> Self {
+        Self { kind: Kind::EVENT, id: Event::id_of(encoded) }
+    }
+
+    /// Whether an entry that is here in these very bytes need not be looked at again. Of an unknown kind the stamp
+    /// counts too.
+    pub(super) const fn is_decided_by_payload(&self) -> bool {
+        matches!(self.kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION | Kind::EVENT)
+    }
 }
 
 impl Payload {
@@ -73,9 +99,34 @@ impl Payload {
                 let enrolled = enrolment.verify(trust).map_err(text)?;
                 (Key::of_member(&enrolled) == *key).then(|| Self::Member(Box::new(enrolled)))
             }
+            Kind::DEPARTURE => {
+                let signed: Signed<Departure> =
+                    cbor::from_slice_within(bytes, ENDING_MAX_BYTES).map_err(text)?;
+                let member = Departure::verify(&signed, trust).map_err(text)?;
+                (Key::of_departure(&member) == *key).then_some(Self::Departure(member))
+            }
+            Kind::REVOCATION => {
+                let notice: RevocationNotice =
+                    cbor::from_slice_within(bytes, ENDING_MAX_BYTES).map_err(text)?;
+                let revoked = notice.verify(trust).map_err(text)?;
+                (Key::of_revocation(&revoked.member) == *key).then(|| Self::Revocation(Box::new(revoked)))
+            }
+            Kind::EVENT => {
+                let event: Event = cbor::from_slice_within(bytes, EVENT_MAX_BYTES).map_err(text)?;
+                (Key::of_event(bytes) == *key && event.name.len() <= FILE_NAME_MAX_BYTES)
+                    .then(|| Self::Event(Box::new(event)))
+            }
             _ => (bytes.len() <= UNKNOWN_MAX_BYTES).then_some(Self::Unknown),
         };
         payload.ok_or_else(|| "the entry does not belong under its id, or is too large".to_owned())
+    }
+
+    /// Whether a payload may stand under this stamp: an event's stamp is its signature, everything else has its own.
+    pub(super) fn fits(&self, stamp: &Stamp) -> bool {
+        match self {
+            Self::Event(event) => event.superpeer == stamp.superpeer && event.time == stamp.time,
+            _ => true,
+        }
     }
 }
 
@@ -100,15 +151,22 @@ impl Verified {
 
     /// Which of two entries of one key stays: [`Ordering::Greater`] for this one.
     ///
-    /// A total order, so that all super-peers end with the same bytes in whatever order they hear of them. Records and
-    /// enrolments have their own order; where that is silent (one body under two signatures) the bytes decide. Of an
-    /// unknown kind nothing is known but when it was accepted: the later acceptance is the likelier update.
+    /// A total order, so that all super-peers end with the same bytes in whatever order they hear of them. Records,
+    /// enrolments and revocations have their own order; where that is silent (one body under two signatures, a departure
+    /// signed twice) the bytes decide. Two events of one id are the same. Of an unknown kind nothing is known but when it
+    /// was accepted: the later acceptance is the likelier update.
     pub(super) fn precedence(&self, other: &Self) -> Ordering {
         let by_bytes = self.bytes.cmp(&other.bytes);
         match (&self.payload, &other.payload) {
             (Payload::File(a), Payload::File(b)) => order(a.supersedes(b), b.supersedes(a)).then(by_bytes),
             (Payload::Member(a), Payload::Member(b)) => {
                 order(a.supersedes(b), b.supersedes(a)).then(by_bytes)
+            }
+            (Payload::Revocation(a), Payload::Revocation(b)) => {
+                order(a.supersedes(b), b.supersedes(a)).then(by_bytes)
+            }
+            (Payload::Departure(_), Payload::Departure(_)) | (Payload::Event(_), Payload::Event(_)) => {
+                by_bytes
             }
             _ => self.time.cmp(&other.time).then(by_bytes),
         }

@@ -16,6 +16,7 @@ use super::{
     CatalogError,
     fold::fold,
     search::{Plan, SORTED_MAX, Wanted, bounds, phrase},
+    standing::{STANDING, Standing},
 };
 
 /// Files that a reference can stand for before it is simply too vague.
@@ -65,6 +66,8 @@ pub struct Member {
     pub issued: UnixSeconds,
     /// When that ends.
     pub expires: UnixSeconds,
+    /// Whether it still is one.
+    pub standing: Standing,
 }
 
 /// Members in name order.
@@ -256,7 +259,7 @@ impl Reader {
     }
 
     /// The member that has this name. Should two super-peers cut off from each other have given it twice, the one
-    /// admitted earlier has it.
+    /// admitted earlier has it. One whose membership has ended has it only if nobody else does.
     ///
     /// # Errors
     /// [`CatalogError`] where the database fails.
@@ -284,15 +287,26 @@ impl Reader {
         Ok(MemberPage { members, next })
     }
 
+    /// All super-peers whose membership has not ended, in name order.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn superpeers(&self) -> Result<Vec<Member>, CatalogError> {
+        let mut superpeers = self.members_where("superpeer", &[], usize::MAX)?;
+        superpeers.retain(|member| member.standing.is_member());
+        Ok(superpeers)
+    }
+
     fn members_where(
         &self,
         condition: &str,
         values: &[&dyn rusqlite::ToSql],
         limit: usize,
     ) -> Result<Vec<Member>, CatalogError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut rows = self.conn.prepare_cached(&format!(
-            "SELECT peer, name, superpeer, issued, expires FROM members
-             WHERE {condition} ORDER BY name, issued, peer LIMIT {limit}"
+            "SELECT peer, name, superpeer, issued, expires, {STANDING} AS standing FROM members
+             WHERE {condition} ORDER BY name, standing > 0, issued, peer LIMIT {limit}"
         ))?;
         let mut rows = rows.query(values)?;
         let mut members = Vec::new();
@@ -306,9 +320,30 @@ impl Reader {
                 role: if row.get(2)? { Role::Superpeer } else { Role::Node },
                 issued: seconds(3)?,
                 expires: seconds(4)?,
+                standing: Standing::from_sql(row.get(5)?),
             });
         }
         Ok(members)
+    }
+
+    /// All whose membership has ended, in no order.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn ended(&self) -> Result<Vec<(PeerId, Standing)>, CatalogError> {
+        let mut rows = self.conn.prepare_cached(&format!(
+            "SELECT peer, {STANDING} FROM members
+             WHERE peer IN (SELECT peer FROM departures UNION SELECT peer FROM revocations)"
+        ))?;
+        let mut rows = rows.query([])?;
+        let mut ended = Vec::new();
+        while let Some(row) = rows.next()? {
+            let standing = Standing::from_sql(row.get(1)?);
+            if !standing.is_member() {
+                ended.push((peer(row, 0)?, standing));
+            }
+        }
+        Ok(ended)
     }
 
     /// A member's entry: its latest credential and its sealing key.
@@ -319,7 +354,7 @@ impl Reader {
         self.payload(Kind::MEMBER, &Enrolment::id_of(peer))
     }
 
-    fn payload<T: serde::de::DeserializeOwned>(
+    pub(super) fn payload<T: serde::de::DeserializeOwned>(
         &self,
         kind: Kind,
         id: &[u8; ID_BYTES],
@@ -369,11 +404,11 @@ fn file_name(row: &Row<'_>, at: usize) -> Result<FileName, CatalogError> {
     FileName::new(row.get_ref(at)?.as_str().map_err(CatalogError::damaged)?).map_err(CatalogError::damaged)
 }
 
-fn member_name(text: String) -> Result<MemberName, CatalogError> {
+pub(super) fn member_name(text: String) -> Result<MemberName, CatalogError> {
     MemberName::new(&text).map_err(CatalogError::damaged)
 }
 
-fn peer(row: &Row<'_>, at: usize) -> Result<PeerId, CatalogError> {
+pub(super) fn peer(row: &Row<'_>, at: usize) -> Result<PeerId, CatalogError> {
     PeerId::from_bytes(row.get_ref(at)?.as_blob().map_err(CatalogError::damaged)?)
         .map_err(CatalogError::damaged)
 }

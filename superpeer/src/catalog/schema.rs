@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use quarta_protocols::{clock::HybridTime, ids::NetworkId};
+use quarta_protocols::{clock::HybridTime, credentials::Trust, ids::NetworkId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::CatalogError;
+use super::{CatalogError, positions, projection};
 
 /// One step per format: format *n* is what the first *n* steps make. Steps are only ever added.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 /// Marks the file as ours: "Qcat".
 const APPLICATION_ID: i32 = 0x5163_6174;
 /// How long a statement waits for another connection's lock, e.g. of a backup.
@@ -27,7 +28,7 @@ const LOG_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 const CACHE_KIB: i64 = 16 * 1024;
 
 /// Opens the database for writing, creating it or bringing it to the newest format.
-pub(super) fn open(path: &Path, network: &NetworkId) -> Result<Connection, CatalogError> {
+pub(super) fn open(path: &Path, trust: &Trust) -> Result<Connection, CatalogError> {
     // SQLite gives its log the mode of the database, so the database must be private before SQLite sees it.
     let file =
         OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(CatalogError::File)?;
@@ -37,8 +38,12 @@ pub(super) fn open(path: &Path, network: &NetworkId) -> Result<Connection, Catal
     let mut conn = Connection::open_with_flags(path, flags)?;
     set(&conn)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    upgrade(&tx)?;
-    claim(&tx, network)?;
+    let before = upgrade(&tx)?;
+    claim(&tx, &trust.network)?;
+    if (1..2).contains(&before) {
+        // Format 1 may have kept entries of these kinds unread.
+        projection::read_what_was_kept_unread(&tx, trust)?;
+    }
     tx.commit()?;
     // Only now: a file that is not ours keeps its own journal mode.
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -63,7 +68,8 @@ fn set(conn: &Connection) -> Result<(), CatalogError> {
     Ok(())
 }
 
-fn upgrade(tx: &Transaction<'_>) -> Result<(), CatalogError> {
+/// Brings the tables to the newest format, and gives the one they had; 0 for a new file.
+fn upgrade(tx: &Transaction<'_>) -> Result<u32, CatalogError> {
     let application: i32 = tx.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let found: u32 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let tables: u32 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -78,9 +84,12 @@ fn upgrade(tx: &Transaction<'_>) -> Result<(), CatalogError> {
     for step in STEPS.iter().skip(found as usize) {
         tx.execute_batch(step)?;
     }
+    if found < 3 {
+        positions::fill(tx)?;
+    }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", known)?;
-    Ok(())
+    Ok(found)
 }
 
 /// Writes a page as it is.
@@ -93,13 +102,24 @@ fn claim(tx: &Transaction<'_>, network: &NetworkId) -> Result<(), CatalogError> 
     let found: Option<[u8; 32]> =
         tx.query_row("SELECT network FROM catalog", [], |row| row.get(0)).optional()?;
     match found.map(NetworkId::from_bytes) {
-        Some(found) if found != *network => Err(CatalogError::OtherNetwork { found, expected: *network }),
-        Some(_) => Ok(()),
+        Some(found) if found != *network => {
+            return Err(CatalogError::OtherNetwork { found, expected: *network });
+        }
+        Some(_) => {}
         None => {
-            tx.execute("INSERT INTO catalog VALUES (1, ?1, 0, 0)", params![network.as_bytes()])?;
-            Ok(())
+            tx.execute(
+                "INSERT INTO catalog (one, network, clock_millis, clock_counter) VALUES (1, ?1, 0, 0)",
+                params![network.as_bytes()],
+            )?;
         }
     }
+    tx.execute("UPDATE catalog SET store = ?1 WHERE store = x''", [rand::random::<[u8; 16]>()])?;
+    Ok(())
+}
+
+/// What tells this database from every other.
+pub(super) fn store_id(conn: &Connection) -> Result<[u8; 16], CatalogError> {
+    Ok(conn.query_row("SELECT store FROM catalog", [], |row| row.get(0))?)
 }
 
 /// The latest moment that was given out before.
@@ -120,23 +140,38 @@ pub(super) fn keep_moment(tx: &Transaction<'_>, latest: HybridTime) -> Result<()
     Ok(())
 }
 
+/// Keeps when the catalog was last compared with another super-peer's.
+pub(super) fn keep_comparison(conn: &Connection, seconds: u64) -> Result<(), CatalogError> {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    conn.execute("INSERT OR REPLACE INTO comparison VALUES (1, ?1)", [seconds])?;
+    Ok(())
+}
+
+/// When that was; none where it never was.
+pub(super) fn last_comparison(conn: &Connection) -> Result<Option<u64>, CatalogError> {
+    let last: Option<i64> = conn.query_row("SELECT last FROM comparison", [], |row| row.get(0)).optional()?;
+    last.map(|seconds| u64::try_from(seconds).map_err(CatalogError::damaged)).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NETWORK: NetworkId = NetworkId::from_bytes([1; 32]);
+    fn trust() -> Trust {
+        crate::catalog::fixtures::trust()
+    }
 
     #[test]
     fn the_format_on_disk_is_held_still() {
         let dir = tempfile::tempdir().unwrap();
-        let conn = open(&dir.path().join("catalog.db"), &NETWORK).unwrap();
+        let conn = open(&dir.path().join("catalog.db"), &trust()).unwrap();
         let mut schema =
             conn.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'file_names_*' ORDER BY name").unwrap();
         let all: Vec<String> = schema.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let hash = blake3::hash(all.join(";\n").as_bytes()).to_hex();
         assert_eq!(hash.as_str(), GOLDEN, "a changed format needs a new step: {all:#?}");
         let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 1);
+        assert_eq!(version, 3);
     }
     const GOLDEN: &str = "261359ee8d97c34df453dce64bf4fc8c583082ed07ab1f3248cd337e27ecf64f";
 
@@ -146,7 +181,7 @@ mod tests {
         let path = dir.path().join("catalog.db");
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        let conn = open(&path, &NETWORK).unwrap();
+        let conn = open(&path, &trust()).unwrap();
         let pragma = |name: &str| {
             conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
                 .unwrap()
@@ -164,27 +199,30 @@ mod tests {
     fn a_newer_foreign_or_damaged_file_is_refused_and_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.db");
-        let conn = open(&path, &NETWORK).unwrap();
+        let conn = open(&path, &trust()).unwrap();
         conn.pragma_update(None, "user_version", 7).unwrap();
         drop(conn);
-        assert!(matches!(open(&path, &NETWORK), Err(CatalogError::Newer { found: 7, known: 1 })));
+        assert!(matches!(open(&path, &trust()), Err(CatalogError::Newer { found: 7, known: 3 })));
         let conn = Connection::open(&path).unwrap();
-        conn.pragma_update(None, "user_version", 1).unwrap();
+        conn.pragma_update(None, "user_version", 3).unwrap();
         drop(conn);
-        let other = NetworkId::from_bytes([2; 32]);
-        assert!(matches!(open(&path, &other), Err(CatalogError::OtherNetwork { found: NETWORK, .. })));
-        open(&path, &NETWORK).unwrap();
+        let other = Trust { network: NetworkId::from_bytes([2; 32]), ..trust() };
+        assert!(matches!(
+            open(&path, &other),
+            Err(CatalogError::OtherNetwork { found, .. }) if found == trust().network
+        ));
+        open(&path, &trust()).unwrap();
 
         let path = dir.path().join("shopping.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE list (item TEXT)").unwrap();
         let before = std::fs::read(&path).unwrap();
-        assert!(matches!(open(&path, &NETWORK), Err(CatalogError::NotACatalog)));
+        assert!(matches!(open(&path, &trust()), Err(CatalogError::NotACatalog)));
         assert_eq!(std::fs::read(&path).unwrap(), before);
 
         let path = dir.path().join("letter.txt");
         std::fs::write(&path, "Dear reader, this is no database. ".repeat(100)).unwrap();
-        assert!(matches!(open(&path, &NETWORK), Err(CatalogError::Damaged(_))));
+        assert!(matches!(open(&path, &trust()), Err(CatalogError::Damaged(_))));
         let nowhere = dir.path().join("missing").join("catalog.db");
-        assert!(matches!(open(&nowhere, &NETWORK), Err(CatalogError::File(_))));
+        assert!(matches!(open(&nowhere, &trust()), Err(CatalogError::File(_))));
     }
 }

@@ -1,16 +1,23 @@
 //! The catalog as its users see it.
 
+use std::collections::BTreeMap;
+
+use libp2p::PeerId;
 use proptest::prelude::*;
 use quarta_protocols::{
+    audit::{Action, Event},
+    cbor,
     clock::HybridTime,
     credentials::UnixSeconds,
-    ids::{ID_BYTES, RecordHash},
+    ids::{ContentId, FileId, ID_BYTES, RecordHash},
+    limits::FILES_PER_MEMBER_MAX,
+    members::Enrolment,
     messages::{
-        index::Cursor,
-        sync::{Place, Stamp},
+        index::{Cursor, Publication},
+        sync::{Entry, Place, Stamp},
     },
     names::FileName,
-    records::State,
+    records::{Record, SignedRecord, State},
     signing::Signed,
 };
 use serde_bytes::{ByteArray, ByteBuf};
@@ -18,9 +25,11 @@ use tempfile::TempDir;
 
 use super::{
     fixtures::{
-        START, START_MS, body, catalog, empty_catalog, enrolment, handed_over, key, membership, name,
-        network, node_enrolment, peer, present, record, trust,
+        START, START_MS, body, catalog, departure, empty_catalog, enrolment, handed_over, key, membership,
+        name, network, node_enrolment, peer, present, record, revocation, trust,
     },
+    payload::{Key, Payload, Verified},
+    write::Merged,
     *,
 };
 
@@ -99,7 +108,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 #[test]
 fn stamps_move_forward_across_restarts_though_the_wall_clock_goes_back() {
     let dir = folder();
-    let time = |published: Published| published.entry.unwrap().stamp.peek().unwrap().time;
+    let time = |published: Published| published.entries[0].stamp.peek().unwrap().time;
     let first = {
         let mut catalog = catalog(dir.path(), 101);
         time(publish(&mut catalog, 1, &record(1, 1, 1, present("a"))))
@@ -121,11 +130,11 @@ fn an_older_or_repeated_record_changes_nothing() {
     let digest = catalog.digest();
     for (record, outcome) in [(&new, Publication::Known), (&old, Publication::Superseded)] {
         let published = publish(&mut catalog, 1, record);
-        assert_eq!((published.outcome, published.entry), (outcome, None));
+        assert_eq!((published.outcome, published.entries), (outcome, Vec::new()));
     }
     assert_eq!(catalog.digest(), digest);
     assert_eq!(found(&catalog.reader().unwrap(), ""), ["new.txt"]);
-    let stamp = stored.entry.unwrap().stamp;
+    let stamp = &stored.entries[0].stamp;
     let key = key(101).public().try_into_ed25519().unwrap();
     assert_eq!(stamp.verify(&network(), &key).unwrap().superpeer, peer(101));
 }
@@ -390,9 +399,8 @@ fn a_name_belongs_to_one_member() {
     let taken = catalog.enrol(node_enrolment(9, "filial-1", START), START_MS);
     assert!(matches!(taken, Err(EnrolError::NameTaken)));
     assert_eq!(catalog.digest(), digest);
-    let entry = catalog.enrol(enrolment(1), START_MS + 5).unwrap();
+    assert!(catalog.enrol(enrolment(1), START_MS + 5).unwrap().is_empty());
     assert_eq!(catalog.digest(), digest, "the same enrolment again changes nothing");
-    assert!(entry.stamp.peek().unwrap().time.millis < START_MS + 5, "and keeps its stamp");
 
     let mut foreign = enrolment(5);
     foreign.peer = peer(6);
@@ -404,9 +412,9 @@ fn the_newest_credential_of_a_member_stays() {
     let dir = folder();
     let mut catalog = catalog(dir.path(), 101);
     let renewed = node_enrolment(1, "filial-1", UnixSeconds(START.0 + 100));
-    assert!(catalog.meet(renewed.clone(), START_MS).unwrap().is_some());
-    assert!(catalog.meet(renewed.clone(), START_MS).unwrap().is_none());
-    assert!(catalog.meet(enrolment(1), START_MS).unwrap().is_none());
+    assert_eq!(catalog.meet(renewed.clone(), START_MS).unwrap().len(), 2, "the entry and its event");
+    assert!(catalog.meet(renewed.clone(), START_MS).unwrap().is_empty());
+    assert!(catalog.meet(enrolment(1), START_MS).unwrap().is_empty());
     let reader = catalog.reader().unwrap();
     assert_eq!(reader.enrolment(&peer(1)).unwrap(), Some(renewed));
     assert_eq!(reader.member(&peer(1)).unwrap().unwrap().issued.0, START.0 + 100);
@@ -442,13 +450,13 @@ fn another_superpeers_entries_are_verified_and_keep_their_stamps() {
     add(&mut there, 1, 1, "plano.csv");
     let entries = all_entries(&there);
     let taken = here.take(&membership(101), entries.clone(), START_MS).unwrap();
-    assert_eq!((taken.stored, taken.known, taken.invalid, taken.deferred), (7, 0, 0, 0));
+    assert_eq!((taken.stored, taken.known, taken.invalid, taken.deferred), (14, 0, 0, 0));
     assert_eq!(taken.applied.len(), 7);
     assert!(matches!(taken.applied[6], Applied::File { owner, .. } if owner == peer(1)));
     assert_eq!(here.digest(), there.digest());
     assert_eq!(all_entries(&here), entries);
     let again = here.take(&membership(101), entries, START_MS).unwrap();
-    assert_eq!((again.stored, again.known), (0, 7));
+    assert_eq!((again.stored, again.known), (0, 14));
     assert_eq!(here.digest(), there.digest());
 }
 
@@ -483,8 +491,9 @@ fn what_an_unknown_superpeer_stamped_waits_until_that_is_known() {
     // From the super-peer itself its credential is enough; and in one batch the member comes first.
     let mut third = empty_catalog(dir.path(), 103);
     let own = third.enrol(enrolment(103), START_MS).unwrap();
-    let taken = catalog.take(&membership(102), vec![entry, own], START_MS).unwrap();
-    assert_eq!((taken.stored, taken.deferred), (2, 0));
+    let all = [vec![entry], own].concat();
+    let taken = catalog.take(&membership(102), all, START_MS).unwrap();
+    assert_eq!((taken.stored, taken.deferred), (3, 0));
 }
 
 #[test]
@@ -500,7 +509,7 @@ fn an_unknown_kind_is_kept_and_passed_on_byte_for_byte() {
     drop(catalog);
     let catalog = empty_catalog(dir.path(), 101);
     let entries = all_entries(&catalog);
-    assert_eq!(entries[6..], unknown);
+    assert_eq!(entries[12..], unknown);
     assert!(entries[..6].iter().all(|entry| entry.kind == Kind::MEMBER), "members come first");
 }
 
@@ -514,6 +523,15 @@ fn unknown_kinds_are_bounded_in_kinds_and_entries() {
     assert!(!totals.has_room_for(Kind(26)), "a 17th kind");
     assert!(totals.has_room_for(Kind(11)) && !totals.has_room_for(Kind(10)), "one entry of room, and none");
     assert!(totals.has_room_for(Kind::FILE) && totals.has_room_for(Kind::MEMBER));
+    for (kind, most) in [
+        (Kind::DEPARTURE, write::ENDINGS_MAX),
+        (Kind::REVOCATION, write::ENDINGS_MAX),
+        (Kind::EVENT, write::EVENTS_MAX),
+    ] {
+        assert!(totals.has_room_for(kind), "known kinds are not among the sixteen");
+        totals.kinds.insert(kind, most);
+        assert!(!totals.has_room_for(kind));
+    }
 }
 
 #[test]
@@ -529,7 +547,7 @@ fn a_page_between_superpeers_is_bounded_and_continues_where_it_ended() {
     assert!(bytes < quarta_protocols::limits::PAGE_MESSAGE_BYTES, "{bytes}");
     let last = first.last().unwrap();
     assert_eq!(next, Some(Place { kind: last.kind, id: last.id }));
-    assert_eq!(all_entries(&catalog).len(), 46);
+    assert_eq!(all_entries(&catalog).len(), 52);
 }
 
 #[test]
@@ -553,7 +571,7 @@ fn searches_do_not_wait_for_a_write_and_see_it_when_it_is_done() {
 }
 
 /// Some entry of a small world: few files and owners, so that they collide, with hand-overs, deletions, members of several
-/// credentials, and unknown kinds.
+/// credentials and how they end, events, and unknown kinds.
 fn any_entry() -> impl Strategy<Value = Entry> {
     let stamped_by = prop_oneof![Just(101u8), Just(102u8)];
     let file = (1u8..4, 0u16..3, 1u64..4, 0u8..4, any::<bool>(), stamped_by.clone()).prop_map(
@@ -568,17 +586,47 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             file_entry(&record, stamped_by)
         },
     );
-    let member = (1u8..5, 0u64..3, stamped_by.clone()).prop_map(|(seed, later, stamped_by)| {
+    let member = (1u8..7, 0u64..3, stamped_by.clone()).prop_map(|(seed, later, stamped_by)| {
         let enrolment = node_enrolment(seed, &format!("filial-{}", seed % 3), UnixSeconds(START.0 + later));
-        let payload = cbor::to_vec(&enrolment);
-        Entry {
-            id: ByteArray::new(Enrolment::id_of(&peer(seed))),
-            ..entry(2, 0, &payload, stamped_by, START_MS)
-        }
+        about(2, seed, &cbor::to_vec(&enrolment), stamped_by)
     });
+    let left = (1u8..8, stamped_by.clone())
+        .prop_map(|(seed, stamped_by)| about(3, seed, &cbor::to_vec(&departure(seed)), stamped_by));
+    let revoked = (
+        prop_oneof![1u8..8, Just(102)],
+        prop_oneof![Just(101u8), Just(102), Just(103), Just(200)],
+        stamped_by.clone(),
+    )
+        .prop_map(|(seed, by, stamped_by)| about(4, seed, &cbor::to_vec(&revocation(seed, by)), stamped_by));
+    let event = (0u8..4, 0u64..3, stamped_by.clone())
+        .prop_map(|(payload, later, stamped_by)| event_entry(payload, stamped_by, START_MS + later));
     let unknown = (0u8..3, 0u8..3, 0u64..3, stamped_by)
         .prop_map(|(id, payload, later, stamped_by)| entry(7, id, &[payload], stamped_by, START_MS + later));
-    prop_oneof![3 => file, 1 => member, 1 => unknown]
+    prop_oneof![3 => file, 2 => member, 1 => left, 1 => revoked, 1 => event, 1 => unknown]
+}
+
+/// An entry about a member.
+fn about(kind: u16, seed: u8, payload: &[u8], stamped_by: u8) -> Entry {
+    Entry {
+        id: ByteArray::new(Enrolment::id_of(&peer(seed))),
+        ..entry(kind, 0, payload, stamped_by, START_MS)
+    }
+}
+
+/// An event that tells of the acceptance of some payload.
+fn event_entry(payload: u8, superpeer: u8, millis: u64) -> Entry {
+    let event = Event {
+        superpeer: peer(superpeer),
+        time: HybridTime { millis, counter: 0 },
+        action: Action::Updated,
+        actor: Some(peer(1)),
+        subject: ByteArray::new([1; ID_BYTES]),
+        payload: RecordHash::of(&[payload]),
+        name: "plan.csv".to_owned(),
+        revision: 1,
+    };
+    let bytes = cbor::to_vec(&event);
+    Entry { id: ByteArray::new(Event::id_of(&bytes)), ..entry(5, 0, &bytes, superpeer, millis) }
 }
 
 proptest! {
@@ -592,29 +640,47 @@ proptest! {
     ) {
         let dir = folder();
         let (mut one, mut other) = (catalog(dir.path(), 101), catalog(dir.path(), 102));
+        let mut told = BTreeMap::new();
         for entry in &entries {
-            one.take(&membership(102), vec![entry.clone()], START_MS).unwrap();
+            // A third super-peer brings them: one of the two may end on the way.
+            let taken = one.take(&membership(103), vec![entry.clone()], START_MS).unwrap();
+            told.extend(endings(&taken));
         }
         // The other hears them turned round, in batches, and partly twice.
         let mut turned = entries.clone();
         turned.rotate_left(order.index(entries.len()));
         turned.reverse();
         turned.extend_from_slice(&entries[split.index(entries.len())..]);
+        let mut told_other = BTreeMap::new();
         for batch in turned.chunks(batch) {
-            let taken = other.take(&membership(101), batch.to_vec(), START_MS).unwrap();
+            let taken = other.take(&membership(103), batch.to_vec(), START_MS).unwrap();
             prop_assert_eq!((taken.invalid, taken.deferred), (0, 0));
+            told_other.extend(endings(&taken));
         }
         prop_assert_eq!(one.digest(), other.digest());
         prop_assert_eq!(&Totals::of(&one.conn).unwrap(), &one.totals);
         let payloads = |catalog: &Catalog| all_entries(catalog).into_iter().map(|e| (e.id, e.payload)).collect::<Vec<_>>();
         prop_assert_eq!(payloads(&one), payloads(&other));
-        // What searches read follows from the entries.
+        // What searches, lists and the log read follows from the entries.
         let (a, b) = (one.reader().unwrap(), other.reader().unwrap());
         prop_assert_eq!(a.search("", None, None, 99).unwrap(), b.search("", None, None, 99).unwrap());
         prop_assert_eq!(found(&a, "file").len(), found(&a, "").len());
         prop_assert_eq!(a.members(None, 99).unwrap(), b.members(None, 99).unwrap());
+        prop_assert_eq!(a.log(None, 99, None).unwrap(), b.log(None, 99, None).unwrap());
+        // Whose membership has ended was told, in whichever order its entries came.
+        let ended = |reader: &Reader| reader.ended().unwrap().into_iter().collect::<BTreeMap<_, _>>();
+        prop_assert_eq!(&ended(&a), &told);
+        prop_assert_eq!(&ended(&b), &told_other);
+        // What follows by numbers sees everything but events, once, as it stands.
+        let followed = all_changes(&a).into_iter().map(|change| (change.kind, change.id, change.payload));
+        let mut followed: Vec<_> = followed.collect();
+        let stands = all_entries(&one).into_iter().filter(|entry| entry.kind != Kind::EVENT);
+        let mut stands: Vec<_> = stands.map(|e| (e.kind, *e.id, e.payload.into_vec())).collect();
+        followed.sort();
+        stands.sort();
+        prop_assert_eq!(followed, stands);
         // The initial catalogs' own members differ in stamps at most: exchanging all of it adds nothing.
-        let exchanged = one.take(&membership(102), all_entries(&other), START_MS).unwrap();
+        let exchanged = one.take(&membership(103), all_entries(&other), START_MS).unwrap();
         prop_assert_eq!((exchanged.stored, exchanged.invalid), (0, 0));
     }
 
@@ -625,11 +691,58 @@ proptest! {
     ) {
         let dir = folder();
         let (mut one, mut other) = (catalog(dir.path(), 101), catalog(dir.path(), 102));
-        one.take(&membership(102), here, START_MS).unwrap();
-        other.take(&membership(101), there, START_MS).unwrap();
+        one.take(&membership(103), here, START_MS).unwrap();
+        other.take(&membership(103), there, START_MS).unwrap();
         let (from_one, from_other) = (all_entries(&one), all_entries(&other));
-        one.take(&membership(102), from_other, START_MS).unwrap();
-        other.take(&membership(101), from_one, START_MS).unwrap();
+        one.take(&membership(103), from_other, START_MS).unwrap();
+        other.take(&membership(103), from_one, START_MS).unwrap();
         prop_assert_eq!(one.digest(), other.digest());
+    }
+
+    #[test]
+    fn of_any_two_entries_of_one_key_exactly_one_stays(entries in prop::collection::vec(any_entry(), 2..12)) {
+        let verified = |entry: &Entry| {
+            let key = Key { kind: entry.kind, id: *entry.id };
+            let payload = Payload::verify(&key, &entry.payload, &trust()).unwrap();
+            let time = entry.stamp.peek().unwrap().time;
+            Verified { key, payload, bytes: entry.payload.to_vec(), stamp: entry.stamp.clone(), time }
+        };
+        let entries: Vec<_> = entries.iter().map(verified).collect();
+        for a in &entries {
+            for b in entries.iter().filter(|b| b.key == a.key) {
+                prop_assert_eq!(a.precedence(b), b.precedence(a).reverse());
+                if a.key.is_decided_by_payload() {
+                    prop_assert_eq!(a.precedence(b).is_eq(), a.bytes == b.bytes);
+                }
+                for c in entries.iter().filter(|c| c.key == a.key) {
+                    if a.precedence(b).is_gt() && b.precedence(c).is_gt() {
+                        prop_assert!(a.precedence(c).is_gt());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The memberships that ended by what was taken, as told last.
+fn endings(taken: &Taken) -> Vec<(PeerId, Standing)> {
+    let ended = |applied: &Applied| match applied {
+        Applied::Ended { peer, standing } => Some((*peer, *standing)),
+        _ => None,
+    };
+    taken.applied.iter().filter_map(ended).collect()
+}
+
+/// Every change of a catalog, by small pages.
+fn all_changes(reader: &Reader) -> Vec<Change> {
+    let (mut changes, mut after) = (Vec::<Change>::new(), 0);
+    loop {
+        let page = reader.since(after, 3, usize::MAX).unwrap();
+        assert!(page.changes.len() <= 3 && page.changes.is_sorted_by_key(|change| change.sequence));
+        changes.extend(page.changes);
+        match changes.last().filter(|_| page.more) {
+            Some(last) => after = last.sequence,
+            None => return changes,
+        }
     }
 }

@@ -1,4 +1,7 @@
 //! One transaction on the catalog: entries are merged into the tables, or nothing is.
+//!
+//! Every entry that is new or replaced gets the next number (`sequence`), so that "what came after *n*" is all that has
+//! changed since, in the order in which it changed.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -7,54 +10,82 @@ use quarta_protocols::{
     cbor,
     clock::HybridTime,
     credentials::{Role, Trust},
-    members::Enrolled,
-    messages::sync::{Digest, Kind, Stamp},
+    ids::ID_BYTES,
+    members::{Enrolled, Enrolment},
+    messages::sync::{Digest, Item, Kind, Position, Stamp, item_hash},
     names::MemberName,
-    records::Record,
     signing::Signed,
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{
     CatalogError,
-    fold::fold,
     payload::{Key, Payload, Verified},
-    schema,
+    positions, projection, schema,
+    standing::{STANDING, Standing},
 };
+use crate::reconciliation::Trie;
 
 /// Kinds of entries that this version does not know: more than versions of one network ever differ by.
 const UNKNOWN_KINDS_MAX: usize = 16;
 /// Entries of one unknown kind: bounds what a super-peer gone bad can make others store.
 pub(super) const UNKNOWN_ENTRIES_MAX: u64 = 100_000;
+/// Departures, and revocations, of all time: far more than an organisation has machines. Anybody can sign departures of
+/// keys it made up, so that a super-peer gone bad could send any number of them.
+pub(super) const ENDINGS_MAX: u64 = 1_000_000;
+/// Events of the audit trail: some 20 GB. A catalog that is full of them still takes changes, and tells no more of them.
+pub(super) const EVENTS_MAX: u64 = 50_000_000;
 
 /// What the catalog comes to; replaced as a whole when a transaction commits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) digest: Digest,
+    pub(super) trie: Trie,
     pub(super) kinds: BTreeMap<Kind, u64>,
+    /// The last number given out.
+    pub(super) sequence: u64,
 }
 
 impl Totals {
     /// Counts everything anew.
     pub(super) fn of(conn: &Connection) -> Result<Self, CatalogError> {
         let mut totals = Self::default();
-        let mut entries = conn.prepare("SELECT kind, id, payload FROM entries")?;
+        let mut entries = conn.prepare("SELECT kind, id, payload, sequence FROM entries")?;
         let mut rows = entries.query([])?;
         while let Some(row) = rows.next()? {
             let payload = row.get_ref(2)?.as_blob().map_err(CatalogError::damaged)?;
-            totals.digest.toggle(Kind(row.get(0)?), &row.get(1)?, payload, true);
+            totals.toggle(Kind(row.get(0)?), &row.get(1)?, payload, true);
             *totals.kinds.entry(Kind(row.get(0)?)).or_default() += 1;
+            let sequence = u64::try_from(row.get::<_, i64>(3)?).map_err(CatalogError::damaged)?;
+            totals.sequence = totals.sequence.max(sequence);
         }
         Ok(totals)
     }
 
+    /// Accounts for an entry that came or went.
+    fn toggle(&mut self, kind: Kind, id: &[u8; ID_BYTES], payload: &[u8], came: bool) {
+        let hash = item_hash(kind, id, payload);
+        self.digest.toggle_hash(&hash, came);
+        self.trie.toggle(Item { position: Position::of(kind, id), tag: Item::tag(&hash) }, came);
+    }
+
     pub(super) fn has_room_for(&self, kind: Kind) -> bool {
-        let known = |kind: &Kind| matches!(*kind, Kind::FILE | Kind::MEMBER);
-        match self.kinds.get(&kind) {
-            Some(entries) => known(&kind) || *entries < UNKNOWN_ENTRIES_MAX,
-            None => known(&kind) || self.kinds.keys().filter(|k| !known(k)).count() < UNKNOWN_KINDS_MAX,
+        let entries = self.kinds.get(&kind).copied();
+        match kind {
+            // Bounded by their owners and issuers.
+            Kind::FILE | Kind::MEMBER => true,
+            Kind::DEPARTURE | Kind::REVOCATION => entries.unwrap_or(0) < ENDINGS_MAX,
+            Kind::EVENT => entries.unwrap_or(0) < EVENTS_MAX,
+            _ => match entries {
+                Some(entries) => entries < UNKNOWN_ENTRIES_MAX,
+                None => self.kinds.keys().filter(|kind| !is_known(**kind)).count() < UNKNOWN_KINDS_MAX,
+            },
         }
     }
+}
+
+const fn is_known(kind: Kind) -> bool {
+    matches!(kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION | Kind::EVENT)
 }
 
 /// What became of an entry.
@@ -66,7 +97,7 @@ pub(crate) enum Merged {
     Known,
     /// What is there takes precedence.
     Superseded,
-    /// There are as many of its unknown kind as may be.
+    /// There are as many of its kind as may be.
     NoRoom,
 }
 
@@ -123,28 +154,37 @@ impl<'c> Write<'c> {
     /// Puts a verified entry in its place, unless what stands there takes precedence.
     pub(super) fn merge(&mut self, new: &Verified, trust: &Trust) -> Result<Merged, CatalogError> {
         let stored = self.stored(&new.key, trust)?;
+        self.merge_over(stored.as_ref(), new)
+    }
+
+    /// Like [`Self::merge`], for a caller that has read what stands there.
+    pub(super) fn merge_over(
+        &mut self,
+        stored: Option<&(i64, Verified)>,
+        new: &Verified,
+    ) -> Result<Merged, CatalogError> {
         let Some((row, old)) = stored else {
             if !self.totals.has_room_for(new.key.kind) {
                 return Ok(Merged::NoRoom);
             }
             let row = self.insert(new)?;
-            self.project(row, None, new)?;
+            projection::project(&self.tx, row, None, new)?;
             *self.totals.kinds.entry(new.key.kind).or_default() += 1;
-            self.totals.digest.toggle(new.key.kind, &new.key.id, &new.bytes, true);
+            self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
             return Ok(Merged::Stored);
         };
         let same = old.bytes == new.bytes;
-        match new.precedence(&old) {
+        match new.precedence(old) {
             // Only an unknown kind's: its later stamp must stay, or the order of arrival would count.
             Ordering::Greater if same => {
-                self.update(row, new)?;
+                self.restamp(*row, new)?;
                 Ok(Merged::Known)
             }
             Ordering::Greater => {
-                self.update(row, new)?;
-                self.project(row, Some(&old), new)?;
-                self.totals.digest.toggle(old.key.kind, &old.key.id, &old.bytes, false);
-                self.totals.digest.toggle(new.key.kind, &new.key.id, &new.bytes, true);
+                self.update(*row, new)?;
+                projection::project(&self.tx, *row, Some(&old.payload), new)?;
+                self.totals.toggle(old.key.kind, &old.key.id, &old.bytes, false);
+                self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
                 Ok(Merged::Stored)
             }
             _ if same => Ok(Merged::Known),
@@ -153,99 +193,40 @@ impl<'c> Write<'c> {
     }
 
     fn insert(&mut self, new: &Verified) -> Result<i64, CatalogError> {
-        self.changed = true;
+        let sequence = self.next_number();
+        let position = positions::column(Position::of(new.key.kind, &new.key.id));
+        let row =
+            params![new.key.kind.0, new.key.id, new.bytes, cbor::to_vec(&new.stamp), sequence, position];
         self.tx
-            .prepare_cached("INSERT INTO entries (kind, id, payload, stamp) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![new.key.kind.0, new.key.id, new.bytes, cbor::to_vec(&new.stamp)])?;
+            .prepare_cached(
+                "INSERT INTO entries (kind, id, payload, stamp, sequence, position)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(row)?;
         Ok(self.tx.last_insert_rowid())
     }
 
     fn update(&mut self, row: i64, new: &Verified) -> Result<(), CatalogError> {
+        let sequence = self.next_number();
+        self.tx
+            .prepare_cached("UPDATE entries SET payload = ?2, stamp = ?3, sequence = ?4 WHERE row = ?1")?
+            .execute(params![row, new.bytes, cbor::to_vec(&new.stamp), sequence])?;
+        Ok(())
+    }
+
+    fn restamp(&mut self, row: i64, new: &Verified) -> Result<(), CatalogError> {
         self.changed = true;
         self.tx
-            .prepare_cached("UPDATE entries SET payload = ?2, stamp = ?3 WHERE row = ?1")?
-            .execute(params![row, new.bytes, cbor::to_vec(&new.stamp)])?;
+            .prepare_cached("UPDATE entries SET stamp = ?2 WHERE row = ?1")?
+            .execute(params![row, cbor::to_vec(&new.stamp)])?;
         Ok(())
     }
 
-    /// Brings the tables that derive from an entry up to date.
-    fn project(&self, row: i64, old: Option<&Verified>, new: &Verified) -> Result<(), CatalogError> {
-        match &new.payload {
-            Payload::File(record) => {
-                let old = old.and_then(|old| match &old.payload {
-                    Payload::File(record) => Some(record.as_ref()),
-                    _ => None,
-                });
-                self.count_owner(old, record)?;
-                self.list_file(row, old, record)
-            }
-            Payload::Member(enrolled) => self.list_member(row, enrolled),
-            Payload::Unknown => Ok(()),
-        }
-    }
-
-    fn count_owner(&self, old: Option<&Record>, new: &Record) -> Result<(), CatalogError> {
-        let (before, now) = (old.map(Record::owner), new.owner());
-        if before == Some(now) {
-            return Ok(());
-        }
-        if let Some(before) = before {
-            self.tx
-                .prepare_cached("UPDATE owners SET files = files - 1 WHERE peer = ?1")?
-                .execute([before.to_bytes()])?;
-        }
-        self.tx
-            .prepare_cached(
-                "INSERT INTO owners VALUES (?1, 1) ON CONFLICT (peer) DO UPDATE SET files = files + 1",
-            )?
-            .execute([now.to_bytes()])?;
-        Ok(())
-    }
-
-    fn list_file(&self, row: i64, old: Option<&Record>, new: &Record) -> Result<(), CatalogError> {
-        let folded = |record: &Record| record.entry().map(|entry| fold(entry.name.as_str()));
-        let (before, now) = (old.and_then(folded), folded(new));
-        if before != now {
-            if before.is_some() {
-                self.tx.prepare_cached("DELETE FROM file_names WHERE rowid = ?1")?.execute([row])?;
-            }
-            if let Some(now) = &now {
-                self.tx
-                    .prepare_cached("INSERT INTO file_names (rowid, folded) VALUES (?1, ?2)")?
-                    .execute(params![row, now])?;
-            }
-        }
-        let Some(entry) = new.entry() else {
-            self.tx.prepare_cached("DELETE FROM files WHERE row = ?1")?.execute([row])?;
-            return Ok(());
-        };
-        self.tx.prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(
-            params![
-                row,
-                new.file().as_bytes(),
-                new.owner().to_bytes(),
-                entry.name.as_str(),
-                now,
-                entry.content.as_bytes(),
-            ],
-        )?;
-        Ok(())
-    }
-
-    fn list_member(&self, row: i64, enrolled: &Enrolled) -> Result<(), CatalogError> {
-        let member = &enrolled.membership;
-        let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX);
-        self.tx.prepare_cached("INSERT OR REPLACE INTO members VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(
-            params![
-                row,
-                member.peer.to_bytes(),
-                member.name.as_str(),
-                member.role == Role::Superpeer,
-                seconds(member.issued.0),
-                seconds(member.expires.0),
-            ],
-        )?;
-        Ok(())
+    /// The number of the change that is about to be written.
+    fn next_number(&mut self) -> i64 {
+        self.changed = true;
+        self.totals.sequence += 1;
+        i64::try_from(self.totals.sequence).unwrap_or(i64::MAX)
     }
 
     /// How many file entries a member owns, deleted ones included.
@@ -262,10 +243,70 @@ impl<'c> Write<'c> {
         Ok(superpeer.map(|superpeer| if superpeer { Role::Superpeer } else { Role::Node }))
     }
 
-    /// Whether a name belongs to another member than this peer.
-    pub(crate) fn is_taken(&self, name: &MemberName, by_other_than: &PeerId) -> Result<bool, CatalogError> {
-        let mut query =
-            self.tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM members WHERE name = ?1 AND peer <> ?2)")?;
-        Ok(query.query_row(params![name.as_str(), by_other_than.to_bytes()], |row| row.get(0))?)
+    /// A member's standing; none for a peer that is not in the catalog.
+    pub(crate) fn standing_of(&self, peer: &PeerId) -> Result<Option<Standing>, CatalogError> {
+        let mut query = self.tx.prepare_cached(&format!("SELECT {STANDING} FROM members WHERE peer = ?1"))?;
+        let standing: Option<u8> = query.query_row([peer.to_bytes()], |row| row.get(0)).optional()?;
+        Ok(standing.map(Standing::from_sql))
+    }
+
+    /// The standing that a peer of this role has or would have as a member.
+    pub(crate) fn standing_as(&self, peer: &PeerId, role: Role) -> Result<Standing, CatalogError> {
+        let (left, revoked) = self
+            .tx
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM departures WHERE peer = ?1),
+                        EXISTS (SELECT 1 FROM revocations WHERE peer = ?1 AND (by_root OR ?2))",
+            )?
+            .query_row(params![peer.to_bytes(), role == Role::Node], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Standing::of(left, revoked))
+    }
+
+    /// A member's verified entry.
+    pub(crate) fn enrolled(&self, peer: &PeerId, trust: &Trust) -> Result<Option<Enrolled>, CatalogError> {
+        let key = Key { kind: Kind::MEMBER, id: Enrolment::id_of(peer) };
+        Ok(self.stored(&key, trust)?.and_then(|(_, entry)| match entry.payload {
+            Payload::Member(enrolled) => Some(*enrolled),
+            _ => None,
+        }))
+    }
+
+    /// The super-peer of this name; should there be several, the first that was admitted and is still a member.
+    pub(crate) fn superpeer_called(&self, name: &MemberName) -> Result<Option<PeerId>, CatalogError> {
+        let mut query = self.tx.prepare_cached(&format!(
+            "SELECT peer FROM members WHERE name = ?1 AND superpeer ORDER BY {STANDING}, issued, peer LIMIT 1"
+        ))?;
+        let peer: Option<Vec<u8>> = query.query_row([name.as_str()], |row| row.get(0)).optional()?;
+        peer.map(|peer| PeerId::from_bytes(&peer).map_err(CatalogError::damaged)).transpose()
+    }
+
+    /// A member's name.
+    pub(super) fn name_of(&self, peer: &PeerId) -> Result<Option<MemberName>, CatalogError> {
+        let mut query = self.tx.prepare_cached("SELECT name FROM members WHERE peer = ?1")?;
+        let name: Option<String> = query.query_row([peer.to_bytes()], |row| row.get(0)).optional()?;
+        name.map(|name| MemberName::new(&name).map_err(CatalogError::damaged)).transpose()
+    }
+
+    /// The standing of whoever else than this peer is called so; of several, one that is a member.
+    pub(crate) fn name_holder(
+        &self,
+        name: &MemberName,
+        other_than: &PeerId,
+    ) -> Result<Option<Standing>, CatalogError> {
+        let mut query = self
+            .tx
+            .prepare_cached(&format!("SELECT min({STANDING}) FROM members WHERE name = ?1 AND peer <> ?2"))?;
+        let standing: Option<u8> =
+            query.query_row(params![name.as_str(), other_than.to_bytes()], |row| row.get(0))?;
+        Ok(standing.map(Standing::from_sql))
+    }
+
+    /// Departures of peers that were never members here.
+    pub(super) fn stray_departures(&self) -> Result<u64, CatalogError> {
+        let mut query = self.tx.prepare_cached(
+            "SELECT count(*) FROM departures WHERE NOT EXISTS (SELECT 1 FROM members WHERE members.peer = departures.peer)",
+        )?;
+        let count: i64 = query.query_row([], |row| row.get(0))?;
+        u64::try_from(count).map_err(CatalogError::damaged)
     }
 }

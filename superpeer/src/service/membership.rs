@@ -19,7 +19,7 @@ use quarta_protocols::{
 
 use super::{Shared, wall_ms};
 use crate::{
-    catalog::{self, Taken},
+    catalog::{self, EnrolError, Reader, Standing, Taken},
     health::Input,
 };
 
@@ -39,8 +39,8 @@ impl Shared {
         let shared = self.clone();
         tokio::spawn(async move {
             match shared.store.write(move |catalog| catalog.meet(enrolment, wall_ms())).await {
-                Ok(Ok(Some(entry))) => shared.push(&entry),
-                Ok(Ok(None)) => {}
+                Ok(Ok(entries)) => entries.iter().for_each(|entry| shared.push(entry)),
+                Ok(Err(EnrolError::Ended(standing))) => shared.end(peer, standing).await,
                 Ok(Err(error)) => tracing::error!(%error, "a member could not be noted"),
                 Err(error) => tracing::error!(%error, "a member could not be noted"),
             }
@@ -49,7 +49,7 @@ impl Shared {
             self.feed(Input::Connected(peer, membership.role));
         }
         if membership.role == Role::Superpeer {
-            self.link(peer).compare();
+            self.link(peer).connected();
         }
     }
 
@@ -66,19 +66,42 @@ impl Shared {
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
         for applied in &taken.applied {
-            if let catalog::Applied::Member(membership) = applied {
-                self.state().meet(membership, String::new());
-                self.feed(Input::Known(membership.peer, membership.role));
+            match applied {
+                catalog::Applied::Member(membership) => {
+                    self.state().meet(membership, String::new());
+                    self.feed(Input::Known(membership.peer, membership.role));
+                }
+                catalog::Applied::Ended { peer, standing } => self.end(*peer, *standing).await,
+                catalog::Applied::File { .. } | catalog::Applied::Unknown(_) => {}
             }
         }
         Ok(taken)
+    }
+
+    /// A membership has ended: nobody of it is let in, looked for or offered any more. Repeatable.
+    pub(crate) async fn end(self: &Arc<Self>, peer: PeerId, standing: Standing) {
+        if peer == self.identity.keys.peer() {
+            tracing::error!(%standing, "this super-peer's own membership has ended; it stops");
+            self.stop.cancel();
+            return;
+        }
+        tracing::info!(member = self.state().name_of(&peer), %standing, "a membership has ended");
+        self.network.revoke(peer).await;
+        self.feed(Input::Forgotten(peer));
+        self.state().forget(&peer);
     }
 
     /// Makes the members of the catalog known, so that lists and dials begin with them.
     pub(super) async fn remember_members(self: &Arc<Self>) -> Result<(), Failure> {
         let failed = |e: String| Failure::new("cannot read the catalog", e, "check the disk and start again");
         let own = self.identity.keys.peer();
-        for known in identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))? {
+        // Before anybody connects.
+        let ended = self.store.read(Reader::ended).await.map_err(|e| failed(e.to_string()))?;
+        for (peer, _) in &ended {
+            self.network.revoke(*peer).await;
+        }
+        let known = identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))?;
+        for known in known.into_iter().filter(|known| ended.iter().all(|(peer, _)| *peer != known.peer)) {
             self.state().hear_addresses(known.peer, known.addresses);
             if known.peer != own {
                 self.feed(Input::Known(known.peer, Role::Superpeer));
@@ -94,7 +117,9 @@ impl Shared {
                 .map_err(|e| failed(e.to_string()))?;
             for member in page.members.iter().filter(|member| member.peer != own) {
                 self.state().know(member.peer, member.name.clone(), member.role);
-                self.feed(Input::Known(member.peer, member.role));
+                if member.standing.is_member() {
+                    self.feed(Input::Known(member.peer, member.role));
+                }
             }
             after = page.next;
             if after.is_none() {

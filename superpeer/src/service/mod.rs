@@ -81,6 +81,7 @@ pub(crate) struct Shared {
     policy: AddressPolicy,
     state: Mutex<State>,
     links: Mutex<HashMap<PeerId, federation::Link>>,
+    federation: federation::Federation,
     /// Tells the loop that a timer may be due earlier than it thinks.
     rescheduled: Notify,
     dir: DataDir,
@@ -156,7 +157,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         Event::PingMissed { peer, .. } => shared.feed(Input::PingMissed(peer)),
         Event::Request(inbound) => match inbound {
             Inbound::Index(asked) => requests::index(shared, asked),
-            Inbound::Sync(asked) => requests::sync(shared, asked),
+            Inbound::Sync(asked) => federation::answer(shared, asked),
             Inbound::Admission(asked) => requests::admission(shared, asked),
             // A super-peer holds no files and is polled by nobody; unanswered, the peer notices at once.
             Inbound::Changes(_) | Inbound::Poll(_) | Inbound::Chunk(_) => {}
@@ -216,7 +217,7 @@ impl Shared {
     /// The queue towards another super-peer, started where there is none yet.
     fn link(self: &Arc<Self>, peer: PeerId) -> federation::Link {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.entry(peer).or_insert_with(|| federation::start(self.clone(), peer)).clone()
+        links.entry(peer).or_insert_with(|| federation::start(self, peer)).clone()
     }
 
     /// Tells all other super-peers of a new entry.

@@ -13,7 +13,6 @@ use quarta_protocols::{
     messages::{
         admission::{self, Admission},
         index::{Index, ListedFile, Publication, Refusal, Request, Response},
-        sync::{self, Sync},
     },
     names::{FILE_NAME_MAX_BYTES, MEMBER_NAME_MAX_BYTES, MemberName},
     network::Asked,
@@ -124,9 +123,7 @@ async fn publish(
                     Publication::Superseded => PublicationOutcome::Superseded,
                     Publication::Invalid(_) | Publication::TooMany => PublicationOutcome::Refused,
                 });
-                if let Some(entry) = &item.entry {
-                    shared.push(entry);
-                }
+                item.entries.iter().for_each(|entry| shared.push(entry));
             }
             Response::Published(published.into_iter().map(|item| item.outcome).collect())
         }
@@ -180,43 +177,6 @@ async fn members(shared: &Shared, after: Option<MemberName>, started: Instant) -
 fn unavailable(what: &'static str, error: &dyn std::error::Error) -> Response {
     tracing::error!(%error, "{what} failed");
     Response::Refused(Refusal::Unavailable)
-}
-
-/// Answers another super-peer.
-pub(super) fn sync(shared: &Arc<Shared>, asked: Asked<Sync>) {
-    let Some(membership) = asked.membership else { return };
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        let response = match asked.request {
-            sync::Request::Push(entries) => shared.take_entries(membership, entries).await.map(|taken| {
-                sync::Response::Taken {
-                    stored: taken.stored,
-                    known: taken.known,
-                    // What is put off was not refused; the next comparison brings it again.
-                    invalid: taken.invalid,
-                }
-            }),
-            sync::Request::Digest { addresses } => {
-                shared.hear_addresses(membership.peer, addresses);
-                shared
-                    .store
-                    .write(|catalog| catalog.digest())
-                    .await
-                    .map(sync::Response::Digest)
-                    .map_err(|e| e.to_string())
-            }
-            sync::Request::Page { after } => shared
-                .store
-                .read(move |reader| reader.page(after.as_ref()))
-                .await
-                .map(|(entries, next)| sync::Response::Page { entries, next })
-                .map_err(|e| e.to_string()),
-        };
-        asked.responder.respond(response.unwrap_or_else(|error| {
-            tracing::error!(error, "answering another super-peer failed");
-            sync::Response::Unavailable
-        }));
-    });
 }
 
 /// Answers whoever wants to join.

@@ -24,9 +24,15 @@ use quarta_metrics::registry::{RegisterError, Registry, Service};
 use quarta_protocols::credentials::Role;
 use tokio::sync::Notify;
 
-use super::{Metrics, Shared, events_until_stopped, joining, state::State, wall_ms};
+use super::{Metrics, Shared, events_until_stopped, federation::Federation, joining, state::State, wall_ms};
 use crate::{
-    admission::Authority, api, catalog::Catalog, settings::Settings, setup::ROOT_KEY_FILE, store::Store,
+    admission::Authority,
+    api,
+    catalog::{Catalog, EnrolError},
+    reconciliation::Agreement,
+    settings::Settings,
+    setup::ROOT_KEY_FILE,
+    store::Store,
 };
 /// The catalog's file in the data folder.
 const CATALOG_FILE: &str = "catalog.db";
@@ -84,6 +90,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let (network, events) = reach.start(&identity, Role::Superpeer, open_files, recorder)?;
     let root = load_root(&dir)?;
     let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
+    let federation = federation(&store).await?;
     let shared = Arc::new(Shared {
         door: joining::Door::new(authority, Instant::now()),
         network,
@@ -94,6 +101,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         reach,
         state: Mutex::new(State::new(interval, Instant::now())),
         links: Mutex::new(HashMap::new()),
+        federation,
         rescheduled: Notify::new(),
         identity,
         open_files,
@@ -122,18 +130,31 @@ async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure
     let next = "check the disk; restore the data folder from a backup if the file is damaged";
     let path = dir.path().join(CATALOG_FILE);
     let (trust, key) = (identity.trust.clone(), identity.keys.identity.clone());
-    let catalog = tokio::task::spawn_blocking(move || Catalog::open(&path, trust, key))
-        .await
-        .map_err(|e| Failure::new(what, e.to_string(), next))?
-        .map_err(|e| Failure::new(what, e.to_string(), next))?;
-    let store = Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))?;
     let own = enrolment(identity);
-    store
-        .write(move |catalog| catalog.meet(own, wall_ms()))
-        .await
-        .map_err(|e| Failure::new(what, e.to_string(), next))?
-        .map_err(|e| Failure::new(what, e.to_string(), next))?;
-    Ok(store)
+    let opened = tokio::task::spawn_blocking(move || {
+        let mut catalog = Catalog::open(&path, trust, key)?;
+        catalog.begin_run(rand::random())?;
+        catalog.meet(own, wall_ms())?;
+        Ok(catalog)
+    })
+    .await
+    .map_err(|e| Failure::new(what, e.to_string(), next))?;
+    let catalog = opened.map_err(|error: EnrolError| match error {
+        EnrolError::Ended(standing) => Failure::new(
+            "cannot start",
+            format!("this super-peer's membership has ended ({standing})"),
+            "ask for a new invite, and join with a new data folder",
+        ),
+        error => Failure::new(what, error.to_string(), next),
+    })?;
+    Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))
+}
+
+/// What is known of the agreement with other super-peers before the first comparison.
+async fn federation(store: &Store) -> Result<Federation, Failure> {
+    let failed = |e: String| Failure::new("cannot read the catalog", e, "check the disk and start again");
+    let last = store.write(|catalog| catalog.last_comparison()).await.map_err(|e| failed(e.to_string()))?;
+    Ok(Federation::started(Agreement::started(last.map_err(|e| failed(e.to_string()))?)))
 }
 
 /// The root key, where it lies on this machine.

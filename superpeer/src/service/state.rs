@@ -15,7 +15,7 @@ use quarta_protocols::{
     ids::ContentId,
     messages::{
         admission::PeerAddresses,
-        index::{ListedMember, Source, SourceOutcome},
+        index::{ListedMember, MemberState, Source, SourceOutcome},
         inventory::{Completeness, Coverage, Page},
         poll::Load,
     },
@@ -25,7 +25,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 
 use crate::{
     balancing::{Balancer, Candidate, Request},
-    catalog,
+    catalog::{self, Standing},
     health::{Health, PollInterval},
     index::{Index, Outcome, Refusal},
 };
@@ -78,6 +78,16 @@ impl State {
         let contact = self.contacts.entry(peer).or_default();
         contact.name = Some(name);
         contact.role = Some(role);
+    }
+
+    /// Forgets where a member is and what it holds; how it was called stays known.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.index.remove(peer);
+        self.balancer.forget(peer);
+        if let Some(contact) = self.contacts.get_mut(peer) {
+            contact.addresses.clear();
+            contact.load = None;
+        }
     }
 
     /// Takes note of a member that showed its credential; `version` may be empty where it is not known.
@@ -225,7 +235,11 @@ impl State {
             peer: member.peer,
             name: member.name,
             role: member.role,
-            state: self.health.state(&member.peer),
+            state: match member.standing {
+                Standing::Member => self.health.state(&member.peer),
+                Standing::Left => MemberState::Left,
+                Standing::Revoked => MemberState::Revoked,
+            },
             last_seen: seen
                 .map(|seen| UnixSeconds(wall.0.saturating_sub(now.duration_since(seen).as_secs()))),
             version: contact.map(|contact| contact.version.clone()).unwrap_or_default(),

@@ -1,0 +1,163 @@
+//! The tables that derive from entries: what searches, lists and the log read. Written in the entry's own transaction.
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    audit::Event,
+    cbor,
+    credentials::{Role, Trust},
+    endings::Revoked,
+    members::Enrolled,
+    messages::sync::{Kind, Stamp},
+    records::Record,
+    signing::Signed,
+};
+use rusqlite::{Transaction, params};
+
+use super::{
+    CatalogError,
+    fold::fold,
+    payload::{Key, Payload, Verified},
+};
+
+/// Brings the tables that derive from an entry up to date; `old` is what stood in its row before.
+pub(super) fn project(
+    tx: &Transaction<'_>,
+    row: i64,
+    old: Option<&Payload>,
+    new: &Verified,
+) -> Result<(), CatalogError> {
+    match &new.payload {
+        Payload::File(record) => {
+            let old = old.and_then(|old| match old {
+                Payload::File(record) => Some(record.as_ref()),
+                _ => None,
+            });
+            count_owner(tx, old, record)?;
+            list_file(tx, row, old, record)
+        }
+        Payload::Member(enrolled) => list_member(tx, row, enrolled),
+        Payload::Departure(member) => note_departure(tx, row, member),
+        Payload::Revocation(revoked) => note_revocation(tx, row, revoked),
+        Payload::Event(event) => log_event(tx, row, &new.key, event),
+        Payload::Unknown => Ok(()),
+    }
+}
+
+/// Gives entries of kinds that format 1 did not know the tables that they have now. What does not verify goes: format 1
+/// kept whatever a super-peer sent.
+pub(super) fn read_what_was_kept_unread(tx: &Transaction<'_>, trust: &Trust) -> Result<(), CatalogError> {
+    let mut unread =
+        tx.prepare("SELECT row, kind, id, payload, stamp FROM entries WHERE kind IN (?1, ?2, ?3)")?;
+    let kinds = [Kind::DEPARTURE, Kind::REVOCATION, Kind::EVENT].map(|kind| kind.0);
+    let mut rows = unread.query(kinds)?;
+    let mut invalid = Vec::new();
+    while let Some(row) = rows.next()? {
+        let at: i64 = row.get(0)?;
+        let key = Key { kind: Kind(row.get(1)?), id: row.get(2)? };
+        let bytes = row.get_ref(3)?.as_blob().map_err(CatalogError::damaged)?;
+        let stamp: Signed<Stamp> =
+            cbor::from_slice(&row.get::<_, Vec<u8>>(4)?).map_err(CatalogError::damaged)?;
+        let stamp = stamp.peek().map_err(CatalogError::damaged)?;
+        match Payload::verify(&key, bytes, trust) {
+            Ok(payload) if !payload.fits(&stamp) => invalid.push(at),
+            Ok(Payload::Departure(member)) => note_departure(tx, at, &member)?,
+            Ok(Payload::Revocation(revoked)) => note_revocation(tx, at, &revoked)?,
+            Ok(Payload::Event(event)) => log_event(tx, at, &key, &event)?,
+            Ok(Payload::File(_) | Payload::Member(_) | Payload::Unknown) => {}
+            Err(_) => invalid.push(at),
+        }
+    }
+    for row in invalid {
+        tx.execute("DELETE FROM entries WHERE row = ?1", [row])?;
+    }
+    Ok(())
+}
+
+fn count_owner(tx: &Transaction<'_>, old: Option<&Record>, new: &Record) -> Result<(), CatalogError> {
+    let (before, now) = (old.map(Record::owner), new.owner());
+    if before == Some(now) {
+        return Ok(());
+    }
+    if let Some(before) = before {
+        tx.prepare_cached("UPDATE owners SET files = files - 1 WHERE peer = ?1")?
+            .execute([before.to_bytes()])?;
+    }
+    tx.prepare_cached(
+        "INSERT INTO owners VALUES (?1, 1) ON CONFLICT (peer) DO UPDATE SET files = files + 1",
+    )?
+    .execute([now.to_bytes()])?;
+    Ok(())
+}
+
+fn list_file(tx: &Transaction<'_>, row: i64, old: Option<&Record>, new: &Record) -> Result<(), CatalogError> {
+    let folded = |record: &Record| record.entry().map(|entry| fold(entry.name.as_str()));
+    let (before, now) = (old.and_then(folded), folded(new));
+    if before != now {
+        if before.is_some() {
+            tx.prepare_cached("DELETE FROM file_names WHERE rowid = ?1")?.execute([row])?;
+        }
+        if let Some(now) = &now {
+            tx.prepare_cached("INSERT INTO file_names (rowid, folded) VALUES (?1, ?2)")?
+                .execute(params![row, now])?;
+        }
+    }
+    let Some(entry) = new.entry() else {
+        tx.prepare_cached("DELETE FROM files WHERE row = ?1")?.execute([row])?;
+        return Ok(());
+    };
+    tx.prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        row,
+        new.file().as_bytes(),
+        new.owner().to_bytes(),
+        entry.name.as_str(),
+        now,
+        entry.content.as_bytes(),
+    ])?;
+    Ok(())
+}
+
+fn list_member(tx: &Transaction<'_>, row: i64, enrolled: &Enrolled) -> Result<(), CatalogError> {
+    let member = &enrolled.membership;
+    let seconds = |s: u64| i64::try_from(s).unwrap_or(i64::MAX);
+    tx.prepare_cached("INSERT OR REPLACE INTO members VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+        row,
+        member.peer.to_bytes(),
+        member.name.as_str(),
+        member.role == Role::Superpeer,
+        seconds(member.issued.0),
+        seconds(member.expires.0),
+    ])?;
+    Ok(())
+}
+
+fn note_departure(tx: &Transaction<'_>, row: i64, member: &PeerId) -> Result<(), CatalogError> {
+    tx.prepare_cached("INSERT OR REPLACE INTO departures VALUES (?1, ?2)")?
+        .execute(params![row, member.to_bytes()])?;
+    Ok(())
+}
+
+fn note_revocation(tx: &Transaction<'_>, row: i64, revoked: &Revoked) -> Result<(), CatalogError> {
+    tx.prepare_cached("INSERT OR REPLACE INTO revocations VALUES (?1, ?2, ?3)")?.execute(params![
+        row,
+        revoked.member.to_bytes(),
+        revoked.by.is_none()
+    ])?;
+    Ok(())
+}
+
+fn log_event(tx: &Transaction<'_>, row: i64, key: &Key, event: &Event) -> Result<(), CatalogError> {
+    let millis = i64::try_from(event.time.millis).map_err(CatalogError::damaged)?;
+    tx.prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
+        params![
+            row,
+            key.id,
+            millis,
+            event.time.counter,
+            event.superpeer.to_bytes(),
+            event.actor.map(PeerId::to_bytes),
+            event.subject.as_slice(),
+            event.payload.as_bytes(),
+        ],
+    )?;
+    Ok(())
+}

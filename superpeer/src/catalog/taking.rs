@@ -1,0 +1,161 @@
+//! What other super-peers bring: verified like everything else, under the stamps that it has.
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    credentials::{Membership, Role},
+    ids::{ContentId, FileId},
+    messages::sync::{Entry, Kind, Place},
+};
+use serde_bytes::ByteArray;
+
+use super::{
+    Catalog, CatalogError, Standing,
+    payload::{Key, Payload, Verified, verify_stamp},
+    write::{Merged, Write},
+};
+
+/// What became of another super-peer's entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Stored.
+    pub stored: u32,
+    /// Not needed: the same or a superseding one is here.
+    pub known: u32,
+    /// Refused: not valid by themselves, too many of their kind, or from a super-peer whose membership has ended.
+    pub invalid: u32,
+    /// Not taken yet: stamped by a super-peer that this catalog does not know. They come again with the next
+    /// reconciliation, which sends members first.
+    pub deferred: u32,
+    /// Of those that were not needed: where something else stands here that takes precedence, and the other super-peer
+    /// has to be told.
+    pub superseded: Vec<Place>,
+    /// What changed here, in order.
+    pub applied: Vec<Applied>,
+}
+
+/// A change of the catalog that came from another super-peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// A file is new or another than before.
+    File {
+        /// The file.
+        file: FileId,
+        /// Its present owner.
+        owner: PeerId,
+        /// Its present content; none where it is deleted.
+        content: Option<ContentId>,
+    },
+    /// A member is new or has a newer credential.
+    Member(Membership),
+    /// A membership has ended, or an ended member's own entry is new. May be told more than once.
+    Ended {
+        /// Whose.
+        peer: PeerId,
+        /// How: never [`Standing::Member`].
+        standing: Standing,
+    },
+    /// Something of a kind that this version does not know.
+    Unknown(Kind),
+}
+
+impl Catalog {
+    /// Takes entries that another super-peer pushed or paged; what is stored is durable on return.
+    ///
+    /// `from` is the verified credential of the connection that they came over. Duplicates and any order are harmless.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails: then none of the entries is stored.
+    pub fn take(
+        &mut self,
+        from: &Membership,
+        mut entries: Vec<Entry>,
+        wall_ms: u64,
+    ) -> Result<Taken, CatalogError> {
+        let mut taken = Taken::default();
+        let mut clock = self.clock;
+        let mut write = Write::begin(&mut self.conn, &self.totals)?;
+        if from.role != Role::Superpeer || !write.standing_as(&from.peer, from.role)?.is_member() {
+            taken.invalid = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+            return Ok(taken);
+        }
+        // Members first: the others may be stamped by one of them.
+        entries.sort_by_key(|entry| entry.kind != Kind::MEMBER);
+        for entry in entries {
+            let key = Key { kind: entry.kind, id: *entry.id };
+            if key.is_decided_by_payload()
+                && write.bytes(&key)?.is_some_and(|stored| stored == *entry.payload)
+            {
+                taken.known += 1;
+                continue;
+            }
+            let verified = verify_stamp(&entry, &self.trust).and_then(|stamp| {
+                let payload = Payload::verify(&key, &entry.payload, &self.trust).ok()?;
+                payload.fits(&stamp).then_some((stamp, payload))
+            });
+            let Some((stamp, payload)) = verified else {
+                taken.invalid += 1;
+                continue;
+            };
+            let vouched = stamp.superpeer == from.peer
+                || stamp.superpeer == self.own.public().to_peer_id()
+                || vouches_for_itself(&payload, &stamp.superpeer)
+                || write.role_of(&stamp.superpeer)? == Some(Role::Superpeer);
+            if !vouched {
+                taken.deferred += 1;
+                continue;
+            }
+            let bytes = entry.payload.into_vec();
+            let new = Verified { key, payload, bytes, stamp: entry.stamp, time: stamp.time };
+            match write.merge(&new, &self.trust)? {
+                Merged::Stored => {
+                    taken.stored += 1;
+                    clock.observe(stamp.time, wall_ms);
+                    taken.applied.extend(applied(&write, &new)?);
+                }
+                Merged::Known => taken.known += 1,
+                Merged::Superseded => {
+                    taken.known += 1;
+                    taken.superseded.push(Place { kind: new.key.kind, id: ByteArray::new(new.key.id) });
+                }
+                Merged::NoRoom => taken.invalid += 1,
+            }
+        }
+        // The tick is later than all that was observed, and makes that outlast a restart.
+        self.totals = write.commit(clock.tick(wall_ms))?;
+        self.clock = clock;
+        Ok(taken)
+    }
+}
+
+/// What an entry that was just stored changes here.
+fn applied(write: &Write<'_>, new: &Verified) -> Result<Option<Applied>, CatalogError> {
+    let ended = |peer: PeerId| {
+        let standing = write.standing_of(&peer)?.filter(|standing| !standing.is_member());
+        Ok::<_, CatalogError>(standing.map(|standing| Applied::Ended { peer, standing }))
+    };
+    Ok(match &new.payload {
+        Payload::File(record) => Some(Applied::File {
+            file: record.file(),
+            owner: record.owner(),
+            content: record.entry().map(|entry| entry.content),
+        }),
+        Payload::Member(enrolled) => {
+            let member = || Applied::Member(enrolled.membership.clone());
+            Some(ended(enrolled.membership.peer)?.unwrap_or_else(member))
+        }
+        Payload::Departure(member) => ended(*member)?,
+        Payload::Revocation(revoked) => ended(revoked.member)?,
+        Payload::Event(_) => None,
+        Payload::Unknown => Some(Applied::Unknown(new.key.kind)),
+    })
+}
+
+/// A super-peer's own enrolment is stamped by itself before anybody knows it; the root's signature in it is enough.
+fn vouches_for_itself(payload: &Payload, superpeer: &PeerId) -> bool {
+    match payload {
+        Payload::Member(enrolled) => {
+            enrolled.membership.peer == *superpeer && enrolled.membership.role == Role::Superpeer
+        }
+        _ => false,
+    }
+}
