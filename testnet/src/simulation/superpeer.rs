@@ -159,6 +159,7 @@ impl Superpeer {
             role: quarta_protocols::credentials::Role::Node,
             uses,
             expires: wall.plus(std::time::Duration::from_hours(30 * 24)),
+            replaces: None,
         };
         authority.issue(catalog, terms, secret, Vec::new(), wall).is_ok()
     }
@@ -210,8 +211,8 @@ impl Superpeer {
         let wall_ms = self.clock.wall_ms(now);
         let Some(running) = &mut self.running else { return };
         // One that is refused is no concern of the connection: the gate has its own opinion.
-        if let Ok(Some(entry)) = running.catalog.meet(from.identity().enrolment(credential), wall_ms) {
-            told.push(entry);
+        if let Ok(entries) = running.catalog.meet(from.identity().enrolment(credential), wall_ms) {
+            told.extend(entries);
         }
     }
 
@@ -232,7 +233,7 @@ impl Superpeer {
                 let redemption = Redemption { peer: from.peer(), secret: *secret, name, sealing_key };
                 match authority.redeem(catalog, redemption, fresh, wall) {
                     Ok(admitted) => {
-                        told.push(admitted.entry);
+                        told.extend(admitted.entries);
                         admission::Response::Joined {
                             credential: admitted.credential,
                             superpeers: Vec::new(),
@@ -258,7 +259,7 @@ impl Superpeer {
                 }
                 match running.catalog.publish(from, records, wall_ms) {
                     Ok(published) => {
-                        told.extend(published.iter().filter_map(|item| item.entry.clone()));
+                        told.extend(published.iter().flat_map(|item| item.entries.clone()));
                         let outcomes = published.into_iter().map(|item| item.outcome).collect();
                         Answer::Index(index::Response::Published(outcomes))
                     }
@@ -293,7 +294,7 @@ impl Superpeer {
         let Some(running) = &mut self.running else { return Vec::new() };
         for (publisher, records) in std::mem::take(&mut running.unstored) {
             let published = running.catalog.publish(&publisher, records, wall_ms).unwrap_or_default();
-            told.extend(published.into_iter().filter_map(|item| item.entry));
+            told.extend(published.into_iter().flat_map(|item| item.entries));
         }
         let mut questions = self.push(&told);
         questions
