@@ -14,6 +14,7 @@ pub mod api;
 pub mod balancing;
 pub mod catalog;
 pub mod cli;
+pub mod feed;
 pub mod health;
 pub mod index;
 pub mod reconciliation;

@@ -2,7 +2,7 @@
 
 use crate::bench::writer;
 use crate::cluster::programs::{NODE_COMMAND, SUPERPEER_COMMAND};
-use crate::{attached, bench, demo, up};
+use crate::{attached, bench, demo, simulation, up};
 use bytesize::ByteSize;
 use clap::{Parser, Subcommand, value_parser};
 use quarta_daemon::cli::{self, ExitCode, Failure};
@@ -67,6 +67,18 @@ enum Command {
         /// How often super-peers poll the nodes' lists, e.g. 15s (250ms to 10m)
         #[arg(long, default_value = "2s", value_parser = interval, value_name = "TIME")]
         poll_interval: Duration,
+    },
+    /// Run a network under faults in this process, in the order that a seed gives, and check every promise
+    Simulate {
+        /// The seed whose schedule is run and told
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Schedules, one for each seed from there on; of several only the first that fails is told
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..))]
+        schedules: u64,
+        /// Steps of each schedule before everything heals [default: 200]
+        #[arg(long)]
+        steps: Option<usize>,
     },
     /// Measure a figure that is claimed; exit code 0 where it is reached
     Bench {
@@ -139,6 +151,10 @@ fn run(command: Command) -> std::process::ExitCode {
             let options =
                 demo::Options { share, report, superpeers, nodes, big_size_bytes: big_size, poll_interval };
             cli::run(false, demo::run(options))
+        }
+        Command::Simulate { seed, schedules, steps } => {
+            let options = simulation::command::Options { seed, schedules, steps };
+            cli::run(false, async move { simulation::command::run(options) })
         }
         Command::Bench { bench: Bench::Search { files, requests } } => {
             let requests = count(requests.into());
