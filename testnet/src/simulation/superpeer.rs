@@ -375,6 +375,7 @@ impl Running {
             }
             sync::Request::Digest { .. } => sync::Response::Digest(self.catalog.digest()),
             sync::Request::Page { after } => self.page(after),
+            _ => sync::Response::Unavailable,
         }
     }
 
