@@ -9,41 +9,133 @@
 //! answer is put aside and the next one is asked.
 
 use crate::clocks::Offset;
-use crate::identity::Identity;
+use crate::data_dir::Folder;
+use crate::identity::{self, Identity};
+use crate::renewal::{Input, Schedule, Validity};
 use libp2p::{Multiaddr, PeerId};
 use quarta_protocols::credentials::{Credential, Membership, UnixSeconds};
 use quarta_protocols::members::Enrolment;
 use quarta_protocols::messages::admission::{Admission, PeerAddresses, Refusal, Request, Response};
 use quarta_protocols::network::Network;
-use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// How long one super-peer may take, with all its addresses, before the next is asked.
 const ASK_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// The credential that a running member has now.
+/// The credential of a running member, and what keeps it good.
 #[derive(Debug)]
-pub struct Held(RwLock<(Credential, Membership)>);
+pub struct Keeper {
+    held: RwLock<Renewed>,
+    schedule: Mutex<Schedule>,
+    woken: Notify,
+    /// Whether somebody refused the credential since this was last looked at.
+    refused: AtomicBool,
+    trouble: Mutex<Option<Unrenewed>>,
+}
 
-impl Held {
-    /// The one that the data folder held at the start.
+impl Keeper {
+    /// Keeps the credential that the data folder held at the start.
     pub fn new(identity: &Identity) -> Self {
-        Self(RwLock::new((identity.credential.clone(), identity.membership.clone())))
+        let (credential, membership) = (identity.credential.clone(), identity.membership.clone());
+        // Any number that differs between members.
+        let mix = |seed: u64, byte: &u8| seed.wrapping_mul(31).wrapping_add(u64::from(*byte));
+        let seed = identity.keys.peer().to_bytes().iter().fold(0, mix);
+        let schedule = Schedule::new(Validity::from(&membership), seed);
+        Self {
+            held: RwLock::new(Renewed { credential, membership }),
+            schedule: Mutex::new(schedule),
+            woken: Notify::new(),
+            refused: AtomicBool::new(false),
+            trouble: Mutex::default(),
+        }
     }
 
-    /// What is shown.
+    /// What is shown now.
     pub fn credential(&self) -> Credential {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.held.read().unwrap_or_else(PoisonError::into_inner).credential.clone()
     }
 
-    /// What it says.
+    /// What that says.
     pub fn membership(&self) -> Membership {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).1.clone()
+        self.held.read().unwrap_or_else(PoisonError::into_inner).membership.clone()
     }
 
-    /// Takes the place of the one before.
-    pub fn replace(&self, renewed: Renewed) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (renewed.credential, renewed.membership);
+    /// Why the last attempt to renew failed, if it did.
+    pub fn trouble(&self) -> Option<Unrenewed> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The credential is of no use any more, whatever its time.
+    pub fn renew_soon(&self) {
+        self.refused.store(true, Ordering::SeqCst);
+        self.woken.notify_one();
+    }
+
+    /// Has [`Self::keep`] look again, after what it was paused for is over.
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Makes an attempt whenever the schedule says so, until `stop`. `attempt` asks, and has stored and presented what it
+    /// gives; none is made while the member `is_paused`.
+    pub async fn keep<F: Future<Output = Result<Renewed, Unrenewed>>>(
+        &self,
+        stop: &CancellationToken,
+        is_paused: impl Fn() -> bool,
+        attempt: impl Fn() -> F,
+    ) {
+        let mut input = Input::Tick;
+        loop {
+            let paused = is_paused();
+            if !paused && self.schedule().handle(Instant::now(), UnixSeconds::now(), input) {
+                input = tokio::select! {
+                    () = stop.cancelled() => return,
+                    outcome = attempt() => self.outcome(outcome),
+                };
+                continue;
+            }
+            input = Input::Tick;
+            let wakeup = self.schedule().next_wakeup(Instant::now(), UnixSeconds::now());
+            let timer = async {
+                match wakeup.filter(|_| !paused) {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = timer => {}
+                () = self.woken.notified() => {}
+            }
+            if self.refused.swap(false, Ordering::SeqCst) {
+                input = Input::Refused;
+            }
+        }
+    }
+
+    fn outcome(&self, outcome: Result<Renewed, Unrenewed>) -> Input {
+        let trouble = outcome.as_ref().err().cloned();
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        match outcome {
+            Ok(renewed) => {
+                let validity = Validity::from(&renewed.membership);
+                tracing::info!(expires = validity.expires.0, "the credential is renewed");
+                *self.held.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+                Input::Renewed(validity)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the credential could not be renewed; this is tried again");
+                Input::Failed
+            }
+        }
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,6 +149,17 @@ pub struct Renewed {
 }
 
 impl Renewed {
+    /// Stores the credential and presents it, in this order. Where it cannot be stored it is presented all the same: it
+    /// is good until the next start, which renews again.
+    pub async fn take_over(&self, network: &Network, identity: &Identity, folder: &Folder) {
+        let (folder, credential) = (folder.clone(), self.credential.clone());
+        let stored = tokio::task::spawn_blocking(move || identity::save_credential(&folder, &credential));
+        if let Ok(Err(error)) = stored.await {
+            tracing::error!(%error, "the new credential could not be stored");
+        }
+        network.present(self.enrolment(identity)).await;
+    }
+
     /// What is presented to others.
     pub fn enrolment(&self, identity: &Identity) -> Enrolment {
         Enrolment {
@@ -94,7 +197,13 @@ impl Unrenewed {
             Self::NobodyKnown => 0,
             Self::Unanswered(_) => 1,
             // The others will say more.
-            Self::Refused(Refusal::NotAMember | Refusal::NotTheRoot | Refusal::Unavailable) => 2,
+            Self::Refused(
+                Refusal::NotAMember
+                | Refusal::NotTheRoot
+                | Refusal::AwaitingApproval
+                | Refusal::NotReconciled
+                | Refusal::Unavailable,
+            ) => 2,
             Self::NotOurs => 3,
             Self::Clock(_) => 4,
             Self::Refused(_) => 5,
@@ -111,7 +220,7 @@ impl Unrenewed {
 pub async fn renew(
     network: &Network,
     identity: &Identity,
-    held: &Held,
+    held: &Credential,
     superpeers: &[PeerAddresses],
     time: UnixSeconds,
 ) -> Result<Renewed, Unrenewed> {
@@ -137,11 +246,11 @@ pub async fn renew(
 async fn ask(
     network: &Network,
     identity: &Identity,
-    held: &Held,
+    held: &Credential,
     superpeer: &PeerAddresses,
     time: UnixSeconds,
 ) -> Result<Renewed, Unrenewed> {
-    let request = Request::Renew { credential: held.credential(), sealing_key: identity.sealing_statement() };
+    let request = Request::Renew { credential: held.clone(), sealing_key: identity.sealing_statement() };
     let response = ask_as_anybody(network, superpeer, request).await?;
     match response {
         Response::Renewed(credential) => check(identity, credential, time),

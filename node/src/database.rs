@@ -1,17 +1,21 @@
 //! The node's own database: `DATA/node.db`.
 //!
 //! It remembers what this node holds ([`LibraryCopy`]), every record it has verified ([`KnownFile`]), so that files are listed
-//! with every super-peer down, members it has met, its transfers, and how its last run ended. What a method has
+//! with every super-peer down, all members with how they are or how their membership ended, how far each super-peer was
+//! followed, who was a source of what, its transfers, and how its last run ended. What a method has
 //! acknowledged survives a power loss: `SQLite` with a write-ahead log and `synchronous=FULL`.
 //!
 //! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
 //! each is a handful of row accesses, and lists come in pages.
 
 mod copies;
+mod endings;
 mod members;
 mod migration;
+mod mirror;
 mod records;
 mod runs;
+mod sources;
 mod transfers;
 
 use std::{
@@ -27,8 +31,11 @@ use rusqlite::Connection;
 use self::migration::FORMAT;
 pub use self::{
     copies::{LibraryCopy, Provenance},
+    endings::Endings,
     members::KnownMember,
+    mirror::{Page, Taken},
     records::{KnownFile, Listing},
+    sources::{SOURCES_KEPT, SOURCES_OF_A_CONTENT},
     transfers::{Direction, Share, TRANSFERS_KEPT, Transfer, TransferId, TransferState},
 };
 

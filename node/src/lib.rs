@@ -3,7 +3,8 @@
 //! Read it in this order. The pure parts decide (a moment and an input give a result); the rest is the shell around
 //! them.
 //!
-//! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`download`]: which chunks from
+//! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`asking`]: whom to ask
+//!    first; [`following`]: which one's feed to read; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
 //!    whom; [`health`]: what is wrong with this machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
 //!    others; [`database`]: what is known of them.
@@ -11,9 +12,11 @@
 //! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.
 
 pub mod api;
+pub mod asking;
 pub mod cli;
 pub mod database;
 pub mod download;
+pub mod following;
 pub mod health;
 pub mod inventory;
 pub mod landing;
@@ -25,3 +28,4 @@ pub mod serving;
 pub mod settings;
 pub mod setup;
 pub mod throttle;
+pub mod whereabouts;

@@ -18,6 +18,10 @@ pub const INVENTORY_PAGE_ENTRIES: usize = 4096;
 pub const RECORD_PAGE_ENTRIES: usize = 512;
 /// Catalog entries in one page between super-peers.
 pub const SYNC_PAGE_ENTRIES: usize = 512;
+/// Prefixes whose branches one super-peer asks another for at once: the answer takes half a message.
+pub const SYNC_BRANCHES_MAX: usize = 4096;
+/// Items or positions that super-peers name at once, before they exchange what is behind those that differ: some 100 KB.
+pub const SYNC_ITEMS_MAX: usize = 8192;
 /// Members in one page.
 pub const MEMBER_PAGE_ENTRIES: usize = 512;
 /// Sources that one *locate* names: a fetch rarely gains from more at once.

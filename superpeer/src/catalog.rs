@@ -36,6 +36,7 @@ mod log_tests;
 mod members;
 mod pages;
 mod payload;
+mod positions;
 mod projection;
 mod reader;
 mod schema;
@@ -52,7 +53,7 @@ use std::path::{Path, PathBuf};
 use libp2p::identity::Keypair;
 use quarta_protocols::{
     clock::{HybridClock, HybridTime},
-    credentials::Trust,
+    credentials::{Trust, UnixSeconds},
     messages::sync::{Digest, Kind},
 };
 use rusqlite::Connection;
@@ -70,6 +71,7 @@ pub use self::{
     standing::Standing,
     taking::{Applied, Taken},
 };
+use crate::reconciliation::Trie;
 
 /// The writing side of the catalog. There must be one only per database; the data folder's lock sees to that.
 pub struct Catalog {
@@ -114,6 +116,27 @@ impl Catalog {
     /// What the catalog comes to: equal for equal catalogs.
     pub const fn digest(&self) -> Digest {
         self.totals.digest
+    }
+
+    /// What the entries below each prefix of positions come to, at the moment of [`Self::digest`].
+    pub fn trie(&self) -> Trie {
+        self.totals.trie.clone()
+    }
+
+    /// Keeps when this catalog was last compared with another super-peer's.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn keep_comparison(&mut self, at: UnixSeconds) -> Result<(), CatalogError> {
+        schema::keep_comparison(&self.conn, at.0)
+    }
+
+    /// When that was, by this machine's clock then; none where it never was.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn last_comparison(&self) -> Result<Option<UnixSeconds>, CatalogError> {
+        Ok(schema::last_comparison(&self.conn)?.map(UnixSeconds))
     }
 
     /// How many entries of a kind there are; of files, deleted ones included.

@@ -22,7 +22,8 @@ use crate::service::events::{EventId, Events, Next, Watcher};
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "described only: events are written as they come")]
 struct SentEvent {
-    /// `ready`, `reset`, `transfer`, `file_added`, `file_withdrawn`, `superpeer_connected` or `superpeer_lost`.
+    /// `ready`, `reset`, `transfer`, `file_added`, `file_withdrawn`, `files_changed`, `member_changed`,
+    /// `superpeer_connected` or `superpeer_lost`.
     #[schema(example = "superpeer_lost")]
     event: String,
     /// Names the event; to be sent as `Last-Event-ID`.
@@ -45,8 +46,8 @@ pub(super) fn routes() -> Routes {
 /// Watch what happens
 ///
 /// Server-sent events: `transfer` (its state has changed, or its progress, at most once a second), `file_added`,
-/// `file_withdrawn` (its copy here is offered no more), `superpeer_connected`, `superpeer_lost`; the data is one line of
-/// JSON. The stream begins with `ready`. A comment comes after 15 s of silence. After `reset` events were missed: read
+/// `file_withdrawn` (its copy here is offered no more), `files_changed` (of the network, so many), `member_changed` (its
+/// state), `superpeer_connected`, `superpeer_lost`; the data is one line of JSON. The stream begins with `ready`. A comment comes after 15 s of silence. After `reset` events were missed: read
 /// the listings again. The stream ends when the node stops.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", operation_id = "watch_events",
     params(("Last-Event-ID" = Option<String>, Header, example = "5f0c33a1-17",

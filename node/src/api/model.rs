@@ -1,7 +1,7 @@
 //! What the node's HTTP API says, as types: the same that its commands print with `--json`.
 
 pub use crate::library::Defect;
-pub use quarta_daemon::http::{Member, MemberPage};
+pub use quarta_daemon::http::Member;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -89,6 +89,18 @@ pub struct SuperpeerStatus {
     pub registered: bool,
 }
 
+/// `GET /api/v1/members`: a page of members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemberPage {
+    /// The members, in name order.
+    pub members: Vec<Member>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+    /// Whether no super-peer answered and this is what the node last heard.
+    #[serde(default)]
+    pub stale: bool,
+}
+
 /// `GET /api/v1/files`: a page of files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FilePage {
@@ -163,6 +175,20 @@ pub enum NodeEvent {
         /// Its id.
         file: String,
     },
+    /// Files in the network are new, changed or deleted: listings that are shown are to be read again.
+    FilesChanged {
+        /// How many.
+        files: usize,
+    },
+    /// A member has come, gone, or left for good.
+    MemberChanged {
+        /// Its name.
+        name: String,
+        /// Its peer id.
+        peer_id: String,
+        /// How it is now, as in the list of members.
+        state: String,
+    },
     /// A super-peer has let this node in.
     SuperpeerConnected {
         /// Its name.
@@ -186,6 +212,8 @@ impl NodeEvent {
             Self::Transfer(_) => "transfer",
             Self::FileAdded { .. } => "file_added",
             Self::FileWithdrawn { .. } => "file_withdrawn",
+            Self::FilesChanged { .. } => "files_changed",
+            Self::MemberChanged { .. } => "member_changed",
             Self::SuperpeerConnected { .. } => "superpeer_connected",
             Self::SuperpeerLost { .. } => "superpeer_lost",
         }

@@ -51,7 +51,7 @@ pub(super) fn unbegun(error: BeginError) -> Problem {
 }
 
 /// No super-peer gave an answer.
-pub(super) fn unanswered(error: &dyn std::error::Error) -> Problem {
+fn unanswered(error: &dyn std::error::Error) -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "no-superpeer",

@@ -10,6 +10,14 @@ use quarta_daemon::{
 
 use crate::api::model::{File, FilePage};
 
+/// Says that a list is what this node has heard of.
+pub(super) fn warn_of(stale: bool, common: &Common) {
+    if stale {
+        let next = "run `quarta status` to see which super-peers are reachable";
+        Failure::new("this list may be out of date", "no super-peer answers", next).report(common.json);
+    }
+}
+
 pub(super) async fn list(common: &Common, output: &mut Output, query: &str) -> Result<(), Failure> {
     let target = Target::new("/api/v1/files").query("query", query);
     let stale = Cell::new(false);
@@ -21,10 +29,7 @@ pub(super) async fn list(common: &Common, output: &mut Output, query: &str) -> R
         })
         .await
         .during("cannot list the files")?;
-    if stale.get() {
-        let next = "run `quarta status` to see which super-peers are reachable";
-        Failure::new("this list may be out of date", "no super-peer answers", next).report(common.json);
-    }
+    warn_of(stale.get(), common);
     output.table(&["NAME", "OWNER", "SIZE", "HOLDERS", "HERE", "ID"], &files, |f| {
         vec![
             f.name.clone(),

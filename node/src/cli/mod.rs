@@ -10,7 +10,7 @@ mod status;
 mod transfers;
 mod verifying;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{cell::Cell, ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use libp2p::Multiaddr;
@@ -175,11 +175,16 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Info { file } => files::info(&common, &mut output, &file).await?,
         Command::Get { files, output: to } => return getting::get(&common, &mut output, files, to).await,
         Command::Members => {
+            let stale = Cell::new(false);
             let members: Vec<Member> = common
                 .client(Role::Node)?
-                .get_all("/api/v1/members", |page: MemberPage| (page.members, page.next))
+                .get_all("/api/v1/members", |page: MemberPage| {
+                    stale.set(stale.get() || page.stale);
+                    (page.members, page.next)
+                })
                 .await
                 .during("cannot list the members")?;
+            files::warn_of(stale.get(), &common);
             output.members(&members)?;
         }
         Command::Transfers { steer: Some(steer) } => {

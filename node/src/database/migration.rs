@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::DatabaseError;
 
 /// The format that this version writes, counting changes of the tables.
-pub(super) const FORMAT: i32 = 2;
+pub(super) const FORMAT: i32 = 3;
 
 /// What leads from format 1 to 2, from 2 to 3, and so on.
 const STEPS: [&str; FORMAT as usize - 1] = [
@@ -18,6 +18,36 @@ const STEPS: [&str; FORMAT as usize - 1] = [
      ALTER TABLE transfers ADD COLUMN content BLOB;
      ALTER TABLE transfers ADD COLUMN resumed INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX transfers_with_data ON transfers (file, id) WHERE content IS NOT NULL;",
+    // The members' condition, the ends of memberships, how far super-peers were followed, and who was a source.
+    "ALTER TABLE members ADD COLUMN enrolment BLOB;
+     ALTER TABLE members ADD COLUMN state TEXT NOT NULL DEFAULT 'offline';
+     ALTER TABLE members ADD COLUMN last_seen INTEGER;
+     ALTER TABLE members ADD COLUMN version TEXT NOT NULL DEFAULT '';
+     ALTER TABLE members ADD COLUMN files INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE members ADD COLUMN stored_bytes INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE members ADD COLUMN free_bytes INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE members ADD COLUMN relayed INTEGER NOT NULL DEFAULT 0;
+     CREATE TABLE endings (
+         peer    BLOB NOT NULL,
+         kind    INTEGER NOT NULL,
+         by_root INTEGER NOT NULL,
+         bytes   BLOB NOT NULL,
+         PRIMARY KEY (peer, kind)
+     ) STRICT;
+     CREATE TABLE cursors (
+         superpeer BLOB PRIMARY KEY,
+         store     BLOB NOT NULL,
+         run       BLOB NOT NULL,
+         sequence  INTEGER NOT NULL,
+         condition INTEGER NOT NULL
+     ) STRICT;
+     CREATE TABLE sources (
+         id      INTEGER PRIMARY KEY AUTOINCREMENT,
+         content BLOB NOT NULL,
+         peer    BLOB NOT NULL,
+         seen_ms INTEGER NOT NULL,
+         UNIQUE (content, peer)
+     ) STRICT;",
 ];
 
 /// Whether a database of this format can be brought to [`FORMAT`].

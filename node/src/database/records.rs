@@ -86,15 +86,6 @@ impl Database {
         Ok(kept)
     }
 
-    /// Forgets a file as if it had never been known: it was hidden from this node.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub fn forget_record(&self, file: &FileId) -> Result<(), DatabaseError> {
-        self.connection().execute("DELETE FROM records WHERE file = ?1", [&file.as_bytes()[..]])?;
-        Ok(())
-    }
-
     /// The latest record known of a file, deletions included.
     ///
     /// # Errors
@@ -165,6 +156,11 @@ impl Database {
         let mut rows = connection.prepare_cached(&sql)?;
         rows.query_map(values, raw)?.map(|row| read(row?)).collect()
     }
+}
+
+/// Forgets a file as if it had never been known: it was hidden from this node. How many records that were.
+pub(super) fn forget(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<usize> {
+    transaction.execute("DELETE FROM records WHERE file = ?1", [&file.as_bytes()[..]])
 }
 
 pub(super) fn remember(

@@ -41,14 +41,51 @@ CREATE TABLE records (
 ) STRICT;
 CREATE INDEX records_by_name ON records (folded, file) WHERE folded IS NOT NULL;
 
+-- Members as their own enrolments and the super-peer that was followed last describe them.
 CREATE TABLE members (
-    peer      BLOB PRIMARY KEY,
-    name      TEXT NOT NULL,
-    role      TEXT NOT NULL,
-    addresses TEXT NOT NULL,     -- a JSON array of multiaddresses
-    seen_ms   INTEGER NOT NULL
+    peer         BLOB PRIMARY KEY,
+    name         TEXT NOT NULL,
+    role         TEXT NOT NULL,
+    addresses    TEXT NOT NULL,  -- a JSON array of multiaddresses
+    seen_ms      INTEGER NOT NULL, -- when this node last heard of it
+    enrolment    BLOB,           -- none while only a super-peer's word is known
+    state        TEXT NOT NULL DEFAULT 'offline',
+    last_seen    INTEGER,        -- in seconds since 1970
+    version      TEXT NOT NULL DEFAULT '',
+    files        INTEGER NOT NULL DEFAULT 0,
+    stored_bytes INTEGER NOT NULL DEFAULT 0,
+    free_bytes   INTEGER NOT NULL DEFAULT 0,
+    relayed      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX members_by_name ON members (name);
+
+-- How memberships ended, as signed. By a member's own hand (kind 3) it is final; a revocation (kind 4) ends a
+-- super-peer's only where the root signed it.
+CREATE TABLE endings (
+    peer    BLOB NOT NULL,
+    kind    INTEGER NOT NULL,
+    by_root INTEGER NOT NULL,
+    bytes   BLOB NOT NULL,
+    PRIMARY KEY (peer, kind)
+) STRICT;
+
+-- How far this node has followed each super-peer.
+CREATE TABLE cursors (
+    superpeer BLOB PRIMARY KEY,
+    store     BLOB NOT NULL,
+    run       BLOB NOT NULL,     -- u64, big endian: random, so that it needs all its bits
+    sequence  INTEGER NOT NULL,
+    condition INTEGER NOT NULL
+) STRICT;
+
+-- Who was a source of a content lately; the higher the id, the later.
+CREATE TABLE sources (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    content BLOB NOT NULL,
+    peer    BLOB NOT NULL,
+    seen_ms INTEGER NOT NULL,
+    UNIQUE (content, peer)
+) STRICT;
 
 -- `content` is there as long as there may be partial data of it.
 CREATE TABLE transfers (

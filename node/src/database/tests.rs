@@ -2,17 +2,31 @@ use std::os::unix::fs::PermissionsExt;
 
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
+    cbor,
     content::{ContentKey, Geometry, Manifest},
-    credentials::{Role, Trust},
+    credentials::{Credential, Grant, Role, Trust, UnixSeconds},
+    endings::{Departure, RevocationNotice},
     ids::{FileId, Sha256},
-    messages::inventory::{Completeness, Position},
+    keys::SealingSecret,
+    members::{Enrolled, Enrolment},
+    messages::{
+        changes::{Change, Cursor},
+        index::{ListedMember, MemberState},
+        inventory::{Completeness, Position},
+        sync::Kind,
+    },
     names::{FileName, MemberName},
     records::{Access, Body, Entry, Origin, Record, State},
+    signing::Signed,
 };
+use serde_bytes::{ByteArray, ByteBuf};
 use tempfile::TempDir;
 
 use super::*;
-use crate::library::{LibraryPath, Place, Stamp};
+use crate::{
+    following::page::News,
+    library::{LibraryPath, Place, Stamp},
+};
 
 /// A database, and a member that owns files.
 struct World {
@@ -128,7 +142,7 @@ fn the_tables_are_held_still() {
     let hash = blake3::hash(SCHEMA.as_bytes()).to_string();
     assert_eq!(hash, GOLDEN_SCHEMA, "raise FORMAT and migrate");
 }
-const GOLDEN_SCHEMA: &str = "e8febfc8c3723fc06cbec17b56b9d04c20a59f39b0bcf31511b652be86c82600";
+const GOLDEN_SCHEMA: &str = "a73a4d1e06f367213b24335d9f3b74edcc5bdf22f665c2f2c571783d7191be06";
 
 #[test]
 fn a_copy_reads_back_as_it_was_put_after_a_restart() {
@@ -196,8 +210,6 @@ fn records_only_move_forward() {
     assert!(remember(&gone) && !remember(&world.record(1, 9, Some("a"))));
     assert_eq!(world.database.list_files(&Listing::default(), 10).unwrap(), []);
     assert!(world.database.record(&gone.file()).unwrap().is_some(), "a deletion is remembered");
-    world.database.forget_record(&gone.file()).unwrap();
-    assert_eq!(world.database.record(&gone.file()).unwrap(), None);
 }
 
 #[test]
@@ -259,23 +271,181 @@ fn a_run_that_did_not_end_cleanly_cannot_be_continued() {
     assert_eq!(world.database.begin_run().unwrap(), None);
 }
 
+fn listed(peer: PeerId, addresses: &[&str], state: MemberState) -> ListedMember {
+    ListedMember {
+        peer,
+        name: MemberName::new("recife").unwrap(),
+        role: Role::Node,
+        state,
+        last_seen: Some(UnixSeconds(99)),
+        version: "0.1".into(),
+        files: 3,
+        stored_bytes: 4,
+        free_bytes: 5,
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        relayed: true,
+    }
+}
+
 #[test]
 fn a_members_addresses_stay_until_newer_ones_come() {
     let world = World::new();
-    let seen = |addresses: &[&str], seen_ms| KnownMember {
-        peer: world.peer(),
-        name: MemberName::new("recife").unwrap(),
-        role: Role::Superpeer,
-        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-        seen_ms,
+    let seen = |addresses: &[&str]| listed(world.peer(), addresses, MemberState::Online);
+    world.database.remember_member(&seen(&["/ip4/10.0.0.1/tcp/1"]), 5).unwrap();
+    world.database.remember_member(&seen(&[]), 4).unwrap();
+    let known = |addresses, heard_ms| KnownMember { listed: seen(addresses), heard_ms };
+    assert_eq!(world.database.members().unwrap(), [known(&["/ip4/10.0.0.1/tcp/1"], 5)]);
+    world.database.remember_member(&seen(&["/ip4/10.0.0.2/tcp/1"]), 6).unwrap();
+    assert_eq!(world.database.member(&world.peer()).unwrap(), Some(known(&["/ip4/10.0.0.2/tcp/1"], 6)));
+}
+
+/// A page of a super-peer's feed.
+fn page(news: Vec<News>, members: Vec<ListedMember>, sequence: u64) -> Page {
+    let superpeer = Keypair::ed25519_from_bytes([3; 32]).unwrap().public().to_peer_id();
+    let cursor =
+        Cursor { store: ByteArray::new([7; 16]), run: u64::MAX - 1, sequence, condition: sequence / 2 };
+    Page { superpeer, cursor, news, members }
+}
+
+/// What the feed says of a record.
+fn file(record: Record) -> News {
+    News::File(Box::new(record))
+}
+
+#[test]
+fn a_page_and_its_cursor_are_here_together_after_a_restart_and_a_second_time_changes_nothing() {
+    let world = World::new();
+    let record = world.record(1, 1, Some("a"));
+    let first = page(vec![file(record.clone())], vec![listed(world.peer(), &[], MemberState::Online)], 8);
+    let taken = world.database.take_page(&first, &world.trust, 1).unwrap();
+    assert_eq!((taken.files, taken.moved.len(), taken.ended.len()), (1, 1, 0));
+    let world = world.reopened();
+    assert_eq!(world.database.cursors().unwrap(), [(first.superpeer, first.cursor)].into());
+    assert!(world.database.record(&record.file()).unwrap().is_some());
+    assert_eq!(world.database.take_page(&first, &world.trust, 2).unwrap(), Taken::default());
+
+    let put = Change::Put {
+        kind: Kind::FILE,
+        id: ByteArray::new(*record.file().as_bytes()),
+        payload: ByteBuf::from(cbor::to_vec(record.signed())),
     };
-    world.database.remember_member(&seen(&["/ip4/10.0.0.1/tcp/1"], 5)).unwrap();
-    world.database.remember_member(&seen(&[], 4)).unwrap();
-    assert_eq!(world.database.members().unwrap(), [seen(&["/ip4/10.0.0.1/tcp/1"], 5)]);
-    world.database.remember_member(&seen(&["/ip4/10.0.0.2/tcp/1"], 6)).unwrap();
-    assert_eq!(world.database.member(&world.peer()).unwrap(), Some(seen(&["/ip4/10.0.0.2/tcp/1"], 6)));
-    world.database.forget_member(&world.peer()).unwrap();
-    assert_eq!(world.database.members().unwrap(), []);
+    assert_eq!(world.database.unknown(vec![put]).unwrap(), []);
+    let gone = page(vec![News::ForgetFile(record.file())], Vec::new(), 9);
+    assert_eq!(world.database.take_page(&gone, &world.trust, 3).unwrap().files, 1);
+    assert_eq!(world.database.record(&record.file()).unwrap(), None, "hidden is as if never known");
+}
+
+#[test]
+fn a_page_that_cannot_be_written_moves_no_cursor() {
+    let world = World::new();
+    world.database.connection().execute_batch("DROP TABLE cursors").unwrap();
+    let broken = page(vec![file(world.record(1, 1, Some("a")))], Vec::new(), 8);
+    assert!(world.database.take_page(&broken, &world.trust, 1).is_err());
+    assert_eq!(world.database.list_files(&Listing::default(), 10).unwrap(), []);
+}
+
+/// A member with its credential, by the root's hand or by a super-peer's.
+fn enrolled(world: &World, key: &Keypair, role: Role) -> Enrolled {
+    let root = Keypair::ed25519_from_bytes([2; 32]).unwrap();
+    let superpeer = Keypair::ed25519_from_bytes([3; 32]).unwrap();
+    let name = MemberName::new("recife").unwrap();
+    let grant =
+        |peer, name, role| Grant { peer, name, role, now: UnixSeconds(1_800_000_000), token_id: [0; 16] };
+    let network = &world.trust.network;
+    let central = MemberName::new("central").unwrap();
+    let issuer = Credential::issue_by_root(
+        &root,
+        network,
+        &grant(superpeer.public().to_peer_id(), &central, Role::Superpeer),
+    );
+    let granted = grant(key.public().to_peer_id(), &name, role);
+    let credential = match role {
+        Role::Superpeer => Credential::issue_by_root(&root, network, &granted),
+        Role::Node => Credential::issue_by_superpeer(&superpeer, &issuer, network, &granted),
+    };
+    let sealing_key = SealingSecret::from_bytes([4; 32]).statement(network, key);
+    Enrolment { peer: key.public().to_peer_id(), credential, sealing_key }.verify(&world.trust).unwrap()
+}
+
+#[test]
+fn a_super_peers_revocation_ends_a_node_as_soon_as_it_is_known_to_be_one_and_never_a_super_peer() {
+    let world = World::new();
+    let root = Keypair::ed25519_from_bytes([2; 32]).unwrap();
+    let superpeer = Keypair::ed25519_from_bytes([3; 32]).unwrap();
+    let keys = [5, 6].map(|seed| Keypair::ed25519_from_bytes([seed; 32]).unwrap());
+    let [node, central] = [&keys[0], &keys[1]].map(|key| key.public().to_peer_id());
+    let issuer = enrolled(&world, &superpeer, Role::Superpeer).enrolment().credential.clone();
+    let revoked = |member| {
+        let notice = RevocationNotice::by_superpeer(member, &superpeer, issuer.clone(), &world.trust);
+        News::Revocation(Box::new(notice.verify(&world.trust).unwrap()))
+    };
+    let take = |news| world.database.take_page(&page(news, Vec::new(), 1), &world.trust, 1).unwrap().ended;
+    assert_eq!(take(vec![revoked(node), revoked(central)]), [], "nothing is known of who they are");
+    let enrolments = vec![
+        News::Member(Box::new(enrolled(&world, &keys[0], Role::Node))),
+        News::Member(Box::new(enrolled(&world, &keys[1], Role::Superpeer))),
+    ];
+    assert_eq!(take(enrolments), [node]);
+    assert_eq!(take(vec![revoked(node)]), [], "known");
+    let by_root = RevocationNotice::by_root(central, &root, &world.trust).verify(&world.trust).unwrap();
+    assert_eq!(take(vec![News::Revocation(Box::new(by_root))]), [central]);
+    let world = world.reopened();
+    let mut ended = world.database.ended().unwrap();
+    ended.sort();
+    let mut both = vec![node, central];
+    both.sort();
+    assert_eq!(ended, both);
+    // Whatever a super-peer says of them.
+    world.database.remember_member(&listed(node, &[], MemberState::Online), 5).unwrap();
+    assert_eq!(world.database.member(&node).unwrap().unwrap().listed.state, MemberState::Revoked);
+    assert_eq!(world.database.endings().unwrap().revocations.len(), 2);
+}
+
+#[test]
+fn a_departure_is_final_and_a_super_peers_word_renames_nobody() {
+    let world = World::new();
+    let key = Keypair::ed25519_from_bytes([5; 32]).unwrap();
+    let member = key.public().to_peer_id();
+    let left = Signed::new(&Departure { member }, &world.trust.network, &key);
+    let news = vec![
+        News::Member(Box::new(enrolled(&world, &key, Role::Node))),
+        News::Departure(member, left.clone()),
+    ];
+    let renamed = ListedMember {
+        name: MemberName::new("natal").unwrap(),
+        role: Role::Superpeer,
+        ..listed(member, &["/ip4/10.0.0.1/tcp/1"], MemberState::Online)
+    };
+    let taken = world.database.take_page(&page(news, vec![renamed], 1), &world.trust, 1).unwrap();
+    assert_eq!((taken.enrolled, taken.ended), (1, vec![member]));
+    let known = world.database.member(&member).unwrap().unwrap().listed;
+    assert_eq!((known.name.as_str(), known.role, known.state), ("recife", Role::Node, MemberState::Left));
+    assert_eq!(world.database.endings().unwrap().departures, [left]);
+    let forget = vec![News::ForgetMember(Enrolment::id_of(&member))];
+    world.database.take_page(&page(forget, Vec::new(), 2), &world.trust, 1).unwrap();
+    assert_eq!(world.database.member(&member).unwrap(), None);
+    assert_eq!(world.database.ended().unwrap(), [member], "the end of a membership is never forgotten");
+}
+
+#[test]
+fn the_latest_sources_of_a_content_are_given_first_and_the_oldest_of_all_forgotten() {
+    let world = World::new();
+    let content = manifest(1).id();
+    let peers: Vec<PeerId> = std::iter::repeat_with(PeerId::random).take(3).collect();
+    let hour = 3_600_000;
+    world.database.remember_sources(&content, &peers[..2], hour).unwrap();
+    world.database.remember_sources(&content, &peers[2..], hour + 1).unwrap();
+    // Known from a moment ago, and from long ago.
+    world.database.remember_sources(&content, &peers[..1], hour + 2).unwrap();
+    assert_eq!(world.database.sources(&content).unwrap(), [peers[2], peers[1], peers[0]]);
+    world.database.remember_sources(&content, &peers[..1], 3 * hour).unwrap();
+    assert_eq!(world.database.sources(&content).unwrap(), [peers[0], peers[2], peers[1]]);
+    assert_eq!(world.database.sources(&manifest(2).id()).unwrap(), []);
+
+    let sql = "UPDATE sources SET id = id + ?1 WHERE peer = ?2";
+    world.database.connection().execute(sql, (SOURCES_KEPT, peers[0].to_bytes())).unwrap();
+    world.database.remember_sources(&manifest(2).id(), &peers[1..2], 4 * hour).unwrap();
+    assert_eq!(world.database.sources(&content).unwrap(), [peers[0]]);
 }
 
 #[test]
@@ -399,6 +569,9 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     old.execute(insert, ("b", "interrupted", Some("why"), 3, Some(9), "[]")).unwrap();
     old.execute(insert, ("c", "running", None::<&str>, 0, None::<i64>, "[]")).unwrap();
     let world = World::new();
+    let member =
+        "INSERT INTO members (peer, name, role, addresses, seen_ms) VALUES (?1, 'recife', 'node', '[]', 8)";
+    old.execute(member, [world.peer().to_bytes()]).unwrap();
     let copy = world.copy(7, "x", Provenance::Fetched);
     world.database.put_copy(&copy, &manifest(7)).unwrap();
     let rows =
@@ -422,6 +595,11 @@ fn a_database_of_format_1_is_brought_to_this_one_with_all_that_it_holds() {
     assert_eq!(transfers[1].1.problem.as_deref(), Some("why"));
     assert!(transfers.iter().all(|(_, row)| row.owner.is_none() && row.content.is_none()));
     assert_eq!(database.copy(&copy.file).unwrap(), Some(copy));
+    let member = database.member(&world.peer()).unwrap().unwrap();
+    assert_eq!(
+        (member.listed.state, member.listed.last_seen, member.heard_ms),
+        (MemberState::Offline, None, 8)
+    );
     // Only what was under way goes on; what an older version had given up does not come to life again.
     let unfinished = database.unfinished_downloads(10).unwrap();
     assert_eq!(unfinished.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [3]);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 use libp2p::PeerId;
 use quarta_protocols::{
     ids::FileId,
-    messages::index::{Cursor, ListedFile, Request, Response},
+    messages::index::{Cursor, ListedFile, ListedMember, Request, Response},
     names::{FILE_NAME_MAX_BYTES, FileName, MEMBER_NAME_MAX_BYTES, MemberName},
     records::{Access, Record, SignedRecord},
 };
@@ -14,7 +14,7 @@ use super::{Shared, superpeers::AskError, verified::Mark, wall_ms};
 use crate::{
     api::model::{self, File},
     database::{
-        Database, DatabaseError, KnownFile, LibraryCopy, Listing, Transfer, TransferId,
+        Database, DatabaseError, KnownFile, KnownMember, LibraryCopy, Listing, Transfer, TransferId,
         TransferState as StoredState,
     },
 };
@@ -272,6 +272,23 @@ impl Shared {
         })
     }
 
+    /// All members, and whether that is what this node has heard of because no super-peer answers.
+    pub(crate) async fn members(self: &Arc<Self>) -> Result<(Vec<ListedMember>, bool), FindError> {
+        let error = match self.superpeers.members(self).await {
+            Ok(members) => return Ok((members, false)),
+            Err(error) => error,
+        };
+        let shared = self.clone();
+        let known = tokio::task::spawn_blocking(move || shared.database.members())
+            .await
+            .map_err(|e| FindError::Database(e.to_string()))??;
+        if known.is_empty() {
+            return Err(FindError::Unanswered(error));
+        }
+        tracing::info!(%error, "listing the members that this node has heard of");
+        Ok((known.into_iter().map(|known| known.listed).collect(), true))
+    }
+
     /// This node's fetches, the latest first, and before which the next page begins.
     pub(crate) async fn transfers(
         self: &Arc<Self>,
@@ -310,7 +327,7 @@ impl Shared {
             let record: Option<SignedRecord> = self.database.record(&stored.file)?;
             if let Some(record) = record.and_then(|signed| Record::verify(signed, &self.identity.trust).ok())
             {
-                owner = self.database.member(&record.owner())?.map(|member| member.name);
+                owner = self.database.member(&record.owner())?.map(|member| member.listed.name);
             }
         }
         let copy = self.database.copy(&stored.file)?;
@@ -324,7 +341,8 @@ fn rows(limit: NonZeroUsize) -> u32 {
 }
 
 fn member_names(database: &Database) -> Result<HashMap<PeerId, MemberName>, DatabaseError> {
-    Ok(database.members()?.into_iter().map(|member| (member.peer, member.name)).collect())
+    let named = |known: KnownMember| (known.listed.peer, known.listed.name);
+    Ok(database.members()?.into_iter().map(named).collect())
 }
 
 fn cursor_of(known: &KnownFile) -> Cursor {

@@ -11,7 +11,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -21,9 +21,8 @@ use futures::future::join_all;
 use libp2p::PeerId;
 use quarta_daemon::{
     data_dir::{Folder, FolderError},
-    identity::{self, Identity},
-    renewal::{self, Schedule, Validity},
-    renewing::{self, Held, Renewed, Unrenewed, ask_as_anybody},
+    identity::Identity,
+    renewing::{self, Keeper, Renewed, Unrenewed, ask_as_anybody},
 };
 use quarta_protocols::{
     credentials::{Membership, UnixSeconds},
@@ -35,7 +34,6 @@ use quarta_protocols::{
     network::Refusal,
     signing::Signed,
 };
-use tokio::sync::Notify;
 
 use super::{COPIES_AT_A_TIME, Shared};
 use crate::{
@@ -52,17 +50,10 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// This node as a member.
 pub(crate) struct Own {
-    held: Held,
-    schedule: Mutex<Schedule>,
-    /// Tells the renewal's task that something changed.
-    woken: Notify,
-    /// Whether somebody refused the credential since the task last looked.
-    refused: AtomicBool,
+    keeper: Keeper,
     signed_off: AtomicBool,
     /// Whether super-peers may still believe that this node is signed off.
     announces: AtomicBool,
-    /// Why the last attempt to renew failed, if it did.
-    trouble: Mutex<Option<Unrenewed>>,
     /// Signing off and on and leaving take turns.
     turn: tokio::sync::Mutex<()>,
 }
@@ -97,43 +88,27 @@ impl Own {
             Err(error) if error.is_not_found() => false,
             Err(error) => return Err(error),
         };
-        // Any number that differs between members.
-        let peer = identity.keys.peer().to_bytes();
-        let seed = peer.iter().fold(0, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(*byte));
         Ok(Self {
-            held: Held::new(identity),
-            schedule: Mutex::new(Schedule::new(Validity::from(&identity.membership), seed)),
-            woken: Notify::new(),
-            refused: AtomicBool::new(false),
+            keeper: Keeper::new(identity),
             signed_off: AtomicBool::new(signed_off),
             announces: AtomicBool::new(signed_off),
-            trouble: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         })
     }
 
     /// What the present credential says.
     pub(crate) fn membership(&self) -> Membership {
-        self.held.membership()
+        self.keeper.membership()
+    }
+
+    /// Why the last attempt to renew it failed, if it did.
+    pub(crate) fn trouble(&self) -> Option<Unrenewed> {
+        self.keeper.trouble()
     }
 
     /// Whether this node stays off the network until it is told otherwise.
     pub(crate) fn is_signed_off(&self) -> bool {
         self.signed_off.load(Ordering::SeqCst)
-    }
-
-    /// Why the last attempt to renew failed, if it did.
-    pub(crate) fn trouble(&self) -> Option<Unrenewed> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn schedule(&self) -> MutexGuard<'_, Schedule> {
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether to renew now.
-    fn is_due(&self, input: renewal::Input) -> bool {
-        self.schedule().handle(Instant::now(), UnixSeconds::now(), input)
     }
 }
 
@@ -141,82 +116,22 @@ impl Shared {
     /// A member did not let this node in.
     pub(super) fn not_accepted(&self, refusal: Refusal) {
         if matches!(refusal, Refusal::Expired | Refusal::IssuerRevoked) {
-            self.renew_soon();
+            self.own.keeper.renew_soon();
         }
     }
 
-    /// The credential is of no use any more, whatever its time.
-    pub(crate) fn renew_soon(&self) {
-        // Whether that makes an attempt due is for the task to find out.
-        self.own.refused.store(true, Ordering::SeqCst);
-        self.own.woken.notify_one();
-    }
-
-    /// Renews the credential whenever the schedule says so, until the node stops.
+    /// Renews the credential whenever it is time, until the node stops.
     pub(super) async fn keep_renewed(self: Arc<Self>) {
-        let mut input = renewal::Input::Tick;
-        loop {
-            let due = !self.own.is_signed_off() && self.own.is_due(input);
-            input = renewal::Input::Tick;
-            if due {
-                input = tokio::select! {
-                    () = self.stop.cancelled() => return,
-                    outcome = self.renew() => outcome,
-                };
-                continue;
-            }
-            let wakeup = self.own.schedule().next_wakeup(Instant::now(), UnixSeconds::now());
-            let off = self.own.is_signed_off();
-            let timer = async {
-                match wakeup.filter(|_| !off) {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = timer => {}
-                () = self.own.woken.notified() => {}
-            }
-            if self.own.refused.swap(false, Ordering::SeqCst) {
-                input = renewal::Input::Refused;
-            }
-        }
+        let paused = || self.own.is_signed_off();
+        self.own.keeper.keep(&self.stop, paused, || self.renew()).await;
     }
 
-    async fn renew(self: &Arc<Self>) -> renewal::Input {
+    async fn renew(&self) -> Result<Renewed, Unrenewed> {
+        let (known, held) = (self.superpeers_to_ask(), self.own.keeper.credential());
         let time = self.network_time();
-        let known = self.superpeers_to_ask();
-        let renewed = renewing::renew(&self.network, &self.identity, &self.own.held, &known, time).await;
-        let trouble = renewed.as_ref().err().cloned();
-        *self.own.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-        match renewed {
-            Ok(renewed) => {
-                let validity = Validity::from(&renewed.membership);
-                tracing::info!(expires = validity.expires.0, "the credential is renewed");
-                self.take_over(renewed).await;
-                renewal::Input::Renewed(validity)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the credential could not be renewed; trying again later");
-                renewal::Input::Failed
-            }
-        }
-    }
-
-    async fn take_over(self: &Arc<Self>, renewed: Renewed) {
-        let (shared, credential) = (self.clone(), renewed.credential.clone());
-        let stored =
-            tokio::task::spawn_blocking(move || identity::save_credential(shared.dir.folder(), &credential));
-        match stored.await {
-            Ok(Ok(())) => {}
-            // It is good all the same until the next start, which renews again.
-            Ok(Err(error)) => tracing::error!(%error, "the new credential could not be stored"),
-            Err(error) => tracing::error!(%error, "the new credential could not be stored"),
-        }
-        let enrolment = renewed.enrolment(&self.identity);
-        self.own.held.replace(renewed);
-        self.network.present(enrolment).await;
+        let renewed = renewing::renew(&self.network, &self.identity, &held, &known, time).await?;
+        renewed.take_over(&self.network, &self.identity, self.dir.folder()).await;
+        Ok(renewed)
     }
 
     /// The network's time, or this machine's where that is not known.
@@ -266,7 +181,7 @@ impl Shared {
             self.network.sign_off(false).await;
             // As if all had just been lost: each is tried at once.
             self.superpeers.feed_all(self, Input::Departed);
-            self.own.woken.notify_one();
+            self.own.keeper.wake();
             tracing::info!("signed on");
         }
         Ok(())

@@ -5,6 +5,7 @@
 //!  timer ──────────┼▶ loop ─────┼▶ inventory ─▶ answers to polls
 //!  stop ───────────┘            └▶ uploads: chunks of the library to other nodes        (tasks)
 //!  HTTP API ─▶ adding, fetching, listing ─▶ library, database, super-peers              (tasks)
+//!  following: a super-peer's feed ─▶ database                                            (task)
 //! ```
 //!
 //! The loop never hashes, seals, reads a disk or waits for a peer. What is slow runs on tokio's blocking threads, and
@@ -16,6 +17,7 @@ mod condition;
 pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
+mod following;
 pub(crate) mod listing;
 pub(crate) mod membership;
 pub(crate) mod reading;
@@ -34,7 +36,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 use quarta_daemon::{
     cli::Failure,
     data_dir::{DataDir, DataDirError, Role as DataRole},
@@ -52,6 +54,8 @@ use quarta_protocols::{
     ids::FileId,
     messages::{
         admission,
+        changes::Cursor,
+        index::ListedMember,
         inventory::{Completeness, Item, Key},
         poll::{self, Load},
     },
@@ -174,12 +178,17 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let (network, events) = reach.start(&identity, Role::Node, open_files, recorder)?;
     let known = quarta_daemon::identity::load_superpeers(dir.folder()).map_err(|e| Failure::told(&e))?;
     let own_files = stored.own_files;
+    // Before anybody can connect.
+    for peer in stored.ended {
+        network.revoke(peer).await;
+    }
     let own = membership::Own::new(&identity, dir.folder())?;
     network.sign_off(own.is_signed_off()).await;
     let shared = Arc::new(Shared {
         superpeers: superpeers::Superpeers::new(
             identity.keys.peer(),
             known,
+            &stored.members,
             stored.inventory.position(),
             own_files,
         ),
@@ -216,6 +225,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shutdown::notify_ready();
     // Before anybody can ask: what was under way is.
     fetching::go_on(shared.clone()).await;
+    tokio::spawn(following::follow(shared.clone(), stored.cursors));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
@@ -243,6 +253,12 @@ struct Stored {
     own_files: Vec<FileId>,
     /// Copies that are not as they were.
     defects: HashMap<FileId, copies::Defective>,
+    /// Members as they were when the last run ended.
+    members: Vec<ListedMember>,
+    /// Those whose membership has ended.
+    ended: Vec<PeerId>,
+    /// How far super-peers were followed.
+    cursors: HashMap<PeerId, Cursor>,
 }
 
 impl Stored {
@@ -296,7 +312,10 @@ impl Stored {
             }
             inventory
         };
-        Ok(Self { database, library, inventory, own_files, defects })
+        let members = database.members().map_err(unreadable)?.into_iter().map(|known| known.listed).collect();
+        let ended = database.ended().map_err(unreadable)?;
+        let cursors = database.cursors().map_err(unreadable)?;
+        Ok(Self { database, library, inventory, own_files, defects, members, ended, cursors })
     }
 }
 
@@ -320,8 +339,6 @@ pub(crate) fn wall_ms() -> u64 {
 
 async fn events_until_stopped(shared: &Arc<Shared>, mut events: mpsc::Receiver<Event>) {
     shared.superpeers.feed_all(shared, Input::Tick);
-    let mut refresh = tokio::time::interval(superpeers::REFRESH_EVERY);
-    refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let wakeup = shared.superpeers.next_wakeup();
         let timer = async {
@@ -338,7 +355,6 @@ async fn events_until_stopped(shared: &Arc<Shared>, mut events: mpsc::Receiver<E
             },
             () = timer => shared.superpeers.feed_all(shared, Input::Tick),
             () = shared.rescheduled.notified() => {}
-            _ = refresh.tick() => shared.superpeers.refresh(shared),
         }
     }
 }

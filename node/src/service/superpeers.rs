@@ -1,12 +1,13 @@
 //! The super-peers this node knows: connecting, registering and asking, around the pure [`Liaison`].
 //!
 //! Every super-peer gets this node's list. Questions go to one of them: each node prefers another one, so that the
-//! load spreads, and when the preferred one does not answer in [`ASK_TIMEOUT`] the next is asked.
+//! load spreads, and when the preferred one does not answer soon the next is asked too (see [`crate::asking`]). Where
+//! super-peers are, and whether they still are, is heard in the feed (see [`super::following`]).
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use libp2p::{Multiaddr, PeerId};
@@ -18,25 +19,22 @@ use quarta_protocols::{
     limits::{PAGE_FILL_BYTES, RECORD_PAGE_ENTRIES},
     messages::{
         admission::PeerAddresses,
-        index::{Index, ListedMember, Publication, Request, Response},
+        index::{Index, ListedMember, MemberState, Publication, Request, Response},
         inventory::{Coverage, Position},
     },
     names::MemberName,
     network::{Admitted, Refusal},
     records::SignedRecord,
 };
+use tokio::sync::{Notify, mpsc};
 
 use super::Shared;
 use crate::{
     api::model::NodeEvent,
-    database::KnownMember,
+    asking::{self, Question, Roster},
     liaison::{Effect, Input, Liaison},
 };
 
-/// How often the list of members, and with it of super-peers, is read again.
-pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(30);
-/// How long one super-peer may take to answer before the next is asked.
-const ASK_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Pages of members read at a time: an end for a super-peer that never ends.
 const MEMBER_PAGES_MAX: usize = 100;
 
@@ -55,10 +53,13 @@ pub(crate) enum AskError {
 pub(crate) struct Superpeers {
     own: PeerId,
     state: Mutex<State>,
+    /// Tells whoever follows that others can be asked than before.
+    changed: Notify,
 }
 
 struct State {
     superpeers: HashMap<PeerId, Superpeer>,
+    roster: Roster,
     /// Where the list stands, for super-peers that are heard of later.
     position: Position,
     /// Own files that no super-peer has acknowledged yet.
@@ -85,16 +86,29 @@ pub(crate) struct Known {
 }
 
 impl Superpeers {
+    /// `known`: where super-peers were last; `members`: those that were heard of in the feed.
     pub(super) fn new(
         own: PeerId,
         known: Vec<PeerAddresses>,
+        members: &[ListedMember],
         position: Position,
         own_files: Vec<FileId>,
     ) -> Self {
-        let superpeers =
+        let mut superpeers: HashMap<PeerId, Superpeer> =
             known.into_iter().map(|known| (known.peer, Superpeer::new(known.addresses, position))).collect();
+        for member in members.iter().filter(|member| member.role == Role::Superpeer) {
+            if is_ended(member.state) {
+                superpeers.remove(&member.peer);
+            } else if !member.addresses.is_empty() || superpeers.contains_key(&member.peer) {
+                let known = superpeers
+                    .entry(member.peer)
+                    .or_insert_with(|| Superpeer::new(member.addresses.clone(), position));
+                known.name = Some(member.name.clone());
+            }
+        }
         let unpublished = own_files.into_iter().collect();
-        Self { own, state: Mutex::new(State { superpeers, position, unpublished }) }
+        let state = State { superpeers, roster: Roster::default(), position, unpublished };
+        Self { own, state: Mutex::new(state), changed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -122,6 +136,9 @@ impl Superpeers {
 
     /// Takes in what happened with one of them; nothing where it is none.
     pub(super) fn feed(&self, shared: &Arc<Shared>, peer: PeerId, input: Input) {
+        if let Input::Polled(_) = input {
+            self.heard(&peer);
+        }
         let effects = match self.state().superpeers.get_mut(&peer) {
             Some(superpeer) => superpeer.liaison.handle(Instant::now(), input),
             None => return,
@@ -161,11 +178,10 @@ impl Superpeers {
             peer_id: membership.peer.to_string(),
         });
         self.feed(shared, membership.peer, Input::Connected);
+        self.state().roster.is_heard(&membership.peer);
+        self.changed.notify_one();
         let (shared, peer) = (shared.clone(), membership.peer);
-        tokio::spawn(async move {
-            shared.superpeers.publish_missing(&shared, peer).await;
-            shared.superpeers.learn_members(&shared).await;
-        });
+        tokio::spawn(async move { shared.superpeers.publish_missing(&shared, peer).await });
     }
 
     /// Whether this is a super-peer that this node knows.
@@ -184,6 +200,8 @@ impl Superpeers {
             shared.events.publish(lost);
         }
         self.feed(shared, peer, Input::Departed);
+        self.state().roster.is_heard(&peer);
+        self.changed.notify_one();
     }
 
     /// A super-peer did not let this node in.
@@ -241,7 +259,10 @@ impl Superpeers {
         };
         let request = Request::Register { page, load: shared.load(), addresses: shared.addresses() };
         let input = match shared.network.call::<Index>(peer, request).await {
-            Ok(Response::Registered(registered)) => Input::Answered { registered, last_key },
+            Ok(Response::Registered(registered)) => {
+                self.heard(&peer);
+                Input::Answered { registered, last_key }
+            }
             Ok(other) => {
                 tracing::warn!(%peer, ?other, "a super-peer did not take this node's list");
                 Input::RegisterFailed
@@ -254,20 +275,80 @@ impl Superpeers {
         self.feed(shared, peer, input);
     }
 
-    /// Asks one super-peer after the other until one answers.
-    pub(crate) async fn ask(&self, shared: &Shared, request: Request) -> Result<Response, AskError> {
-        let mut last = None;
-        for peer in self.connected_peers() {
-            let asked =
-                tokio::time::timeout(ASK_TIMEOUT, shared.network.call::<Index>(peer, request.clone()));
-            last = Some(match asked.await {
-                Ok(Ok(Response::Refused(refusal))) => refusal.to_string(),
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer in time".to_owned(),
-            });
+    /// Asks the super-peers until one answers: in time, whether one of them answers nothing or not.
+    ///
+    /// Questions that were given up on run out by themselves, and their late answers are signs of life.
+    pub(crate) async fn ask(&self, shared: &Arc<Shared>, request: Request) -> Result<Response, AskError> {
+        let preferred = self.connected_peers();
+        if preferred.is_empty() {
+            return Err(AskError::Unreachable);
         }
-        Err(last.map_or(AskError::Unreachable, AskError::Unanswered))
+        let (answers, mut answered) = mpsc::channel(preferred.len());
+        let (mut question, mut effects) = {
+            let state = self.state();
+            let order = state.roster.order(preferred);
+            let patience = state.roster.patience(&order);
+            Question::new(Instant::now(), order, patience)
+        };
+        let mut last = "no answer in time".to_owned();
+        loop {
+            for effect in effects.drain(..) {
+                match effect {
+                    asking::Effect::Ask(peer) => {
+                        let (shared, request, answers) = (shared.clone(), request.clone(), answers.clone());
+                        tokio::spawn(async move {
+                            let answer = shared.network.call::<Index>(peer, request).await;
+                            if answer.is_ok() {
+                                shared.superpeers.heard(&peer);
+                            }
+                            // Whoever asked may have another answer by now.
+                            let _ = answers.send((peer, answer)).await;
+                        });
+                    }
+                    asking::Effect::Silent(peer) => self.silent(peer),
+                    asking::Effect::GiveUp => return Err(AskError::Unanswered(last)),
+                }
+            }
+            let due = question.next_wakeup();
+            effects = tokio::select! {
+                Some((peer, answer)) = answered.recv() => {
+                    match answer {
+                        Ok(Response::Refused(refusal)) => last = refusal.to_string(),
+                        Ok(response) => return Ok(response),
+                        Err(error) => last = error.to_string(),
+                    }
+                    question.failed(Instant::now(), &peer)
+                }
+                () = tokio::time::sleep_until(due.into()) => question.tick(Instant::now()),
+            };
+        }
+    }
+
+    /// An answer of this one is overdue.
+    pub(super) fn silent(&self, peer: PeerId) {
+        if self.state().roster.is_silent(peer) {
+            tracing::info!(%peer, "a super-peer does not answer in time, and is asked last for now");
+            self.changed.notify_one();
+        }
+    }
+
+    /// This one gives a sign of life.
+    pub(super) fn heard(&self, peer: &PeerId) {
+        if self.state().roster.is_heard(peer) {
+            tracing::info!(%peer, "a super-peer answers again");
+            self.changed.notify_one();
+        }
+    }
+
+    /// Returns when others can be asked than before.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The super-peers that can be asked now, the preferred one first; the silent ones only where all are.
+    pub(super) fn askable(&self) -> Vec<PeerId> {
+        let connected = self.connected_peers();
+        self.state().roster.answering(connected)
     }
 
     /// The connected super-peers in this node's order of preference.
@@ -314,7 +395,7 @@ impl Superpeers {
     /// Publishes own records: to all connected super-peers' benefit it is enough that one takes them. Whether one did.
     pub(crate) async fn publish(
         &self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         records: Vec<(FileId, SignedRecord)>,
     ) -> Result<(), AskError> {
         self.state().unpublished.extend(records.iter().map(|(file, _)| *file));
@@ -379,22 +460,24 @@ impl Superpeers {
         }
     }
 
-    /// Reads the members again, in a task.
-    pub(super) fn refresh(&self, shared: &Arc<Shared>) {
-        if self.connected_peers().is_empty() {
-            return;
+    /// Publishes everything own once more to a super-peer that may have lost it.
+    pub(super) async fn publish_again(&self, shared: &Arc<Shared>, peer: PeerId) {
+        if let Some(superpeer) = self.state().superpeers.get_mut(&peer) {
+            superpeer.has_records = false;
         }
-        let shared = shared.clone();
-        tokio::spawn(async move { shared.superpeers.learn_members(&shared).await });
+        self.publish_missing(shared, peer).await;
     }
 
-    async fn learn_members(&self, shared: &Arc<Shared>) {
-        let Ok(members) = self.members(shared).await else { return };
+    /// Takes note of where super-peers are, also for the next start.
+    pub(super) fn hear(&self, shared: &Arc<Shared>, members: &[ListedMember]) {
         let mut news = false;
         {
             let mut state = self.state();
             let position = state.position;
-            for member in members.iter().filter(|m| m.role == Role::Superpeer && !m.addresses.is_empty()) {
+            for member in members.iter().filter(|member| member.role == Role::Superpeer) {
+                if is_ended(member.state) {
+                    continue;
+                }
                 let addresses = shared.policy.select(&member.peer, member.addresses.clone());
                 if addresses.is_empty() {
                     continue;
@@ -410,30 +493,30 @@ impl Superpeers {
         }
         if news {
             self.feed_all(shared, Input::Tick);
+            self.save(shared);
         }
+    }
+
+    /// Forgets a super-peer whose membership has ended.
+    pub(super) fn forget(&self, shared: &Arc<Shared>, peer: &PeerId) {
+        if self.state().superpeers.remove(peer).is_some() {
+            self.state().roster.is_heard(peer);
+            self.changed.notify_one();
+            self.save(shared);
+        }
+    }
+
+    fn save(&self, shared: &Arc<Shared>) {
         let (shared, known) = (shared.clone(), self.known());
         tokio::task::spawn_blocking(move || {
-            if news && let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {
+            if let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {
                 tracing::error!(%error, "the known super-peers could not be stored");
-            }
-            for member in members {
-                let known = KnownMember {
-                    peer: member.peer,
-                    name: member.name,
-                    role: member.role,
-                    addresses: member.addresses,
-                    seen_ms: super::wall_ms(),
-                };
-                if let Err(error) = shared.noted(shared.database.remember_member(&known)) {
-                    tracing::error!(%error, "a member could not be noted");
-                    return;
-                }
             }
         });
     }
 
     /// All members as one super-peer sees them.
-    pub(crate) async fn members(&self, shared: &Shared) -> Result<Vec<ListedMember>, AskError> {
+    pub(crate) async fn members(&self, shared: &Arc<Shared>) -> Result<Vec<ListedMember>, AskError> {
         let mut all = Vec::new();
         let mut after = None;
         for _ in 0..MEMBER_PAGES_MAX {
@@ -462,6 +545,10 @@ impl Superpeer {
             reconnecting: false,
         }
     }
+}
+
+const fn is_ended(state: MemberState) -> bool {
+    matches!(state, MemberState::Left | MemberState::Revoked)
 }
 
 /// Rendezvous hashing: every node has its own order, and the loss of one super-peer spreads its askers over the others.

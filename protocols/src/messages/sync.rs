@@ -2,6 +2,17 @@
 //!
 //! An entry's payload is kept as the bytes it came in, under a kind number: a super-peer that does not know a kind, or
 //! a newer version of one, still stores and forwards it.
+//!
+//! What was missed is found without reading the whole catalog: every entry has a [`Position`], positions form a tree of
+//! [`BRANCHES`] branches over [`LEVELS`] levels, and super-peers compare what its branches come to, from the root down
+//! to the leaves that differ. Then they tell each other the items of these leaves, and exchange the entries behind those
+//! that only one of them has.
+
+mod positions;
+
+pub use positions::{
+    BRANCHES, Fixed, ITEM_BYTES, Item, LEAVES, LEVELS, POSITION_BYTES, Packed, Position, SUM_BYTES, item_hash,
+};
 
 use std::time::Duration;
 
@@ -108,12 +119,13 @@ pub struct Digest {
 impl Digest {
     /// Accounts for an entry that came or, called again, went.
     pub fn toggle(&mut self, kind: Kind, id: &[u8; ID_BYTES], payload: &[u8], came: bool) {
+        self.toggle_hash(&item_hash(kind, id, payload), came);
+    }
+
+    /// As [`Self::toggle`], of an entry whose [`item_hash`] is known.
+    pub fn toggle_hash(&mut self, hash: &[u8; ID_BYTES], came: bool) {
         self.count = if came { self.count + 1 } else { self.count.saturating_sub(1) };
-        let mut hasher = blake3::Hasher::new_derive_key("quarta 2026 catalog digest v1");
-        hasher.update(&kind.0.to_be_bytes());
-        hasher.update(id);
-        hasher.update(payload);
-        for (byte, other) in self.hash.iter_mut().zip(hasher.finalize().as_bytes()) {
+        for (byte, other) in self.hash.iter_mut().zip(hash) {
             *byte ^= other;
         }
     }
@@ -136,6 +148,39 @@ pub enum Request {
         /// None for the beginning.
         after: Option<Place>,
     },
+    /// My catalog comes to this; what does yours? Answered with [`Response::Digest`]. Equal ones tell both that they
+    /// miss nothing of each other.
+    Compare {
+        /// What the asking super-peer's catalog comes to.
+        digest: Digest,
+        /// The asking super-peer's addresses.
+        #[serde(deserialize_with = "cbor::at_most::<ADDRESSES_MAX, _, _>")]
+        addresses: Vec<Multiaddr>,
+    },
+    /// What do the branches of your tree below these prefixes come to?
+    Branches {
+        /// How many hexadecimal digits each prefix has: 0 for the root's branches, at most [`LEVELS`] - 1.
+        level: u8,
+        /// The prefixes, each the number that its digits are: at most [`crate::limits::SYNC_BRANCHES_MAX`].
+        prefixes: Packed<u16>,
+    },
+    /// I have these entries in these leaves; which have you, and which do you lack?
+    Leaves {
+        /// The leaves, ascending.
+        leaves: Packed<u16>,
+        /// From which place in the first of them on.
+        from: u32,
+        /// Up to which place in the last of them, inclusive.
+        to: u32,
+        /// All that the asking super-peer has there, ascending: at most [`crate::limits::SYNC_ITEMS_MAX`] and those that share the
+        /// last one's position.
+        items: Packed<Item>,
+    },
+    /// Send me the entries at these positions.
+    Entries(
+        /// At most [`SYNC_PAGE_ENTRIES`].
+        Packed<Position>,
+    ),
 }
 
 /// The answer.
@@ -163,4 +208,28 @@ pub enum Response {
     },
     /// The database failed.
     Unavailable,
+    /// To *branches*: what the [`BRANCHES`] branches of each prefix come to, prefix by prefix.
+    Branches(Packed<u64>),
+    /// To *leaves*.
+    Leaves {
+        /// Where this super-peer has an entry that is not among the asking one's items, ascending: at most
+        /// [`crate::limits::SYNC_ITEMS_MAX`].
+        offered: Packed<Position>,
+        /// A bit for each of the asking one's items, the first in the highest bit: set where this super-peer lacks it
+        /// and offers nothing at its position.
+        #[serde(with = "serde_bytes")]
+        wanted: Vec<u8>,
+        /// Where `offered` is full: the position from which on nothing was compared.
+        until: Option<Position>,
+    },
+    /// To *entries*: what stands at those positions.
+    Entries {
+        /// The entries, fewer than asked for where an entry is there no more or the answer is full.
+        #[serde(deserialize_with = "cbor::at_most::<SYNC_PAGE_ENTRIES, _, _>")]
+        entries: Vec<Entry>,
+        /// How many of the positions this answers, from the first on; at least one.
+        answered: u32,
+    },
+    /// Not now: this super-peer is comparing with another one. To be asked again in a moment.
+    Busy,
 }

@@ -506,6 +506,7 @@ fn admission(cases: &mut Cases, world: &World) {
         Refusal::CutOff,
         Refusal::AwaitingApproval,
         Refusal::NameOfDeparted,
+        Refusal::OtherName,
     ] {
         cases.response::<Admission>(&format!("refused.{refusal:?}"), &Response::Refused(refusal));
     }
@@ -700,6 +701,26 @@ fn synchronisation(cases: &mut Cases, world: &World) {
     cases.response::<Sync>("page", &Response::Page { entries: entries(), next: Some(place) });
     cases.response::<Sync>("page.last", &Response::Page { entries: Vec::new(), next: None });
     cases.response::<Sync>("unavailable", &Response::Unavailable);
+    walk(cases, digest);
+}
+
+fn walk(cases: &mut Cases, digest: Digest) {
+    use sync::{Item, Packed, Position, Request, Response};
+    let item = Item::of(Kind::FILE, &[0x1d; 32], &[1, 2, 3]);
+    let (leaf, place) = (item.position.leaf(), item.position.place());
+    cases.request::<Sync>("compare", &Request::Compare { digest, addresses: addresses() });
+    let prefixes = Packed(vec![0x0, 0xa5f]);
+    cases.request::<Sync>("branches", &Request::Branches { level: 3, prefixes });
+    let leaves = Packed(vec![leaf, 0xffff]);
+    let items = Packed(vec![item]);
+    cases.request::<Sync>("leaves", &Request::Leaves { leaves, from: place, to: u32::MAX, items });
+    cases.request::<Sync>("entries", &Request::Entries(Packed(vec![item.position, Position::at(0, 1)])));
+    cases.response::<Sync>("branches", &Response::Branches(Packed((0..16).collect())));
+    let offered = Packed(vec![item.position]);
+    let (wanted, until) = (vec![0b1000_0000], Some(Position::at(0xffff, 2)));
+    cases.response::<Sync>("leaves", &Response::Leaves { offered, wanted, until });
+    cases.response::<Sync>("entries", &Response::Entries { entries: Vec::new(), answered: 2 });
+    cases.response::<Sync>("busy", &Response::Busy);
 }
 
 fn chunks(cases: &mut Cases) {

@@ -12,7 +12,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 use super::{CatalogError, Reader};
 
 /// What an entry of a page takes beside its payload: kind, id, stamp and their framing, in bytes.
-const ENTRY_FRAME_BYTES: usize = 512;
+pub(super) const ENTRY_FRAME_BYTES: usize = 512;
 
 impl Reader {
     /// A page of the whole catalog for another super-peer, and where the next begins; none after the last.

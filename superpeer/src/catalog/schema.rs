@@ -13,10 +13,11 @@ use std::{
 use quarta_protocols::{clock::HybridTime, credentials::Trust, ids::NetworkId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{CatalogError, projection};
+use super::{CatalogError, positions, projection};
 
 /// One step per format: format *n* is what the first *n* steps make. Steps are only ever added.
-const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 /// Marks the file as ours: "Qcat".
 const APPLICATION_ID: i32 = 0x5163_6174;
 /// How long a statement waits for another connection's lock, e.g. of a backup.
@@ -42,6 +43,9 @@ pub(super) fn open(path: &Path, trust: &Trust) -> Result<Connection, CatalogErro
     if (1..2).contains(&before) {
         // Format 1 may have kept entries of these kinds unread.
         projection::read_what_was_kept_unread(&tx, trust)?;
+    }
+    if (1..3).contains(&before) {
+        positions::fill(&tx)?;
     }
     tx.commit()?;
     // Only now: a file that is not ours keeps its own journal mode.
@@ -136,6 +140,19 @@ pub(super) fn keep_moment(tx: &Transaction<'_>, latest: HybridTime) -> Result<()
     Ok(())
 }
 
+/// Keeps when the catalog was last compared with another super-peer's.
+pub(super) fn keep_comparison(conn: &Connection, seconds: u64) -> Result<(), CatalogError> {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    conn.execute("INSERT OR REPLACE INTO comparison VALUES (1, ?1)", [seconds])?;
+    Ok(())
+}
+
+/// When that was; none where it never was.
+pub(super) fn last_comparison(conn: &Connection) -> Result<Option<u64>, CatalogError> {
+    let last: Option<i64> = conn.query_row("SELECT last FROM comparison", [], |row| row.get(0)).optional()?;
+    last.map(|seconds| u64::try_from(seconds).map_err(CatalogError::damaged)).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,9 +171,9 @@ mod tests {
         let hash = blake3::hash(all.join(";\n").as_bytes()).to_hex();
         assert_eq!(hash.as_str(), GOLDEN, "a changed format needs a new step: {all:#?}");
         let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 2);
+        assert_eq!(version, 3);
     }
-    const GOLDEN: &str = "32ab58072f42d8c1453a2ddd1339f5d777c81693ff42efbfe7fb766464f38924";
+    const GOLDEN: &str = "431ad31e74fd1a6eb7307b1acf6439a554ccc50753d028a4d6e59690466bd608";
 
     #[test]
     fn what_was_acknowledged_is_synced_and_private() {
@@ -185,9 +202,9 @@ mod tests {
         let conn = open(&path, &trust()).unwrap();
         conn.pragma_update(None, "user_version", 7).unwrap();
         drop(conn);
-        assert!(matches!(open(&path, &trust()), Err(CatalogError::Newer { found: 7, known: 2 })));
+        assert!(matches!(open(&path, &trust()), Err(CatalogError::Newer { found: 7, known: 3 })));
         let conn = Connection::open(&path).unwrap();
-        conn.pragma_update(None, "user_version", 2).unwrap();
+        conn.pragma_update(None, "user_version", 3).unwrap();
         drop(conn);
         let other = Trust { network: NetworkId::from_bytes([2; 32]), ..trust() };
         assert!(matches!(

@@ -4,8 +4,9 @@ use libp2p::PeerId;
 use quarta_protocols::{
     credentials::{Membership, Role},
     ids::{ContentId, FileId},
-    messages::sync::{Entry, Kind},
+    messages::sync::{Entry, Kind, Place},
 };
+use serde_bytes::ByteArray;
 
 use super::{
     Catalog, CatalogError, Standing,
@@ -25,6 +26,9 @@ pub struct Taken {
     /// Not taken yet: stamped by a super-peer that this catalog does not know. They come again with the next
     /// reconciliation, which sends members first.
     pub deferred: u32,
+    /// Of those that were not needed: where something else stands here that takes precedence, and the other super-peer
+    /// has to be told.
+    pub superseded: Vec<Place>,
     /// What changed here, in order.
     pub applied: Vec<Applied>,
 }
@@ -108,7 +112,11 @@ impl Catalog {
                     clock.observe(stamp.time, wall_ms);
                     taken.applied.extend(applied(&write, &new)?);
                 }
-                Merged::Known | Merged::Superseded => taken.known += 1,
+                Merged::Known => taken.known += 1,
+                Merged::Superseded => {
+                    taken.known += 1;
+                    taken.superseded.push(Place { kind: new.key.kind, id: ByteArray::new(new.key.id) });
+                }
                 Merged::NoRoom => taken.invalid += 1,
             }
         }

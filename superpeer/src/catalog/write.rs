@@ -10,8 +10,9 @@ use quarta_protocols::{
     cbor,
     clock::HybridTime,
     credentials::{Role, Trust},
+    ids::ID_BYTES,
     members::{Enrolled, Enrolment},
-    messages::sync::{Digest, Kind, Stamp},
+    messages::sync::{Digest, Item, Kind, Position, Stamp, item_hash},
     names::MemberName,
     signing::Signed,
 };
@@ -20,9 +21,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::{
     CatalogError,
     payload::{Key, Payload, Verified},
-    projection, schema,
+    positions, projection, schema,
     standing::{STANDING, Standing},
 };
+use crate::reconciliation::Trie;
 
 /// Kinds of entries that this version does not know: more than versions of one network ever differ by.
 const UNKNOWN_KINDS_MAX: usize = 16;
@@ -38,6 +40,7 @@ pub(super) const EVENTS_MAX: u64 = 50_000_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) digest: Digest,
+    pub(super) trie: Trie,
     pub(super) kinds: BTreeMap<Kind, u64>,
     /// The last number given out.
     pub(super) sequence: u64,
@@ -51,12 +54,19 @@ impl Totals {
         let mut rows = entries.query([])?;
         while let Some(row) = rows.next()? {
             let payload = row.get_ref(2)?.as_blob().map_err(CatalogError::damaged)?;
-            totals.digest.toggle(Kind(row.get(0)?), &row.get(1)?, payload, true);
+            totals.toggle(Kind(row.get(0)?), &row.get(1)?, payload, true);
             *totals.kinds.entry(Kind(row.get(0)?)).or_default() += 1;
             let sequence = u64::try_from(row.get::<_, i64>(3)?).map_err(CatalogError::damaged)?;
             totals.sequence = totals.sequence.max(sequence);
         }
         Ok(totals)
+    }
+
+    /// Accounts for an entry that came or went.
+    fn toggle(&mut self, kind: Kind, id: &[u8; ID_BYTES], payload: &[u8], came: bool) {
+        let hash = item_hash(kind, id, payload);
+        self.digest.toggle_hash(&hash, came);
+        self.trie.toggle(Item { position: Position::of(kind, id), tag: Item::tag(&hash) }, came);
     }
 
     pub(super) fn has_room_for(&self, kind: Kind) -> bool {
@@ -160,7 +170,7 @@ impl<'c> Write<'c> {
             let row = self.insert(new)?;
             projection::project(&self.tx, row, None, new)?;
             *self.totals.kinds.entry(new.key.kind).or_default() += 1;
-            self.totals.digest.toggle(new.key.kind, &new.key.id, &new.bytes, true);
+            self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
             return Ok(Merged::Stored);
         };
         let same = old.bytes == new.bytes;
@@ -173,8 +183,8 @@ impl<'c> Write<'c> {
             Ordering::Greater => {
                 self.update(*row, new)?;
                 projection::project(&self.tx, *row, Some(&old.payload), new)?;
-                self.totals.digest.toggle(old.key.kind, &old.key.id, &old.bytes, false);
-                self.totals.digest.toggle(new.key.kind, &new.key.id, &new.bytes, true);
+                self.totals.toggle(old.key.kind, &old.key.id, &old.bytes, false);
+                self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
                 Ok(Merged::Stored)
             }
             _ if same => Ok(Merged::Known),
@@ -184,11 +194,14 @@ impl<'c> Write<'c> {
 
     fn insert(&mut self, new: &Verified) -> Result<i64, CatalogError> {
         let sequence = self.next_number();
+        let position = positions::column(Position::of(new.key.kind, &new.key.id));
+        let stamp = cbor::to_vec(&new.stamp);
         self.tx
             .prepare_cached(
-                "INSERT INTO entries (kind, id, payload, stamp, sequence) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO entries (kind, id, payload, stamp, sequence, position)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute(params![new.key.kind.0, new.key.id, new.bytes, cbor::to_vec(&new.stamp), sequence])?;
+            .execute(params![new.key.kind.0, new.key.id, new.bytes, stamp, sequence, position])?;
         Ok(self.tx.last_insert_rowid())
     }
 
@@ -246,6 +259,20 @@ impl<'c> Write<'c> {
             )?
             .query_row(params![peer.to_bytes(), role == Role::Node], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Standing::of(left, revoked))
+    }
+
+    /// Whether this catalog had the member before it had the revocation of `issuer`, by its own order of arrival.
+    pub(crate) fn knew_before_the_revocation_of(
+        &self,
+        member: &PeerId,
+        issuer: &PeerId,
+    ) -> Result<bool, CatalogError> {
+        // Rows are numbered as they come and keep their number when they are replaced.
+        let mut query = self.tx.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM members, revocations
+                            WHERE members.peer = ?1 AND revocations.peer = ?2 AND members.row < revocations.row)",
+        )?;
+        Ok(query.query_row(params![member.to_bytes(), issuer.to_bytes()], |row| row.get(0))?)
     }
 
     /// A member's verified entry.

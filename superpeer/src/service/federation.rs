@@ -1,79 +1,133 @@
-//! Super-peers among each other: what one accepts is pushed to all, and what was missed is fetched.
+//! Super-peers among each other: what one accepts is pushed to all, and what was missed is found and exchanged.
 //!
-//! Each other super-peer has a task of its own with a bounded queue. While it is connected, new entries go out in
-//! batches at once. Whatever a push misses (a lost connection, a full queue) is found by comparing digests, on
-//! every connection and every [`COMPARE_EVERY`]: where they differ, the other's catalog is read page by page and
-//! merged. The other side does the same, so both end with the union. Order and duplicates do not matter, because
-//! merging records does not care (see `quarta_protocols::records`).
+//! For each other super-peer there are two tasks. One pushes new entries from a bounded queue, in batches, at once. The
+//! other one reconciles ([`crate::reconciliation`]) when the link's agenda says so: on a new connection, soon after a
+//! push did not arrive, and now and then. They do not wait for each other, so that a long reconciliation delays no push.
+//! Order and duplicates do not matter, because merging records does not care (see `quarta_protocols::records`).
 
-use std::{sync::Arc, time::Duration};
+mod agreeing;
+mod answering;
+mod reconciling;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use libp2p::PeerId;
 use quarta_metrics::superpeer::PushOutcome;
 use quarta_protocols::{
-    credentials::Membership,
     limits::{PAGE_FILL_BYTES, SYNC_PAGE_ENTRIES},
-    messages::sync::{Entry, Place, Request, Response, Sync},
+    messages::sync::{Entry, Request, Response, Sync},
 };
 use tokio::sync::{Notify, mpsc};
 
 use super::Shared;
+use crate::reconciliation::{Agenda, Agreement, Turns};
+
+pub(super) use answering::answer;
 
 /// Entries waiting for one super-peer. What does not fit is found by the next comparison.
 pub(super) const QUEUE_MAX: usize = 4096;
-/// How often digests are compared while nothing suggests a difference.
-const COMPARE_EVERY: Duration = Duration::from_secs(30);
-/// Pages read in one reconciliation: enough for 10 000 000 small entries, and an end for a super-peer that never ends.
-const PAGES_MAX: usize = 100_000;
 /// What an entry takes beside its payload on the wire, in bytes.
 const ENTRY_FRAME_BYTES: usize = 512;
 
-/// The queue towards one super-peer.
+/// What all links have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Federation {
+    turns: Mutex<Turns>,
+    agreement: Mutex<Agreement>,
+}
+
+impl Federation {
+    /// Before the first comparison of this run.
+    pub(super) fn started(agreement: Agreement) -> Self {
+        Self { turns: Mutex::default(), agreement: Mutex::new(agreement) }
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the agreement with others.
+    pub(super) fn agreement(&self) -> MutexGuard<'_, Agreement> {
+        self.agreement.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The link with one other super-peer.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     entries: mpsc::Sender<Entry>,
-    compare: Arc<Notify>,
+    plan: Arc<Plan>,
+}
+
+/// When the link reconciles.
+#[derive(Debug)]
+struct Plan {
+    agenda: Mutex<Agenda>,
+    changed: Notify,
+}
+
+impl Plan {
+    fn change(&self, change: impl FnOnce(&mut Agenda)) {
+        change(&mut self.agenda.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    fn due(&self) -> Instant {
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner).due()
+    }
 }
 
 impl Link {
     /// Queues an entry. A full queue is no loss: a comparison finds what is missing.
     pub(super) fn push(&self, entry: &Entry) {
         if self.entries.try_send(entry.clone()).is_err() {
-            self.compare.notify_one();
+            self.plan.change(|agenda| agenda.missed(Instant::now()));
         }
     }
 
-    /// Asks for a comparison soon.
-    pub(super) fn compare(&self) {
-        self.compare.notify_one();
+    /// There is a new connection.
+    pub(super) fn connected(&self) {
+        self.plan.change(|agenda| agenda.connected(Instant::now()));
+    }
+
+    /// The other is reconciling, and sees to it.
+    fn left_to_other(&self) {
+        self.plan.change(|agenda| agenda.left_to_other(Instant::now()));
+    }
+
+    /// The other found that both agree.
+    fn agreed(&self) {
+        self.plan.change(|agenda| agenda.agreed(Instant::now()));
     }
 }
 
-/// Starts the task for one other super-peer.
-pub(super) fn start(shared: Arc<Shared>, peer: PeerId) -> Link {
+/// Starts the tasks for one other super-peer.
+pub(super) fn start(shared: &Arc<Shared>, peer: PeerId) -> Link {
     let (entries, queue) = mpsc::channel(QUEUE_MAX);
-    let compare = Arc::new(Notify::new());
-    let link = Link { entries, compare: compare.clone() };
-    tokio::spawn(async move { run(&shared, peer, queue, &compare).await });
-    link
+    let begins = shared.identity.keys.peer() < peer;
+    let agenda = Mutex::new(Agenda::new(begins, Instant::now()));
+    let plan = Arc::new(Plan { agenda, changed: Notify::new() });
+    tokio::spawn(reconciling::run(shared.clone(), peer, plan.clone()));
+    let pushing = (shared.clone(), plan.clone());
+    tokio::spawn(async move { push_all(&pushing.0, peer, queue, &pushing.1).await });
+    Link { entries, plan }
 }
 
-async fn run(shared: &Arc<Shared>, peer: PeerId, mut queue: mpsc::Receiver<Entry>, compare: &Notify) {
+async fn push_all(shared: &Shared, peer: PeerId, mut queue: mpsc::Receiver<Entry>, plan: &Plan) {
     let mut batch = Vec::new();
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
-            received = queue.recv_many(&mut batch, SYNC_PAGE_ENTRIES) => {
-                if received == 0 {
-                    return;
-                }
-                while !batch.is_empty() {
-                    let page = fitting(&mut batch);
-                    push(shared, peer, page).await;
-                }
+            received = queue.recv_many(&mut batch, SYNC_PAGE_ENTRIES) => if received == 0 { return },
+        }
+        while !batch.is_empty() {
+            let page = fitting(&mut batch);
+            if push(shared, peer, page).await == PushOutcome::Failed {
+                plan.change(|agenda| agenda.missed(Instant::now()));
             }
-            () = compare.notified() => reconcile(shared, peer).await,
-            () = tokio::time::sleep(COMPARE_EVERY) => reconcile(shared, peer).await,
         }
     }
 }
@@ -92,7 +146,7 @@ fn fitting(batch: &mut Vec<Entry>) -> Vec<Entry> {
     batch.drain(..count).collect()
 }
 
-async fn push(shared: &Shared, peer: PeerId, entries: Vec<Entry>) {
+async fn push(shared: &Shared, peer: PeerId, entries: Vec<Entry>) -> PushOutcome {
     let outcome = match shared.network.call::<Sync>(peer, Request::Push(entries)).await {
         Ok(Response::Taken { invalid: 0, .. }) => PushOutcome::Delivered,
         Ok(Response::Taken { invalid, .. }) => {
@@ -106,64 +160,7 @@ async fn push(shared: &Shared, peer: PeerId, entries: Vec<Entry>) {
         }
     };
     shared.metrics.superpeer.sync_pushes.inc(outcome);
-}
-
-/// Compares catalogs and takes over what the other has and this one lacks.
-async fn reconcile(shared: &Arc<Shared>, peer: PeerId) {
-    let Some(membership) = shared.superpeer_membership(&peer).await else { return };
-    match differs(shared, peer).await {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(why) => {
-            tracing::debug!(%peer, why, "cannot compare catalogs now");
-            return;
-        }
-    }
-    // Twice: what was deferred in the first pass, because its stamp's maker came later, is taken in the second.
-    for _ in 0..2 {
-        match read_all(shared, peer, &membership).await {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(why) => {
-                tracing::info!(%peer, why, "reading another super-peer's catalog broke off; it goes on later");
-                return;
-            }
-        }
-    }
-}
-
-async fn differs(shared: &Shared, peer: PeerId) -> Result<bool, String> {
-    let request = Request::Digest { addresses: shared.advertised().await };
-    let response = shared.network.call::<Sync>(peer, request).await.map_err(|e| e.to_string())?;
-    let Response::Digest(theirs) = response else { return Err("it answered something else".to_owned()) };
-    let ours = shared.store.write(|catalog| catalog.digest()).await.map_err(|e| e.to_string())?;
-    Ok(ours != theirs)
-}
-
-/// Reads the other's catalog and merges it; gives how many entries had to be put off.
-async fn read_all(shared: &Arc<Shared>, peer: PeerId, membership: &Membership) -> Result<u32, String> {
-    let mut after: Option<Place> = None;
-    let mut deferred = 0;
-    for _ in 0..PAGES_MAX {
-        let response =
-            shared.network.call::<Sync>(peer, Request::Page { after }).await.map_err(|e| e.to_string())?;
-        let Response::Page { entries, next } = response else {
-            return Err("it answered something else".to_owned());
-        };
-        deferred += shared.take_entries(membership.clone(), entries).await?.deferred;
-        match next {
-            // A page that does not move on would never end.
-            Some(next)
-                if after.is_none_or(|after| {
-                    (after.kind, *after.id) < (next.kind, *next.id) || after.kind != next.kind
-                }) =>
-            {
-                after = Some(next);
-            }
-            _ => break,
-        }
-    }
-    Ok(deferred)
+    outcome
 }
 
 #[cfg(test)]

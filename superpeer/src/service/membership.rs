@@ -37,6 +37,7 @@ impl Shared {
                 state.reached_at(&peer, &admitted.remote);
             }
         }
+        self.following.touch(peer);
         let enrolment = admitted.presented.enrolled.enrolment().clone();
         let shared = self.clone();
         tokio::spawn(async move {
@@ -51,7 +52,7 @@ impl Shared {
             self.feed(Input::Connected(peer, membership.role));
         }
         if membership.role == Role::Superpeer {
-            self.link(peer).compare();
+            self.link(peer).connected();
         }
     }
 
@@ -67,7 +68,13 @@ impl Shared {
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
-        for applied in &taken.applied {
+        self.apply(&taken.applied).await;
+        Ok(taken)
+    }
+
+    /// Does what follows from changes of the catalog that did not begin here.
+    pub(super) async fn apply(self: &Arc<Self>, applied: &[catalog::Applied]) {
+        for applied in applied {
             match applied {
                 catalog::Applied::Member(membership) => {
                     self.state().meet(membership, String::new());
@@ -77,7 +84,6 @@ impl Shared {
                 catalog::Applied::File { .. } | catalog::Applied::Unknown(_) => {}
             }
         }
-        Ok(taken)
     }
 
     /// A membership has ended: nobody of it is let in, looked for or offered any more. Repeatable.
@@ -88,9 +94,17 @@ impl Shared {
             return;
         }
         tracing::info!(member = self.state().name_of(&peer), %standing, "a membership has ended");
-        self.network.revoke(peer).await;
+        self.close_to(peer, standing).await;
         self.feed(Input::Forgotten(peer));
         self.state().forget(&peer);
+        self.following.touch(peer);
+    }
+
+    async fn close_to(&self, peer: PeerId, standing: Standing) {
+        match standing {
+            Standing::Left => self.network.part(peer).await,
+            Standing::Member | Standing::Revoked => self.network.revoke(peer).await,
+        }
     }
 
     /// Makes the members of the catalog known, so that lists and dials begin with them.
@@ -99,8 +113,8 @@ impl Shared {
         let own = self.identity.keys.peer();
         // Before anybody connects.
         let ended = self.store.read(Reader::ended).await.map_err(|e| failed(e.to_string()))?;
-        for (peer, _) in &ended {
-            self.network.revoke(*peer).await;
+        for (peer, standing) in &ended {
+            self.close_to(*peer, *standing).await;
         }
         let known = identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))?;
         for known in known.into_iter().filter(|known| ended.iter().all(|(peer, _)| *peer != known.peer)) {
@@ -122,6 +136,7 @@ impl Shared {
                 if member.standing.is_member() {
                     self.feed(Input::Known(member.peer, member.role));
                 }
+                self.following.touch(member.peer);
             }
             after = page.next;
             if after.is_none() {
@@ -154,6 +169,7 @@ impl Shared {
             }
             state.other_superpeers()
         };
+        self.following.touch(peer);
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {

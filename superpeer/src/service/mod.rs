@@ -6,6 +6,7 @@
 //!  stop ───────────┘                        └▶ balancing  who is offered, with which weight
 //!                  └─▶ tasks ─▶ Store ─▶ SQLite: catalog, invites
 //!                  └─▶ federation ─▶ other super-peers
+//!                  └─▶ following ─▶ members that follow the feed
 //! ```
 //!
 //! The loop itself never waits for a peer or a disk: it takes the state's lock for microseconds and starts tasks for
@@ -15,11 +16,13 @@
 mod condition;
 mod dialling;
 mod federation;
+mod following;
 mod gauges;
 mod joining;
 mod membership;
 mod observing;
 mod polling;
+mod renewing;
 mod requests;
 mod start;
 mod state;
@@ -33,6 +36,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use quarta_daemon::{
     clocks::Clocks, data_dir::DataDir, identity::Identity, open_files::OpenFiles, reach::Reach,
+    renewing::Keeper,
 };
 use quarta_metrics::{
     registry::Registry,
@@ -75,6 +79,7 @@ pub(crate) struct Shared {
     open_files: OpenFiles,
     clocks: Mutex<Clocks>,
     pub(crate) door: joining::Door,
+    pub(crate) keeper: Keeper,
     pub(crate) network: Network,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
@@ -84,6 +89,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     observer: observing::Observer,
     links: Mutex<HashMap<PeerId, federation::Link>>,
+    federation: federation::Federation,
+    pub(crate) following: following::Following,
     /// Tells the loop that a timer may be due earlier than it thinks.
     rescheduled: Notify,
     dir: DataDir,
@@ -141,6 +148,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             tokio::spawn(async move {
                 let own = shared.advertised().await;
                 shared.state().own_addresses = own;
+                shared.following.touch(shared.identity.keys.peer());
             });
         }
         Event::Admitted { admitted, first } => {
@@ -155,6 +163,8 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             tracing::info!(%peer, reason = %refusal, by_us, "a peer was refused");
             if by_us {
                 shared.observe(Observed::Refused, peer, refusal.to_string());
+            } else {
+                shared.not_accepted(refusal);
             }
             shared.hear_clock(peer, clock);
         }
@@ -162,10 +172,11 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         Event::PingMissed { peer, .. } => shared.feed(Input::PingMissed(peer)),
         Event::Request(inbound) => match inbound {
             Inbound::Index(asked) => requests::index(shared, asked),
-            Inbound::Sync(asked) => requests::sync(shared, asked),
+            Inbound::Sync(asked) => federation::answer(shared, asked),
             Inbound::Admission(asked) => requests::admission(shared, asked),
+            Inbound::Changes(asked) => following::answer(shared, asked),
             // A super-peer holds no files and is polled by nobody; unanswered, the peer notices at once.
-            Inbound::Changes(_) | Inbound::Poll(_) | Inbound::Chunk(_) => {}
+            Inbound::Poll(_) | Inbound::Chunk(_) => {}
         },
     }
 }
@@ -184,7 +195,9 @@ impl Shared {
     /// Takes in what happened to a member and does what follows from it.
     pub(crate) fn feed(self: &Arc<Self>, input: Input) {
         let effects = self.state().health.handle(Instant::now(), input);
+        following::told_of(&input).into_iter().for_each(|peer| self.following.touch(peer));
         for effect in effects {
+            self.following.touch(following::about(&effect));
             self.perform(effect);
         }
         self.rescheduled.notify_one();
@@ -229,7 +242,7 @@ impl Shared {
     /// The queue towards another super-peer, started where there is none yet.
     fn link(self: &Arc<Self>, peer: PeerId) -> federation::Link {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.entry(peer).or_insert_with(|| federation::start(self.clone(), peer)).clone()
+        links.entry(peer).or_insert_with(|| federation::start(self, peer)).clone()
     }
 
     /// Tells all other super-peers of a new entry.
@@ -259,7 +272,10 @@ impl Shared {
 
     fn take_page(&self, peer: PeerId, page: Page, load: Load, addresses: Vec<Multiaddr>) -> Outcome {
         let addresses = self.policy.select(&peer, addresses);
-        self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer)
+        let outcome =
+            self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer);
+        self.following.touch(peer);
+        outcome
     }
 
     fn locate(&self, request: &balancing::Request<'_>) -> Vec<Source> {

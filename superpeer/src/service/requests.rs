@@ -13,15 +13,14 @@ use quarta_protocols::{
     messages::{
         admission::{self, Admission},
         index::{Index, ListedFile, Publication, Refusal, Request, Response},
-        sync::{self, Sync},
     },
     names::{FILE_NAME_MAX_BYTES, MEMBER_NAME_MAX_BYTES, MemberName},
     network::Asked,
 };
 
-use super::{Shared, joining};
+use super::{Shared, joining, renewing};
 use crate::{
-    admission::Redemption,
+    admission::{Redemption, Renewal},
     balancing,
     catalog::{FilePage, StoredFile},
     health::Input,
@@ -180,43 +179,6 @@ fn unavailable(what: &'static str, error: &dyn std::error::Error) -> Response {
     Response::Refused(Refusal::Unavailable)
 }
 
-/// Answers another super-peer.
-pub(super) fn sync(shared: &Arc<Shared>, asked: Asked<Sync>) {
-    let Some(membership) = asked.membership else { return };
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        let response = match asked.request {
-            sync::Request::Push(entries) => shared.take_entries(membership, entries).await.map(|taken| {
-                sync::Response::Taken {
-                    stored: taken.stored,
-                    known: taken.known,
-                    // What is put off was not refused; the next comparison brings it again.
-                    invalid: taken.invalid,
-                }
-            }),
-            sync::Request::Digest { addresses } => {
-                shared.hear_addresses(membership.peer, addresses);
-                shared
-                    .store
-                    .write(|catalog| catalog.digest())
-                    .await
-                    .map(sync::Response::Digest)
-                    .map_err(|e| e.to_string())
-            }
-            sync::Request::Page { after } => shared
-                .store
-                .read(move |reader| reader.page(after.as_ref()))
-                .await
-                .map(|(entries, next)| sync::Response::Page { entries, next })
-                .map_err(|e| e.to_string()),
-        };
-        asked.responder.respond(response.unwrap_or_else(|error| {
-            tracing::error!(error, "answering another super-peer failed");
-            sync::Response::Unavailable
-        }));
-    });
-}
-
 /// Answers whoever wants to join.
 pub(super) fn admission(shared: &Arc<Shared>, asked: Asked<Admission>) {
     let shared = shared.clone();
@@ -227,8 +189,12 @@ pub(super) fn admission(shared: &Arc<Shared>, asked: Asked<Admission>) {
                 let redemption = Redemption { peer: asked.peer, secret: *secret, name, sealing_key };
                 joining::redeem(&shared, redemption, &asked.remote).await
             }
-            admission::Request::Renew { .. } | admission::Request::Leave(_) => {
-                admission::Response::Refused(admission::Refusal::Unavailable)
+            admission::Request::Renew { credential, sealing_key } => {
+                let renewal = Renewal { peer: asked.peer, credential, sealing_key };
+                renewing::renew(&shared, renewal, &asked.remote).await
+            }
+            admission::Request::Leave(departure) => {
+                renewing::leave(&shared, departure, asked.peer, &asked.remote).await
             }
         };
         asked.responder.respond(response);

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Wanted,
-    ports::{Disk, Holders, Locating},
+    locating::Locating,
+    ports::{Disk, Holders},
     report,
     shown::{count, merge_outcomes, rate, show_progress, store},
     words::{Told, Trouble, failed, waits},
@@ -234,8 +235,8 @@ impl Course {
     }
 
     fn locating(&self) -> Locating {
-        let (content, size_bytes) = (self.wanted.content, self.wanted.size_bytes);
-        Locating { shared: self.shared.clone(), content, size_bytes }
+        let Wanted { owner, content, size_bytes, .. } = self.wanted;
+        Locating { shared: self.shared.clone(), owner, content, size_bytes }
     }
 
     /// One attempt, when it is this transfer's turn. Gives where the file lies.

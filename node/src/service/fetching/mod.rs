@@ -19,6 +19,7 @@
 
 pub(crate) mod control;
 mod course;
+mod locating;
 mod ports;
 mod restart;
 mod shown;

@@ -1,4 +1,4 @@
-//! What the transfer engine needs: sources from super-peers, chunks from holders, a place on the disk.
+//! What the transfer engine needs of holders and the disk: chunks, and a place for them. Sources are [`super::locating`]'s.
 
 use std::{
     collections::HashMap,
@@ -13,9 +13,9 @@ use quarta_protocols::{
     ids::ContentId,
     messages::{
         chunk::{Head, Refusal, Request as ChunkRequest},
-        index::{Fault, Request, Response, Source},
+        index::{Fault, Source},
     },
-    network::{BodyError, CallError, Incoming, Transport},
+    network::{BodyError, CallError, ConnectError, Incoming, Transport},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,31 +25,10 @@ use crate::service::Shared;
 use crate::{
     download::{
         chunk_set::ChunkSet,
-        fetch::ports::{FinishError, Peers, RunError, Sink, Sources, TransportLabel, Written},
+        fetch::ports::{FinishError, Peers, RunError, Sink, TransportLabel, Written},
     },
     landing::{Landed, Landing, LandingError},
 };
-
-/// Finds sources at the super-peers.
-pub(super) struct Locating {
-    pub(super) shared: Arc<Shared>,
-    pub(super) content: ContentId,
-    pub(super) size_bytes: u64,
-}
-
-impl Sources for Locating {
-    async fn locate(&self, except: Vec<PeerId>) -> Vec<Source> {
-        let request = Request::Locate { content: self.content, wanted_bytes: self.size_bytes, except };
-        match self.shared.superpeers.ask(&self.shared, request).await {
-            Ok(Response::Sources(sources)) => sources,
-            Ok(_) => Vec::new(),
-            Err(error) => {
-                tracing::info!(%error, "sources could not be located");
-                Vec::new()
-            }
-        }
-    }
-}
 
 /// Reaches holders over the network.
 pub(super) struct Holders {
@@ -101,7 +80,10 @@ impl Peers for Holders {
             Ok(_) => Ok(()),
             Err(error) => {
                 tracing::info!(holder = %source.name, %error, "a holder could not be reached");
-                self.shared.report_unreachable(source.peer);
+                // Reasons of our own say nothing about the holder.
+                if !matches!(error, ConnectError::Busy | ConnectError::Shutdown | ConnectError::NotAMember) {
+                    self.shared.report_unreachable(source.peer);
+                }
                 Err(Fault::Unreachable)
             }
         }

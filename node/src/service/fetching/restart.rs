@@ -116,7 +116,7 @@ pub(super) fn wanted(shared: &Shared, row: &Transfer) -> Result<Result<Wanted, S
     let Some(record) = record else { return Ok(Err("nothing is known of the file any more".to_owned())) };
     let owner_name = match &row.owner {
         Some(name) => Some(name.clone()),
-        None => shared.database.member(&record.owner())?.map(|member| member.name),
+        None => shared.database.member(&record.owner())?.map(|member| member.listed.name),
     };
     let Some(owner_name): Option<MemberName> = owner_name else {
         return Ok(Err("nothing is known of the file's owner any more".to_owned()));

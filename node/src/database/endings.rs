@@ -1,0 +1,102 @@
+//! How memberships ended, as signed: what keeps an expelled member out also while no super-peer can be asked.
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    cbor,
+    credentials::Trust,
+    endings::{Departure, RevocationNotice, Revoked},
+    messages::sync::Kind,
+    signing::Signed,
+};
+use rusqlite::{OptionalExtension, Transaction};
+
+use super::{Database, DatabaseError, peer};
+
+/// All ends of memberships that this node knows of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endings {
+    /// Departures.
+    pub departures: Vec<Signed<Departure>>,
+    /// Revocations, those included that end nothing.
+    pub revocations: Vec<RevocationNotice>,
+}
+
+/// Which of the endings are in effect: a departure always, the root's revocation always, a super-peer's where the member
+/// is a node.
+const IN_EFFECT: &str = "SELECT DISTINCT e.peer FROM endings e LEFT JOIN members m ON m.peer = e.peer
+    WHERE (e.kind = 3 OR e.by_root OR m.role = 'node')";
+
+impl Database {
+    /// Everybody whose membership has ended.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn ended(&self) -> Result<Vec<PeerId>, DatabaseError> {
+        let connection = self.connection();
+        let mut rows = connection.prepare_cached(IN_EFFECT)?;
+        rows.query_map([], |row| row.get::<_, Vec<u8>>(0))?
+            .map(|bytes| peer(&bytes?, "the end of a membership"))
+            .collect()
+    }
+
+    /// All endings as signed, for a super-peer that may have lost them.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn endings(&self) -> Result<Endings, DatabaseError> {
+        let connection = self.connection();
+        let mut rows = connection.prepare_cached("SELECT kind, bytes FROM endings ORDER BY peer, kind")?;
+        let rows = rows.query_map([], |row| Ok((Kind(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+        let damaged = |_| DatabaseError::Damaged("the end of a membership");
+        let mut endings = Endings::default();
+        for row in rows {
+            match row? {
+                (Kind::DEPARTURE, bytes) => {
+                    endings.departures.push(cbor::from_slice(&bytes).map_err(damaged)?);
+                }
+                (_, bytes) => endings.revocations.push(cbor::from_slice(&bytes).map_err(damaged)?),
+            }
+        }
+        Ok(endings)
+    }
+}
+
+/// Keeps a departure; whether it is news.
+pub(super) fn depart(
+    transaction: &Transaction<'_>,
+    member: &PeerId,
+    signed: &Signed<Departure>,
+) -> rusqlite::Result<bool> {
+    let sql = "INSERT OR IGNORE INTO endings (peer, kind, by_root, bytes) VALUES (?1, ?2, 0, ?3)";
+    let values = rusqlite::params![member.to_bytes(), Kind::DEPARTURE.0, cbor::to_vec(signed)];
+    Ok(transaction.prepare_cached(sql)?.execute(values)? > 0)
+}
+
+/// Keeps a revocation if it supersedes the one that is here; whether it does.
+pub(super) fn revoke(
+    transaction: &Transaction<'_>,
+    revoked: &Revoked,
+    trust: &Trust,
+) -> rusqlite::Result<bool> {
+    let (member, kind) = (revoked.member.to_bytes(), Kind::REVOCATION.0);
+    let stored: Option<Vec<u8>> = transaction
+        .prepare_cached("SELECT bytes FROM endings WHERE peer = ?1 AND kind = ?2")?
+        .query_row(rusqlite::params![member, kind], |row| row.get(0))
+        .optional()?;
+    let current = stored
+        .and_then(|bytes| cbor::from_slice::<RevocationNotice>(&bytes).ok())
+        .and_then(|notice| notice.verify(trust).ok());
+    if current.is_some_and(|current| !revoked.supersedes(&current)) {
+        return Ok(false);
+    }
+    let sql = "INSERT OR REPLACE INTO endings (peer, kind, by_root, bytes) VALUES (?1, ?2, ?3, ?4)";
+    let values = rusqlite::params![member, kind, revoked.by.is_none(), cbor::to_vec(revoked.notice())];
+    transaction.prepare_cached(sql)?.execute(values)?;
+    Ok(true)
+}
+
+/// Whether a membership has ended.
+pub(super) fn is_ended(transaction: &Transaction<'_>, member: &PeerId) -> rusqlite::Result<bool> {
+    let sql = format!("{IN_EFFECT} AND e.peer = ?1");
+    transaction.prepare_cached(&sql)?.exists([member.to_bytes()])
+}

@@ -1,0 +1,195 @@
+//! What this node hears in a super-peer's feed, and how far it has followed each: written in one step, so that a cursor
+//! never says more than what is here.
+
+use std::collections::{BTreeSet, HashMap};
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    cbor,
+    credentials::Trust,
+    endings::{Departure, RevocationNotice},
+    ids::ID_BYTES,
+    members::Enrolment,
+    messages::{
+        changes::{Change, Cursor},
+        index::ListedMember,
+        sync::Kind,
+    },
+    signing::Signed,
+};
+use rusqlite::{OptionalExtension, Transaction};
+use serde_bytes::ByteArray;
+
+use super::{Database, DatabaseError, endings, integer, members, peer, records, unsigned};
+use crate::following::page::News;
+
+/// A verified page of the feed.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Whose feed it is.
+    pub superpeer: PeerId,
+    /// Where it ends.
+    pub cursor: Cursor,
+    /// What has changed, in order.
+    pub news: Vec<News>,
+    /// Members whose condition has changed.
+    pub members: Vec<ListedMember>,
+}
+
+/// What was new of a page.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Files that are new, changed, deleted or hidden.
+    pub files: usize,
+    /// Members that are new or have a newer credential.
+    pub enrolled: usize,
+    /// Members whose state is another than before.
+    pub moved: Vec<ListedMember>,
+    /// Members whose membership has ended.
+    pub ended: Vec<PeerId>,
+}
+
+impl Database {
+    /// How far each super-peer was followed.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn cursors(&self) -> Result<HashMap<PeerId, Cursor>, DatabaseError> {
+        let damaged = |_| DatabaseError::Damaged("how far a super-peer was followed");
+        let connection = self.connection();
+        let mut rows =
+            connection.prepare_cached("SELECT superpeer, store, run, sequence, condition FROM cursors")?;
+        let rows = rows.query_map([], |row| {
+            let (superpeer, store, run) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok::<(Vec<u8>, Vec<u8>, Vec<u8>, i64, i64), _>((superpeer, store, run, row.get(3)?, row.get(4)?))
+        })?;
+        rows.map(|row| {
+            let (superpeer, store, run, sequence, condition) = row?;
+            let store: [u8; 16] = store.try_into().map_err(damaged)?;
+            let cursor = Cursor {
+                store: ByteArray::new(store),
+                run: u64::from_be_bytes(run.try_into().map_err(damaged)?),
+                sequence: unsigned(sequence, "how far a super-peer was followed")?,
+                condition: unsigned(condition, "how far a super-peer was followed")?,
+            };
+            Ok((peer(&superpeer, "a super-peer's id")?, cursor))
+        })
+        .collect()
+    }
+
+    /// Those of the changes that are not here to the byte already: most are after a change of super-peer, and need no
+    /// second verification.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn unknown(&self, changes: Vec<Change>) -> Result<Vec<Change>, DatabaseError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let mut unknown = Vec::with_capacity(changes.len());
+        for change in changes {
+            let known = match &change {
+                Change::Put { kind, id, payload } => {
+                    stored(&transaction, *kind, id, payload)?.is_some_and(|stored| stored == **payload)
+                }
+                Change::Forget { .. } => false,
+            };
+            if !known {
+                unknown.push(change);
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Takes in a page of the feed with its cursor, in one step.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; then nothing of it is here, and the cursor is where it was.
+    pub fn take_page(&self, page: &Page, trust: &Trust, now_ms: u64) -> Result<Taken, DatabaseError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let mut taken = Taken::default();
+        let mut touched = BTreeSet::new();
+        for news in &page.news {
+            match news {
+                News::File(record) => {
+                    taken.files += usize::from(records::remember(&transaction, record, trust, now_ms)?);
+                }
+                News::Member(enrolled) => {
+                    if members::enrol(&transaction, enrolled, trust, now_ms)? {
+                        taken.enrolled += 1;
+                        touched.insert(enrolled.membership.peer);
+                    }
+                }
+                News::Departure(member, signed) => {
+                    if endings::depart(&transaction, member, signed)? {
+                        touched.insert(*member);
+                    }
+                }
+                News::Revocation(revoked) => {
+                    if endings::revoke(&transaction, revoked, trust)? {
+                        touched.insert(revoked.member);
+                    }
+                }
+                News::ForgetFile(file) => taken.files += records::forget(&transaction, file)?,
+                News::ForgetMember(id) => members::forget(&transaction, id)?,
+            }
+        }
+        for member in &page.members {
+            let before = members::list(&transaction, member, now_ms)?;
+            if before.is_none_or(|before| before != member.state.to_string()) {
+                taken.moved.push(member.clone());
+            }
+        }
+        for member in touched {
+            if endings::is_ended(&transaction, &member)? {
+                taken.ended.push(member);
+            }
+        }
+        let sql = "INSERT OR REPLACE INTO cursors (superpeer, store, run, sequence, condition)
+            VALUES (?1, ?2, ?3, ?4, ?5)";
+        transaction.prepare_cached(sql)?.execute(rusqlite::params![
+            page.superpeer.to_bytes(),
+            &page.cursor.store[..],
+            &page.cursor.run.to_be_bytes()[..],
+            integer(page.cursor.sequence),
+            integer(page.cursor.condition),
+        ])?;
+        transaction.commit()?;
+        Ok(taken)
+    }
+}
+
+/// The bytes that are here under a kind and an id. A member's entry tells by itself whose it is.
+fn stored(
+    transaction: &Transaction<'_>,
+    kind: Kind,
+    id: &[u8; ID_BYTES],
+    payload: &[u8],
+) -> rusqlite::Result<Option<Vec<u8>>> {
+    let ending = |member: PeerId| {
+        let sql = "SELECT bytes FROM endings WHERE peer = ?1 AND kind = ?2";
+        let values = rusqlite::params![member.to_bytes(), kind.0];
+        transaction.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
+    };
+    match kind {
+        Kind::FILE => transaction
+            .prepare_cached("SELECT record FROM records WHERE file = ?1")?
+            .query_row([&id[..]], |row| row.get(0))
+            .optional(),
+        Kind::MEMBER => match cbor::from_slice::<Enrolment>(payload) {
+            Ok(enrolment) => members::enrolment(transaction, &enrolment.peer.to_bytes()),
+            Err(_) => Ok(None),
+        },
+        Kind::DEPARTURE => match cbor::from_slice::<Signed<Departure>>(payload).map(|signed| signed.peek()) {
+            Ok(Ok(departure)) => ending(departure.member),
+            _ => Ok(None),
+        },
+        Kind::REVOCATION => {
+            match cbor::from_slice::<RevocationNotice>(payload).map(|notice| notice.revocation.peek()) {
+                Ok(Ok(revocation)) => ending(revocation.member),
+                _ => Ok(None),
+            }
+        }
+        _ => Ok(None),
+    }
+}
