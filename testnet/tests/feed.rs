@@ -70,10 +70,10 @@ async fn what_happens_stands_in_everybodys_own_database_within_two_seconds_throu
     assert!(heard(&own, "reinício.txt", Instant::now()).await <= TWO_SECONDS);
 
     // One super-peer after the other is lost and comes back: whichever is followed, nothing is missed.
-    for lost in [0, 1, 0] {
+    for (turn, lost) in [0, 1, 0].into_iter().enumerate() {
         let victim = network.superpeer(lost).name().to_owned();
         network.cluster.kill(&victim).await.unwrap();
-        let during = format!("sem {victim} {lost}.txt");
+        let during = format!("{turn} sem {victim}.txt");
         network.share(1, &during, during.as_bytes()).await;
         let after = heard(&own, &during, Instant::now()).await;
         println!("without {victim} after {:.3} s", after.as_secs_f64());

@@ -35,7 +35,6 @@ impl Shared {
                 state.reached_at(&peer, &admitted.remote);
             }
         }
-        self.following.touch(peer);
         let enrolment = admitted.presented.enrolled.enrolment().clone();
         let shared = self.clone();
         tokio::spawn(async move {
@@ -45,6 +44,8 @@ impl Shared {
                 Ok(Err(error)) => tracing::error!(%error, "a member could not be noted"),
                 Err(error) => tracing::error!(%error, "a member could not be noted"),
             }
+            // Those who follow are told of it only once it stands in the catalog.
+            shared.following.touch(peer);
         });
         if first {
             self.feed(Input::Connected(peer, membership.role));
