@@ -93,10 +93,17 @@ impl Shared {
             return;
         }
         tracing::info!(member = self.state().name_of(&peer), %standing, "a membership has ended");
-        self.network.revoke(peer).await;
+        self.close_to(peer, standing).await;
         self.feed(Input::Forgotten(peer));
         self.state().forget(&peer);
         self.following.touch(peer);
+    }
+
+    async fn close_to(&self, peer: PeerId, standing: Standing) {
+        match standing {
+            Standing::Left => self.network.part(peer).await,
+            Standing::Member | Standing::Revoked => self.network.revoke(peer).await,
+        }
     }
 
     /// Makes the members of the catalog known, so that lists and dials begin with them.
@@ -105,8 +112,8 @@ impl Shared {
         let own = self.identity.keys.peer();
         // Before anybody connects.
         let ended = self.store.read(Reader::ended).await.map_err(|e| failed(e.to_string()))?;
-        for (peer, _) in &ended {
-            self.network.revoke(*peer).await;
+        for (peer, standing) in &ended {
+            self.close_to(*peer, *standing).await;
         }
         let known = identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))?;
         for known in known.into_iter().filter(|known| ended.iter().all(|(peer, _)| *peer != known.peer)) {

@@ -21,6 +21,7 @@ mod gauges;
 mod joining;
 mod membership;
 mod polling;
+mod renewing;
 mod requests;
 mod start;
 mod state;
@@ -34,6 +35,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use quarta_daemon::{
     clocks::Clocks, data_dir::DataDir, identity::Identity, open_files::OpenFiles, reach::Reach,
+    renewing::Keeper,
 };
 use quarta_metrics::{
     registry::Registry,
@@ -75,6 +77,7 @@ pub(crate) struct Shared {
     open_files: OpenFiles,
     clocks: Mutex<Clocks>,
     pub(crate) door: joining::Door,
+    pub(crate) keeper: Keeper,
     pub(crate) network: Network,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
@@ -155,6 +158,9 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Refused { peer, refusal, by_us, clock } => {
             tracing::info!(%peer, reason = %refusal, by_us, "a peer was refused");
+            if !by_us {
+                shared.not_accepted(refusal);
+            }
             shared.hear_clock(peer, clock);
         }
         Event::Ping { peer, round_trip } => shared.state().round_trip(peer, round_trip),

@@ -18,6 +18,7 @@ use quarta_daemon::{
     observer::Recorder,
     open_files::OpenFiles,
     reach::{enrolment, http_address},
+    renewing::Keeper,
     settings, shutdown,
 };
 use quarta_metrics::registry::{RegisterError, Registry, Service};
@@ -73,6 +74,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
             "correct poll_interval_ms in settings.toml",
         )
     })?;
+    let node_lifetime = settings.node_lifetime()?;
     let http = match overrides.http {
         Some(address) => Some(address),
         None => http_address(&settings.http)?,
@@ -98,11 +100,13 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let reach = settings.reach();
     let (network, events) = reach.start(&identity, Role::Superpeer, open_files, recorder)?;
     let root = load_root(&dir)?;
-    let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
+    let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root)
+        .for_nodes_that_live(node_lifetime);
     let federation = federation(&store).await?;
     let following = Following::new(source, store.sequence());
     let shared = Arc::new(Shared {
         door: joining::Door::new(authority, Instant::now()),
+        keeper: Keeper::new(&identity),
         network,
         store,
         metrics,
@@ -128,6 +132,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         "the super-peer runs"
     );
     shutdown::notify_ready();
+    tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
     shutdown::notify_stopping();
