@@ -24,11 +24,14 @@ mod renewal;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{PoisonError, RwLock};
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
-    credentials::{Credential, CredentialError, Grant, Membership, Role, Trust, UnixSeconds},
+    credentials::{Credential, CredentialError, Grant, Membership, NODE_LIFETIME, Role, Trust, UnixSeconds},
     invites::{SECRET_BYTES, secret_hash},
     keys::SealingKey,
     members::{Enrolment, EnrolmentError},
@@ -50,6 +53,7 @@ pub struct Authority {
     own: Keypair,
     credential: RwLock<Credential>,
     root: Option<Keypair>,
+    node_lifetime: Duration,
 }
 
 /// A joiner's request. The transport has proved that it comes from `peer`.
@@ -129,7 +133,13 @@ impl From<EnrolError> for AdmissionError {
 impl Authority {
     /// What a super-peer with this identity and credential admits with; with the root key also super-peers.
     pub const fn new(own: Keypair, credential: Credential, root: Option<Keypair>) -> Self {
-        Self { own, credential: RwLock::new(credential), root }
+        Self { own, credential: RwLock::new(credential), root, node_lifetime: NODE_LIFETIME }
+    }
+
+    /// The same, with credentials for nodes that live this long.
+    #[must_use]
+    pub fn for_nodes_that_live(self, node_lifetime: Duration) -> Self {
+        Self { node_lifetime, ..self }
     }
 
     /// Whether it can admit super-peers.
@@ -191,7 +201,8 @@ impl Authority {
             (Role::Superpeer, None) => Err(Refusal::AwaitingApproval),
             (Role::Node, _) => {
                 let own = self.credential.read().unwrap_or_else(PoisonError::into_inner);
-                Ok(Credential::issue_by_superpeer(&self.own, &own, &trust.network, grant))
+                let lifetime = self.node_lifetime;
+                Ok(Credential::issue_by_superpeer_for(lifetime, &self.own, &own, &trust.network, grant))
             }
         }
     }

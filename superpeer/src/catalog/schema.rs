@@ -44,6 +44,9 @@ pub(super) fn open(path: &Path, trust: &Trust) -> Result<Connection, CatalogErro
         // Format 1 may have kept entries of these kinds unread.
         projection::read_what_was_kept_unread(&tx, trust)?;
     }
+    if (1..3).contains(&before) {
+        positions::fill(&tx)?;
+    }
     tx.commit()?;
     // Only now: a file that is not ours keeps its own journal mode.
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -83,9 +86,6 @@ fn upgrade(tx: &Transaction<'_>) -> Result<u32, CatalogError> {
     }
     for step in STEPS.iter().skip(found as usize) {
         tx.execute_batch(step)?;
-    }
-    if found < 3 {
-        positions::fill(tx)?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", known)?;

@@ -35,6 +35,7 @@ impl Shared {
                 state.reached_at(&peer, &admitted.remote);
             }
         }
+        self.following.touch(peer);
         let enrolment = admitted.presented.enrolled.enrolment().clone();
         let shared = self.clone();
         tokio::spawn(async move {
@@ -65,7 +66,19 @@ impl Shared {
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
-        for applied in &taken.applied {
+        if taken.restored {
+            tracing::warn!(
+                "this super-peer was restored from a backup: others know of acts of its own that it does not. Its \
+                 invites up to now cannot be used any more, because who used them is lost; issue new ones"
+            );
+        }
+        self.apply(&taken.applied).await;
+        Ok(taken)
+    }
+
+    /// Does what follows from changes of the catalog that did not begin here.
+    pub(super) async fn apply(self: &Arc<Self>, applied: &[catalog::Applied]) {
+        for applied in applied {
             match applied {
                 catalog::Applied::Member(membership) => {
                     self.state().meet(membership, String::new());
@@ -75,7 +88,6 @@ impl Shared {
                 catalog::Applied::File { .. } | catalog::Applied::Unknown(_) => {}
             }
         }
-        Ok(taken)
     }
 
     /// A membership has ended: nobody of it is let in, looked for or offered any more. Repeatable.
@@ -86,9 +98,17 @@ impl Shared {
             return;
         }
         tracing::info!(member = self.state().name_of(&peer), %standing, "a membership has ended");
-        self.network.revoke(peer).await;
+        self.close_to(peer, standing).await;
         self.feed(Input::Forgotten(peer));
         self.state().forget(&peer);
+        self.following.touch(peer);
+    }
+
+    async fn close_to(&self, peer: PeerId, standing: Standing) {
+        match standing {
+            Standing::Left => self.network.part(peer).await,
+            Standing::Member | Standing::Revoked => self.network.revoke(peer).await,
+        }
     }
 
     /// Makes the members of the catalog known, so that lists and dials begin with them.
@@ -97,8 +117,8 @@ impl Shared {
         let own = self.identity.keys.peer();
         // Before anybody connects.
         let ended = self.store.read(Reader::ended).await.map_err(|e| failed(e.to_string()))?;
-        for (peer, _) in &ended {
-            self.network.revoke(*peer).await;
+        for (peer, standing) in &ended {
+            self.close_to(*peer, *standing).await;
         }
         let known = identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))?;
         for known in known.into_iter().filter(|known| ended.iter().all(|(peer, _)| *peer != known.peer)) {
@@ -120,6 +140,7 @@ impl Shared {
                 if member.standing.is_member() {
                     self.feed(Input::Known(member.peer, member.role));
                 }
+                self.following.touch(member.peer);
             }
             after = page.next;
             if after.is_none() {
@@ -152,6 +173,7 @@ impl Shared {
             }
             state.other_superpeers()
         };
+        self.following.touch(peer);
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {

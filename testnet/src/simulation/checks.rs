@@ -421,7 +421,9 @@ impl Truth {
                 covers(&self.genuine, &disk.contents, &promise)
             })
         };
-        if !disk.others_at_start.iter().any(has_all) {
+        // The very first start of all is before the others'.
+        let alone = disk.others_at_start.is_empty();
+        if !alone && !disk.others_at_start.iter().any(has_all) {
             self.violated(Rule::ReconciledFirst, || {
                 format!("{superpeer} gave {peer} a credential, and lacks what every other one had at its start")
             });
