@@ -67,6 +67,12 @@ impl Shared {
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
+        if taken.restored {
+            tracing::warn!(
+                "this super-peer was restored from a backup: others know of acts of its own that it does not. Its \
+                 invites up to now cannot be used any more, because who used them is lost; issue new ones"
+            );
+        }
         self.apply(&taken.applied).await;
         Ok(taken)
     }
