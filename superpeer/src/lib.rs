@@ -4,7 +4,7 @@
 //! shell around them.
 //!
 //! 1. [`index`]: what every node holds; [`health`]: who is there; [`balancing`]: who is offered as a source.
-//! 2. [`reconciliation`]: how two super-peers come to agree, decided as purely.
+//! 2. [`reconciliation`]: how two super-peers come to agree; [`feed`]: what members are told of changes; as purely.
 //! 2. [`catalog`]: records and members, durable; [`admission`]: how invites become members; [`store`]: both off the loop.
 //! 3. [`service`]: the running super-peer; [`api`]: its HTTP API.
 //! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.

@@ -1,10 +1,11 @@
 //! The command line of `quarta-testnet`.
 
+use crate::bench::writer;
 use crate::cluster::programs::{NODE_COMMAND, SUPERPEER_COMMAND};
-use crate::{attached, bench, demo, up};
+use crate::{attached, bench, demo, simulation, up};
 use bytesize::ByteSize;
 use clap::{Parser, Subcommand, value_parser};
-use quarta_daemon::cli::{self, Failure};
+use quarta_daemon::cli::{self, ExitCode, Failure};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,6 +68,18 @@ enum Command {
         #[arg(long, default_value = "2s", value_parser = interval, value_name = "TIME")]
         poll_interval: Duration,
     },
+    /// Run a network under faults in this process, in the order that a seed gives, and check every promise
+    Simulate {
+        /// The seed whose schedule is run and told
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Schedules, one for each seed from there on; of several only the first that fails is told
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..))]
+        schedules: u64,
+        /// Steps of each schedule before everything heals [default: 200]
+        #[arg(long)]
+        steps: Option<usize>,
+    },
     /// Measure a figure that is claimed; exit code 0 where it is reached
     Bench {
         #[command(subcommand)]
@@ -85,6 +98,16 @@ enum Bench {
         #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(20..=10_000))]
         requests: u32,
     },
+    /// Super-peers after a partition in which both sides were written to: agreed within 5 s, at most 4 times the
+    /// differing bytes and 64 KiB on the wire (needs root, for network namespaces)
+    Reconcile {
+        /// Records that all have before
+        #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u32).range(100..=1_000_000))]
+        records: u32,
+        /// Records that each side takes while they are apart
+        #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=100_000))]
+        writes: u32,
+    },
 }
 
 /// Runs the command line with the given arguments, the first of which is the program's name.
@@ -97,6 +120,10 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> std::process::Exit
                 Failure::new("cannot start a member", error.to_string(), "see whether its program is there");
             failure.report(false).into()
         }
+        Some(writer::COMMAND) => cli::run(false, async {
+            let written = writer::run(args.into_iter().skip(2)).await;
+            written.map(|()| ExitCode::Success).map_err(|error| Failure::told(&error))
+        }),
         Some(SUPERPEER_COMMAND) => {
             args.remove(1);
             quarta_superpeer::cli::main_with(args)
@@ -125,9 +152,16 @@ fn run(command: Command) -> std::process::ExitCode {
                 demo::Options { share, report, superpeers, nodes, big_size_bytes: big_size, poll_interval };
             cli::run(false, demo::run(options))
         }
+        Command::Simulate { seed, schedules, steps } => {
+            let options = simulation::command::Options { seed, schedules, steps };
+            cli::run(false, async move { simulation::command::run(options) })
+        }
         Command::Bench { bench: Bench::Search { files, requests } } => {
             let requests = count(requests.into());
             cli::run(false, bench::search::run(bench::search::Options { files, requests }))
+        }
+        Command::Bench { bench: Bench::Reconcile { records, writes } } => {
+            cli::run(false, bench::reconcile::run(bench::reconcile::Options { records, writes }))
         }
     }
 }

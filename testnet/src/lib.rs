@@ -11,6 +11,7 @@
 //! - [`stranger`]: somebody who is no member and knocks; [`guest`]: a member without a daemon; [`liar`]: one that serves
 //!   what it should not;
 //! - [`hostile_names`]: names that have broken other systems;
+//! - [`simulation`]: a whole network in one thread, under faults, by the thousand;
 //! - [`mod@bench`]: figures that are claimed, measured;
 //! - [`record`]: what a run did and found, kept in a folder;
 //! - [`up`], [`demo`], [`cli`]: the commands of `quarta-testnet`.

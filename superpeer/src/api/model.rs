@@ -31,6 +31,10 @@ pub struct Status {
     pub superpeers: u64,
     /// Files in the catalog that are not deleted.
     pub files: u64,
+    /// Entries in the catalog: files, deleted ones included, members, and all else that super-peers share.
+    pub catalog_entries: u64,
+    /// What they come to, in hexadecimal: the same on all super-peers once they agree.
+    pub catalog_digest: String,
     /// Entries in the nodes' lists.
     pub index_entries: u64,
     /// How often nodes are polled, in milliseconds.

@@ -45,6 +45,7 @@ async fn metrics(State(shared): Service) -> Response {
 async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
     let own = shared.identity.keys.peer();
     let files = shared.store.read(Reader::count_files).await.map_err(|e| broken(&e))?;
+    let digest = shared.store.write(|catalog| catalog.digest()).await.map_err(|e| broken(&e))?;
     let listen = shared.advertised().await;
     let count = |role: Role, online: bool| {
         let state = shared.state();
@@ -70,6 +71,8 @@ async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
         superpeers_connected: connected,
         superpeers,
         files,
+        catalog_entries: digest.count,
+        catalog_digest: data_encoding::HEXLOWER.encode(digest.hash.as_slice()),
         index_entries: u64::try_from(state.index.stats().entries).unwrap_or(u64::MAX),
         poll_interval_ms: u64::try_from(state.interval.get().as_millis()).unwrap_or(u64::MAX),
         listen: listen.iter().map(ToString::to_string).collect(),

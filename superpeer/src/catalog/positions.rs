@@ -1,5 +1,6 @@
 //! Entries by their position, for reconciling with another super-peer.
 
+use libp2p::PeerId;
 use quarta_protocols::{
     cbor,
     limits::{PAGE_FILL_BYTES, SYNC_PAGE_ENTRIES},
@@ -8,7 +9,7 @@ use quarta_protocols::{
 use rusqlite::{Row, Transaction, params};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::{CatalogError, Reader, pages::ENTRY_FRAME_BYTES};
+use super::{CatalogError, Reader, pages::ENTRY_FRAME_BYTES, standing::STANDING};
 use crate::reconciliation::answer::{Items, Stretch};
 
 /// The column's value for a position: its 48 bits.
@@ -29,6 +30,30 @@ pub(super) fn fill(tx: &Transaction<'_>) -> Result<(), CatalogError> {
 }
 
 impl Reader {
+    /// Whether there is another super-peer than this one: in the catalog, or among `told` and not known to be gone.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn knows_other_superpeer(&self, own: &PeerId, told: &[PeerId]) -> Result<bool, CatalogError> {
+        let mut listed = self.conn.prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM members WHERE superpeer AND peer <> ?1 AND {STANDING} = 0)"
+        ))?;
+        if listed.query_row([own.to_bytes()], |row| row.get(0))? {
+            return Ok(true);
+        }
+        let mut unlisted = self.conn.prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM members WHERE peer = ?1)
+                AND NOT EXISTS (SELECT 1 FROM departures WHERE peer = ?1)
+                AND NOT EXISTS (SELECT 1 FROM revocations WHERE peer = ?1 AND by_root)",
+        )?;
+        for peer in told.iter().filter(|peer| *peer != own) {
+            if unlisted.query_row([peer.to_bytes()], |row| row.get(0))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What is in a stretch of positions, in order: `limit` items, or more where several share the last one's position.
     ///
     /// # Errors

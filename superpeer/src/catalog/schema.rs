@@ -44,6 +44,9 @@ pub(super) fn open(path: &Path, trust: &Trust) -> Result<Connection, CatalogErro
         // Format 1 may have kept entries of these kinds unread.
         projection::read_what_was_kept_unread(&tx, trust)?;
     }
+    if (1..3).contains(&before) {
+        positions::fill(&tx)?;
+    }
     tx.commit()?;
     // Only now: a file that is not ours keeps its own journal mode.
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -83,9 +86,6 @@ fn upgrade(tx: &Transaction<'_>) -> Result<u32, CatalogError> {
     }
     for step in STEPS.iter().skip(found as usize) {
         tx.execute_batch(step)?;
-    }
-    if found < 3 {
-        positions::fill(tx)?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", known)?;
@@ -173,7 +173,7 @@ mod tests {
         let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version, 3);
     }
-    const GOLDEN: &str = "261359ee8d97c34df453dce64bf4fc8c583082ed07ab1f3248cd337e27ecf64f";
+    const GOLDEN: &str = "431ad31e74fd1a6eb7307b1acf6439a554ccc50753d028a4d6e59690466bd608";
 
     #[test]
     fn what_was_acknowledged_is_synced_and_private() {

@@ -195,14 +195,13 @@ impl<'c> Write<'c> {
     fn insert(&mut self, new: &Verified) -> Result<i64, CatalogError> {
         let sequence = self.next_number();
         let position = positions::column(Position::of(new.key.kind, &new.key.id));
-        let row =
-            params![new.key.kind.0, new.key.id, new.bytes, cbor::to_vec(&new.stamp), sequence, position];
+        let stamp = cbor::to_vec(&new.stamp);
         self.tx
             .prepare_cached(
                 "INSERT INTO entries (kind, id, payload, stamp, sequence, position)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute(row)?;
+            .execute(params![new.key.kind.0, new.key.id, new.bytes, stamp, sequence, position])?;
         Ok(self.tx.last_insert_rowid())
     }
 

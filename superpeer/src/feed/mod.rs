@@ -27,15 +27,13 @@ pub use self::{
     waiting::{Effect, FOLLOWERS_MAX, GATHER, Input, Waiting},
 };
 
-/// Encoded changes in one page, in bytes, unless one alone is larger. Far below what a message may hold, so that a page
-/// gets over a branch's slow line within the seconds that its node waits.
+/// Payloads in one page, in bytes: the one that reaches this is the last. Far below what a message may hold, so that a
+/// page gets over a branch's slow line within the seconds that its node waits.
 pub const PAGE_BYTES: usize = 128 * 1024;
 /// Catalog entries looked at for one page.
 pub const PAGE_ENTRIES: usize = RECORD_PAGE_ENTRIES;
 /// Members in one page: with the most and longest addresses they stay below [`PAGE_BYTES`].
 pub const PAGE_MEMBERS: usize = 64;
-/// What a change takes beside its payload on the wire, in bytes.
-const CHANGE_FRAME_BYTES: usize = 96;
 
 /// How far a feed has got, or how far a member has followed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -63,7 +61,7 @@ pub struct Source {
 }
 
 /// Where a member's page begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Beginning {
     /// After what.
     pub seen: Head,
@@ -100,27 +98,18 @@ pub fn is_shown(kind: Kind) -> bool {
     [Kind::FILE, Kind::MEMBER, Kind::DEPARTURE, Kind::REVOCATION].contains(&kind)
 }
 
-/// How many of the changes from the front, given their payloads' sizes in bytes, fit one page: one at least.
-pub fn fitting(payloads: impl IntoIterator<Item = usize>) -> usize {
-    let mut bytes = 0;
-    let fit = payloads.into_iter().take_while(|payload| {
-        bytes += payload + CHANGE_FRAME_BYTES;
-        bytes <= PAGE_BYTES
-    });
-    fit.count().max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use quarta_protocols::{
         cbor,
         credentials::{Role, UnixSeconds},
-        limits::ADDRESSES_MAX,
+        limits::{ADDRESSES_MAX, PAGE_MESSAGE_BYTES},
         messages::{
             changes::{Change, Response},
             index::{ListedMember, MemberState},
         },
         names::MemberName,
+        records::RECORD_MAX_BYTES,
     };
     use serde_bytes::ByteBuf;
 
@@ -160,13 +149,14 @@ mod tests {
 
     #[test]
     fn the_fullest_page_fits_its_message() {
-        let payload = 400;
-        let count = fitting(std::iter::repeat_n(payload, PAGE_ENTRIES)).min(PAGE_ENTRIES);
-        let change = Change::Put {
+        let change = |bytes| Change::Put {
             kind: Kind(u16::MAX),
             id: ByteArray::new([0xff; 32]),
-            payload: ByteBuf::from(vec![0xff; payload]),
+            payload: ByteBuf::from(vec![0xff; bytes]),
         };
+        // As many as may be, and a last one of the largest kind that a catalog takes.
+        let mut changes = vec![change(PAGE_BYTES / PAGE_ENTRIES); PAGE_ENTRIES - 1];
+        changes.push(change(RECORD_MAX_BYTES + 64 * 1024));
         let address = "/dns4/".to_owned() + &"a".repeat(63) + "/udp/65535/quic-v1";
         let member = ListedMember {
             peer: libp2p::PeerId::random(),
@@ -183,14 +173,8 @@ mod tests {
         };
         let members = vec![member; PAGE_MEMBERS];
         assert!(cbor::to_vec(&members).len() <= PAGE_BYTES, "{}", cbor::to_vec(&members).len());
-        let page = Response::Page {
-            cursor: cursor(7, u64::MAX),
-            restart: true,
-            changes: vec![change; count],
-            members,
-            more: true,
-        };
-        assert!(cbor::to_vec(&page).len() <= 2 * PAGE_BYTES + 1024);
-        assert_eq!(fitting([PAGE_BYTES * 2, 1]), 1, "one alone always goes");
+        let page =
+            Response::Page { cursor: cursor(7, u64::MAX), restart: true, changes, members, more: true };
+        assert!(cbor::to_vec(&page).len() <= PAGE_MESSAGE_BYTES, "{}", cbor::to_vec(&page).len());
     }
 }

@@ -3,7 +3,8 @@
 //! Admissions are what must not go wrong with an old catalog: a super-peer restored from a backup may not know who was
 //! revoked since, and one that is cut off cannot learn it. So, unless it is the network's only one:
 //!
-//! - it admits nobody before it has compared its whole catalog with another super-peer's since its start;
+//! - it admits nobody before it has compared its whole catalog with another super-peer's since its start, unless it was
+//!   alone since then and thus knew all there was;
 //! - it admits nobody any more when that was [`CUT_OFF_AFTER`] ago. What it issued before runs out by itself.
 //!
 //! Time is counted by the clock that only moves on while the machine runs, and by the wall clock too, since a machine may
@@ -44,12 +45,14 @@ impl Agreement {
         self.compared.map(|(_, wall)| wall).or(self.before)
     }
 
-    /// Whether members may be admitted and renewed; `alone` says that no other super-peer is known.
+    /// Whether members may be admitted and renewed; `alone` says that no other super-peer is known. Then this one knows
+    /// all there is to know, which counts like a comparison when it admits another one.
     ///
     /// # Errors
     /// [`Refusal::NotReconciled`] before the first comparison, [`Refusal::CutOff`] when the last one is too long ago.
-    pub fn may_admit(&self, alone: bool, now: Instant, wall: UnixSeconds) -> Result<(), Refusal> {
+    pub fn may_admit(&mut self, alone: bool, now: Instant, wall: UnixSeconds) -> Result<(), Refusal> {
         if alone {
+            self.compared(now, wall);
             return Ok(());
         }
         let Some((at, at_wall)) = self.compared else { return Err(Refusal::NotReconciled) };
@@ -74,9 +77,21 @@ mod tests {
     #[test]
     fn the_only_super_peer_admits_at_once_and_for_ever() {
         let now = Instant::now();
-        let agreement = Agreement::started(None);
+        let mut agreement = Agreement::started(None);
         assert_eq!(agreement.may_admit(true, now, WALL), Ok(()));
         assert_eq!(agreement.may_admit(true, now + 2 * CUT_OFF_AFTER, UnixSeconds(0)), Ok(()));
+    }
+
+    #[test]
+    fn the_one_that_admits_the_second_goes_on_admitting() {
+        let now = Instant::now();
+        let mut agreement = Agreement::started(None);
+        assert_eq!(agreement.may_admit(true, now, WALL), Ok(()), "the second super-peer joins");
+        assert_eq!(agreement.may_admit(false, now, WALL), Ok(()), "it has not been started yet");
+        assert_eq!(
+            agreement.may_admit(false, now + CUT_OFF_AFTER, WALL.plus(CUT_OFF_AFTER)),
+            Err(Refusal::CutOff)
+        );
     }
 
     #[test]
@@ -111,7 +126,7 @@ mod tests {
     #[test]
     fn a_machine_that_slept_for_a_week_does_not_go_on_as_if_nothing_had_been() {
         let now = Instant::now();
-        let agreement = compared(now);
+        let mut agreement = compared(now);
         assert_eq!(
             agreement.may_admit(false, now + IN_TOUCH, WALL.plus(CUT_OFF_AFTER)),
             Err(Refusal::CutOff)
@@ -121,7 +136,7 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_by_years_does_not_stop_one_that_is_in_touch() {
         let now = Instant::now();
-        let agreement = compared(now);
+        let mut agreement = compared(now);
         let years = Duration::from_hours(24 * 3650);
         for wall in [WALL.plus(years), UnixSeconds(WALL.0 - years.as_secs()), UnixSeconds(0)] {
             assert_eq!(agreement.may_admit(false, now + IN_TOUCH / 2, wall), Ok(()));

@@ -54,7 +54,11 @@ impl Shared {
         let others = (silent > 0).then(|| {
             format!("{silent} of {superpeers} other super-peers do not answer; see that they run and are reachable")
         });
+        let admits_nobody = self.admits_nobody().await;
         let open_files = self.open_files.problem().or_else(|| self.open_files.shortage());
-        [disk.problem(), catalog, open_files, clock, credential, others].into_iter().flatten().collect()
+        [disk.problem(), catalog, open_files, clock, credential, admits_nobody, others]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }

@@ -5,6 +5,7 @@
 //! push did not arrive, and now and then. They do not wait for each other, so that a long reconciliation delays no push.
 //! Order and duplicates do not matter, because merging records does not care (see `quarta_protocols::records`).
 
+mod agreeing;
 mod answering;
 mod reconciling;
 

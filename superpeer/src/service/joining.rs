@@ -38,6 +38,10 @@ pub(super) async fn redeem(shared: &Arc<Shared>, redemption: Redemption, remote:
     if !shared.door.attempts().admits(&peer, address, Instant::now()) {
         return Response::Refused(Refusal::TooManyAttempts);
     }
+    if let Err(refusal) = shared.may_admit().await {
+        tracing::info!(%peer, %name, reason = %refusal, "a joiner was refused");
+        return Response::Refused(refusal);
+    }
     let authority = shared.door.authority.clone();
     let admitted = shared
         .store

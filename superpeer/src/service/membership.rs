@@ -35,6 +35,7 @@ impl Shared {
                 state.reached_at(&peer, &admitted.remote);
             }
         }
+        self.following.touch(peer);
         let enrolment = admitted.presented.enrolled.enrolment().clone();
         let shared = self.clone();
         tokio::spawn(async move {
@@ -65,7 +66,13 @@ impl Shared {
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
-        for applied in &taken.applied {
+        self.apply(&taken.applied).await;
+        Ok(taken)
+    }
+
+    /// Does what follows from changes of the catalog that did not begin here.
+    pub(super) async fn apply(self: &Arc<Self>, applied: &[catalog::Applied]) {
+        for applied in applied {
             match applied {
                 catalog::Applied::Member(membership) => {
                     self.state().meet(membership, String::new());
@@ -75,7 +82,6 @@ impl Shared {
                 catalog::Applied::File { .. } | catalog::Applied::Unknown(_) => {}
             }
         }
-        Ok(taken)
     }
 
     /// A membership has ended: nobody of it is let in, looked for or offered any more. Repeatable.
@@ -89,6 +95,7 @@ impl Shared {
         self.close_to(peer, standing).await;
         self.feed(Input::Forgotten(peer));
         self.state().forget(&peer);
+        self.following.touch(peer);
     }
 
     async fn close_to(&self, peer: PeerId, standing: Standing) {
@@ -127,6 +134,7 @@ impl Shared {
                 if member.standing.is_member() {
                     self.feed(Input::Known(member.peer, member.role));
                 }
+                self.following.touch(member.peer);
             }
             after = page.next;
             if after.is_none() {
@@ -159,6 +167,7 @@ impl Shared {
             }
             state.other_superpeers()
         };
+        self.following.touch(peer);
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {

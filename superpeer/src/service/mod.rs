@@ -6,6 +6,7 @@
 //!  stop ───────────┘                        └▶ balancing  who is offered, with which weight
 //!                  └─▶ tasks ─▶ Store ─▶ SQLite: catalog, invites
 //!                  └─▶ federation ─▶ other super-peers
+//!                  └─▶ following ─▶ members that follow the feed
 //! ```
 //!
 //! The loop itself never waits for a peer or a disk: it takes the state's lock for microseconds and starts tasks for
@@ -15,6 +16,7 @@
 mod condition;
 mod dialling;
 mod federation;
+mod following;
 mod gauges;
 mod joining;
 mod membership;
@@ -85,6 +87,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     links: Mutex<HashMap<PeerId, federation::Link>>,
     federation: federation::Federation,
+    pub(crate) following: following::Following,
     /// Tells the loop that a timer may be due earlier than it thinks.
     rescheduled: Notify,
     dir: DataDir,
@@ -142,6 +145,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             tokio::spawn(async move {
                 let own = shared.advertised().await;
                 shared.state().own_addresses = own;
+                shared.following.touch(shared.identity.keys.peer());
             });
         }
         Event::Admitted { admitted, first } => {
@@ -165,8 +169,9 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             Inbound::Index(asked) => requests::index(shared, asked),
             Inbound::Sync(asked) => federation::answer(shared, asked),
             Inbound::Admission(asked) => requests::admission(shared, asked),
+            Inbound::Changes(asked) => following::answer(shared, asked),
             // A super-peer holds no files and is polled by nobody; unanswered, the peer notices at once.
-            Inbound::Changes(_) | Inbound::Poll(_) | Inbound::Chunk(_) => {}
+            Inbound::Poll(_) | Inbound::Chunk(_) => {}
         },
     }
 }
@@ -185,7 +190,9 @@ impl Shared {
     /// Takes in what happened to a member and does what follows from it.
     pub(crate) fn feed(self: &Arc<Self>, input: Input) {
         let effects = self.state().health.handle(Instant::now(), input);
+        following::told_of(&input).into_iter().for_each(|peer| self.following.touch(peer));
         for effect in effects {
+            self.following.touch(following::about(&effect));
             self.perform(effect);
         }
         self.rescheduled.notify_one();
@@ -253,7 +260,10 @@ impl Shared {
 
     fn take_page(&self, peer: PeerId, page: Page, load: Load, addresses: Vec<Multiaddr>) -> Outcome {
         let addresses = self.policy.select(&peer, addresses);
-        self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer)
+        let outcome =
+            self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer);
+        self.following.touch(peer);
+        outcome
     }
 
     fn locate(&self, request: &balancing::Request<'_>) -> Vec<Source> {

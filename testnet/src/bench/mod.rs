@@ -4,6 +4,9 @@
 //! with exit code 0 only where that was reached.
 
 mod latencies;
+pub mod reconcile;
+mod records;
 pub mod search;
+pub(crate) mod writer;
 
 pub use latencies::Latencies;

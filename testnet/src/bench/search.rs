@@ -6,17 +6,13 @@
 //! letters. Whole answers are read.
 
 use super::Latencies;
+use super::records::record;
 use crate::api;
 use crate::cluster::{Cluster, ClusterError, Member, Plan, Programs};
 use crate::guest::Guest;
 use quarta_daemon::cli::{ExitCode, Failure};
 use quarta_daemon::client::Target;
 use quarta_node::api::model::FilePage;
-use quarta_protocols::content::{ContentKey, Geometry, Manifest, chunk_hash};
-use quarta_protocols::ids::Sha256;
-use quarta_protocols::names::FileName;
-use quarta_protocols::records::{Access, Body, Entry, Origin, Record, SignedRecord, State};
-use serde_bytes::ByteArray;
 use std::time::{Duration, Instant};
 
 /// What is to be reached: 95 of 100 searches are answered within this.
@@ -27,13 +23,6 @@ const WARM_UP: usize = 5;
 const PAGES_BEHIND: usize = 20;
 /// How long an invite needs to live for one guest.
 const INVITE_LIFETIME: Duration = Duration::from_mins(10);
-
-const CAMPAIGNS: [&str; 8] =
-    ["verao", "outono", "inverno", "primavera", "natal", "pascoa", "volta-as-aulas", "mães"];
-const BRANCHES: [&str; 10] =
-    ["recife", "manaus", "curitiba", "santos", "belem", "natal", "goiania", "londrina", "niteroi", "maceio"];
-const KINDS: [(&str, &str); 4] =
-    [("banner", "png"), ("spot", "mp4"), ("plano de mídia", "xlsx"), ("alcance", "csv")];
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +121,7 @@ async fn fill(cluster: &Cluster, files: u32) -> Result<(), ClusterError> {
         cluster.superpeers().next().ok_or_else(|| ClusterError::Unknown("super-peer".to_owned()))?;
     let invite = superpeer.superpeer().invite("node", 1, INVITE_LIFETIME).await?.invite;
     let guest = Guest::join("filial-acervo", &cluster.dir().join("guest"), &invite).await?;
-    let records = (0..files).map(|number| record(&guest, number)).collect();
+    let records = (0..files).map(|number| record(guest.identity(), number)).collect();
     guest.publish(records).await
 }
 
@@ -152,53 +141,4 @@ async fn page(node: &Member, target: &Target) -> Result<FilePage, ClusterError> 
     let failed = |why| ClusterError::Http { member: node.name().to_owned(), path: "/api/v1/files", why };
     let body = api::scrape(node.http(), target.as_str(), &node.token()?).await.map_err(failed)?;
     serde_json::from_str(&body).map_err(|error| failed(error.to_string()))
-}
-
-/// The record of a file of one chunk whose bytes do not exist.
-fn record(guest: &Guest, number: u32) -> SignedRecord {
-    let identity = guest.identity();
-    let mut nonce = [0; 16];
-    nonce[..4].copy_from_slice(&number.to_be_bytes());
-    let origin = Origin { owner: identity.keys.peer(), nonce: ByteArray::new(nonce) };
-    let geometry = Geometry::for_size(1).expect("a byte is not too large");
-    let manifest = Manifest::new(geometry, vec![chunk_hash(&nonce)]).expect("one chunk has one hash");
-    let entry = Entry {
-        name: name(number),
-        size_bytes: 1,
-        content: manifest.id(),
-        manifest: Some(manifest.to_bytes().into()),
-        access: Access::Open {
-            key: ContentKey::from_bytes([1; 32]),
-            sha256: Sha256::from_bytes([number.to_be_bytes()[3]; 32]),
-            media_type: None,
-        },
-    };
-    let file = origin.file_id(&identity.trust.network);
-    let body = Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) };
-    Record::sign(&body, &identity.trust, &identity.keys.identity)
-        .expect("the record is possible")
-        .signed()
-        .clone()
-}
-
-/// Names as branches give them, each once.
-fn name(number: u32) -> FileName {
-    let of = |count: usize, every: u32| (number / every) as usize % count;
-    let campaign = CAMPAIGNS[of(CAMPAIGNS.len(), 1)];
-    let branch = BRANCHES[of(BRANCHES.len(), 8)];
-    let (kind, extension) = KINDS[of(KINDS.len(), 80)];
-    let name = format!("{campaign} 2026/{branch}/{kind} {number:06}.{extension}");
-    FileName::normalised(&name).expect("the name is valid")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_file_has_a_name_of_its_own() {
-        let names: BTreeSet<String> = (0..5000).map(|number| name(number).to_string()).collect();
-        assert_eq!(names.len(), 5000);
-    }
 }

@@ -190,14 +190,15 @@ impl Member {
         Some(record)
     }
 
-    /// Tells a super-peer what nobody has acknowledged.
-    pub fn tell(&mut self, superpeer: Who) -> Option<Question> {
+    /// Tells a super-peer its latest records, as many as these, that nobody has acknowledged.
+    pub fn tell(&mut self, superpeer: Who, at_most: usize) -> Option<Question> {
         self.credential.as_ref()?;
-        if self.outbox.is_empty() {
+        let latest = &self.outbox[self.outbox.len().saturating_sub(at_most)..];
+        if latest.is_empty() {
             return None;
         }
-        let hashes = self.outbox.iter().map(Record::hash).collect();
-        let records = self.outbox.iter().map(|record| record.signed().clone()).collect();
+        let hashes = latest.iter().map(Record::hash).collect();
+        let records = latest.iter().map(|record| record.signed().clone()).collect();
         Some(self.question(
             superpeer,
             Awaited::Publication(hashes),

@@ -11,12 +11,13 @@
 //! agree. [`sabotage::Sabotage`] builds in bugs on purpose, to see that such are found.
 //!
 //! In reading order: [`cast`], [`clock`], [`network`], [`faults`]; [`superpeer`], [`member`], [`adversary`];
-//! [`world`], where it all comes together; [`checks`], [`sabotage`], [`story`].
+//! [`world`], where it all comes together; [`checks`], [`sabotage`], [`story`]; [`command`].
 
 pub mod adversary;
 pub mod cast;
 pub mod checks;
 pub mod clock;
+pub mod command;
 pub mod faults;
 pub mod member;
 pub mod network;

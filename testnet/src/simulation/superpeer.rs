@@ -5,7 +5,7 @@
 //! catalogs are compared. The file lies in memory, so that a commit costs no disk; a crash leaves what was committed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -43,6 +43,8 @@ pub struct Superpeer {
     running: Option<Running>,
     sabotage: Option<Sabotage>,
     calls: u64,
+    /// What credentials say that were verified; verifying once more after a crash would say the same.
+    verified: HashMap<(Who, Credential), Option<Membership>>,
 }
 
 /// What is lost with the process.
@@ -50,8 +52,8 @@ struct Running {
     catalog: Catalog,
     reader: Reader,
     authority: Authority,
-    /// Credentials that were verified on connections.
-    shown: HashMap<(Who, Credential), Option<Membership>>,
+    /// Whom it has met with which credential.
+    met: HashSet<(Who, Credential)>,
     awaited: BTreeMap<u64, Awaited>,
     /// What the built-in bug has acknowledged and not stored.
     unstored: Vec<(Membership, Vec<quarta_protocols::records::SignedRecord>)>,
@@ -87,7 +89,15 @@ pub struct Handled {
 impl Superpeer {
     /// A machine with a catalog in this folder, not running yet.
     pub fn new(who: Who, folder: PathBuf, sabotage: Option<Sabotage>) -> Self {
-        Self { who, folder, clock: Clock::default(), running: None, sabotage, calls: 0 }
+        Self {
+            who,
+            folder,
+            clock: Clock::default(),
+            running: None,
+            sabotage,
+            calls: 0,
+            verified: HashMap::new(),
+        }
     }
 
     /// Whether its process runs.
@@ -117,7 +127,7 @@ impl Superpeer {
             catalog,
             reader,
             authority,
-            shown: HashMap::new(),
+            met: HashSet::new(),
             awaited: BTreeMap::new(),
             unstored: Vec::new(),
         });
@@ -157,14 +167,14 @@ impl Superpeer {
     /// Who the gate lets in: the membership of a credential that is valid by this machine's clock.
     fn at_the_gate(&mut self, now: Moment, from: Who, credential: &Credential) -> Option<(Membership, bool)> {
         let wall = self.clock.wall(now);
-        let running = self.running.as_mut()?;
-        let mut first = false;
-        let verified = running.shown.entry((from, credential.clone())).or_insert_with(|| {
-            first = true;
-            credential.verify_ignoring_time(&cast().trust, &from.peer()).ok()
-        });
+        let shown = (from, credential.clone());
+        let verified = self
+            .verified
+            .entry(shown.clone())
+            .or_insert_with(|| credential.verify_ignoring_time(&cast().trust, &from.peer()).ok());
         let membership = verified.clone()?;
         let valid = membership.issued <= wall.plus(CLOCK_SKEW) && wall < membership.expires.plus(CLOCK_SKEW);
+        let first = valid && self.running.as_mut()?.met.insert(shown);
         valid.then_some((membership, first))
     }
 

@@ -50,7 +50,7 @@ pub struct World {
 /// What a step does, and how often.
 const DEEDS: [(Deed, u32); 6] = [
     (Deed::Deliver, 55),
-    (Deed::Member, 20),
+    (Deed::Member, 18),
     (Deed::Compare, 10),
     (Deed::Restart, 5),
     (Deed::Invite, 2),
@@ -207,8 +207,12 @@ impl World {
             4..6 => self.member(who).sign(Wish::Update, &mut rng),
             6 => self.member(who).sign(Wish::Delete, &mut rng),
             7 => self.give(who, &mut rng),
+            // Nothing new.
             _ => self.member(who).sign(Wish::Tell, &mut rng),
         };
+        // What is new is told alone; what is told again is told with all that waits.
+        let at_most = if record.is_some() { 1 } else { usize::MAX };
+        let teller = record.as_ref().and_then(|record| Who::of_peer(&record.owner())).unwrap_or(who);
         if let Some(record) = record {
             self.truth.signed_record(&record);
             let owner = Who::of_peer(&record.owner()).expect("owners are of the cast");
@@ -218,8 +222,8 @@ impl World {
             });
         }
         let superpeer = self.any_superpeer();
-        if let Some(question) = self.member(who).tell(superpeer) {
-            self.ask(who, question);
+        if let Some(question) = self.member(teller).tell(superpeer, at_most) {
+            self.ask(teller, question);
         }
     }
 
@@ -530,7 +534,7 @@ impl World {
             }
             for who in Who::members() {
                 let superpeer = self.any_superpeer();
-                if let Some(question) = self.member(who).tell(superpeer) {
+                if let Some(question) = self.member(who).tell(superpeer, usize::MAX) {
                     self.ask(who, question);
                     self.drain();
                 }

@@ -6,7 +6,7 @@ use libp2p::PeerId;
 use quarta_metrics::superpeer::{Reconciliation, Way};
 use quarta_protocols::{
     cbor,
-    credentials::{Membership, UnixSeconds},
+    credentials::Membership,
     limits::SYNC_ITEMS_MAX,
     messages::sync::{Request, Response, Sync},
 };
@@ -20,9 +20,6 @@ use crate::{
     },
     service::{Shared, federation::Federation},
 };
-
-/// How long the moment of the last comparison is out of date on the disk at most, in seconds: it is for people.
-const KEPT_EVERY_SECONDS: u64 = 3600;
 
 /// Reconciles with one other super-peer whenever it is due.
 pub(super) async fn run(shared: Arc<Shared>, peer: PeerId, plan: Arc<Plan>) {
@@ -169,27 +166,6 @@ impl Run<'_> {
             }
             Ok(ending) => tracing::debug!(%peer, ?ending, "catalogs were compared"),
             Err(why) => tracing::info!(%peer, why, "a reconciliation broke off; it goes on later"),
-        }
-    }
-}
-
-impl Shared {
-    /// This catalog and another super-peer's have been compared, and agree as far as they can.
-    pub(super) async fn compared(&self) {
-        let (wall, now) = (UnixSeconds::now(), Instant::now());
-        let before = {
-            let mut agreement = self.federation.agreement();
-            let before = agreement.last();
-            agreement.compared(now, wall);
-            before
-        };
-        if before.is_some_and(|before| wall.0.abs_diff(before.0) < KEPT_EVERY_SECONDS) {
-            return;
-        }
-        match self.store.write(move |catalog| catalog.keep_comparison(wall)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the moment of a comparison could not be stored"),
-            Err(error) => tracing::error!(%error, "the moment of a comparison could not be stored"),
         }
     }
 }
