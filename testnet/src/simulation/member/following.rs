@@ -56,6 +56,8 @@ impl Member {
                     questions.extend(self.question(to, Awaited::Page { question, from: to }, ask));
                 }
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
+                // That concerns other questions than the follower's.
+                Effect::Overdue(_) => {}
             }
         }
         questions
