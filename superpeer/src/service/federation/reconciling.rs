@@ -59,7 +59,9 @@ struct Turn<'a>(&'a Federation);
 
 impl<'a> Turn<'a> {
     fn take(federation: &'a Federation) -> Option<Self> {
-        federation.turns().begin(Instant::now()).then_some(Self(federation))
+        // Neither made nor dropped where it is not its turn: dropping one ends the turn, and takes the lock.
+        let begun = federation.turns().begin(Instant::now());
+        begun.then(|| Self(federation))
     }
 }
 
