@@ -59,7 +59,9 @@ struct Turn<'a>(&'a Federation);
 
 impl<'a> Turn<'a> {
     fn take(federation: &'a Federation) -> Option<Self> {
-        federation.turns().begin(Instant::now()).then_some(Self(federation))
+        let begun = federation.turns().begin(Instant::now());
+        // Not made before: dropping one ends a turn.
+        begun.then(|| Self(federation))
     }
 }
 
