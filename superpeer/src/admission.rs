@@ -24,11 +24,15 @@ mod renewal;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{PoisonError, RwLock};
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
-    credentials::{Credential, CredentialError, Grant, Membership, Role, Trust, UnixSeconds},
+    credentials::{Credential, CredentialError, Grant, Membership, NODE_LIFETIME, Role, Trust, UnixSeconds},
+    endings::RevocationNotice,
     invites::{SECRET_BYTES, secret_hash},
     keys::SealingKey,
     members::{Enrolment, EnrolmentError},
@@ -50,6 +54,7 @@ pub struct Authority {
     own: Keypair,
     credential: RwLock<Credential>,
     root: Option<Keypair>,
+    node_lifetime: Duration,
 }
 
 /// A joiner's request. The transport has proved that it comes from `peer`.
@@ -129,7 +134,13 @@ impl From<EnrolError> for AdmissionError {
 impl Authority {
     /// What a super-peer with this identity and credential admits with; with the root key also super-peers.
     pub const fn new(own: Keypair, credential: Credential, root: Option<Keypair>) -> Self {
-        Self { own, credential: RwLock::new(credential), root }
+        Self { own, credential: RwLock::new(credential), root, node_lifetime: NODE_LIFETIME }
+    }
+
+    /// The same, with credentials for nodes that live this long.
+    #[must_use]
+    pub fn for_nodes_that_live(self, node_lifetime: Duration) -> Self {
+        Self { node_lifetime, ..self }
     }
 
     /// Whether it can admit super-peers.
@@ -185,13 +196,29 @@ impl Authority {
         redeemed?.map_err(AdmissionError::from)
     }
 
+    /// Signs that a member is one no more: a super-peer with the root key, a node with this super-peer's own.
+    ///
+    /// # Errors
+    /// [`Refusal::NotTheRoot`] for a super-peer where the root key does not lie.
+    pub fn revocation(&self, member: PeerId, role: Role, trust: &Trust) -> Result<RevocationNotice, Refusal> {
+        match (role, &self.root) {
+            (Role::Superpeer, Some(root)) => Ok(RevocationNotice::by_root(member, root, trust)),
+            (Role::Superpeer, None) => Err(Refusal::NotTheRoot),
+            (Role::Node, _) => {
+                let own = self.credential.read().unwrap_or_else(PoisonError::into_inner).clone();
+                Ok(RevocationNotice::by_superpeer(member, &self.own, own, trust))
+            }
+        }
+    }
+
     fn grant(&self, trust: &Trust, grant: &Grant<'_>) -> Result<Credential, Refusal> {
         match (grant.role, &self.root) {
             (Role::Superpeer, Some(root)) => Ok(Credential::issue_by_root(root, &trust.network, grant)),
             (Role::Superpeer, None) => Err(Refusal::AwaitingApproval),
             (Role::Node, _) => {
                 let own = self.credential.read().unwrap_or_else(PoisonError::into_inner);
-                Ok(Credential::issue_by_superpeer(&self.own, &own, &trust.network, grant))
+                let lifetime = self.node_lifetime;
+                Ok(Credential::issue_by_superpeer_for(lifetime, &self.own, &own, &trust.network, grant))
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::catalog::{Catalog, CatalogError, Reader};
 
@@ -34,6 +34,7 @@ pub struct Store {
     writes: mpsc::Sender<Write>,
     readers: Arc<Mutex<Vec<Reader>>>,
     free_readers: Arc<Semaphore>,
+    sequence: watch::Receiver<u64>,
 }
 
 impl Store {
@@ -44,16 +45,24 @@ impl Store {
     pub fn start(mut catalog: Catalog) -> Result<Self, StoreError> {
         let readers = (0..READERS).map(|_| catalog.reader()).collect::<Result<Vec<_>, _>>()?;
         let (writes, mut waiting) = mpsc::channel::<Write>(WRITES_WAITING);
+        let (moved, sequence) = watch::channel(catalog.sequence());
         std::thread::Builder::new()
             .name("catalog".to_owned())
             .spawn(move || {
                 while let Some(write) = waiting.blocking_recv() {
                     write(&mut catalog);
+                    let now = catalog.sequence();
+                    moved.send_if_modified(|before| std::mem::replace(before, now) != now);
                 }
             })
             .map_err(|_| StoreError::Closed)?;
         let free_readers = Arc::new(Semaphore::new(readers.len()));
-        Ok(Self { writes, readers: Arc::new(Mutex::new(readers)), free_readers })
+        Ok(Self { writes, readers: Arc::new(Mutex::new(readers)), free_readers, sequence })
+    }
+
+    /// The number of the catalog's latest change, as of the last write that has ended: what it says is committed.
+    pub fn sequence(&self) -> watch::Receiver<u64> {
+        self.sequence.clone()
     }
 
     /// Runs a write on the catalog's thread. Once it has begun it is carried out, also when this future is dropped.

@@ -77,6 +77,9 @@ pub enum Effect {
         /// How long it may wait for news.
         wait: Duration,
     },
+    /// An answer of this super-peer is overdue: it should not be among the askable ones again before it gives a sign of
+    /// life, unless there is no other, or each try would be a time without news.
+    Overdue(PeerId),
     /// Tell a super-peer of what it may have lost.
     Return(PeerId),
 }
@@ -191,6 +194,7 @@ impl Follower {
             if let Some(conduct) = self.conducts.get_mut(&asked.peer) {
                 conduct.grace = (conduct.grace * 2).min(ANSWER_GRACE_MAX);
             }
+            effects.push(Effect::Overdue(asked.peer));
         }
         self.ask(now, &mut effects);
         effects

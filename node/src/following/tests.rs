@@ -22,7 +22,7 @@ fn cursor(sequence: u64) -> Cursor {
 fn asked(effects: &[Effect]) -> (u64, PeerId, Option<Cursor>, Duration) {
     let mut questions = effects.iter().filter_map(|effect| match effect {
         Effect::Ask { question, peer, since, wait } => Some((*question, *peer, *since, *wait)),
-        Effect::Return(_) => None,
+        Effect::Overdue(_) | Effect::Return(_) => None,
     });
     let first = questions.next().expect("a question");
     assert!(questions.next().is_none(), "one question at a time");
@@ -74,7 +74,9 @@ fn a_super_peer_that_does_not_answer_gives_way_when_its_answer_is_overdue() {
     assert_eq!(follower.next_wakeup(), Some(now + WAIT + ANSWER_GRACE));
     let late = now + WAIT + ANSWER_GRACE;
     assert_eq!(follower.handle(now + WAIT, Input::Tick), []);
-    assert_eq!(asked(&follower.handle(late, Input::Tick)).1, all[1]);
+    let effects = follower.handle(late, Input::Tick);
+    assert!(effects.contains(&Effect::Overdue(all[0])));
+    assert_eq!(asked(&effects).1, all[1]);
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn a_page_gets_through_a_line_that_is_slower_than_the_first_grace() {
     let mut effects = follower.handle(now, Input::Askable(all));
     let needs = Duration::from_secs(15);
     for _ in 0..20 {
-        if let Some(Effect::Ask { wait, question, .. }) = effects.first() {
+        if let Some(Effect::Ask { wait, question, .. }) = effects.last() {
             let until = follower.next_wakeup().unwrap();
             if until >= now + *wait + needs {
                 assert!(follower.awaits(*question));

@@ -53,6 +53,7 @@ pub(super) async fn follow(shared: Arc<Shared>, cursors: HashMap<PeerId, Cursor>
                     let (shared, answers) = (shared.clone(), answers.clone());
                     tokio::spawn(async move { ask(&shared, question, peer, request, &answers).await });
                 }
+                Effect::Overdue(peer) => shared.superpeers.silent(peer),
                 Effect::Return(peer) => {
                     tracing::warn!(%peer, "a super-peer has lost what it told this node before, and is told of it");
                     let shared = shared.clone();

@@ -259,7 +259,10 @@ impl Superpeers {
         };
         let request = Request::Register { page, load: shared.load(), addresses: shared.addresses() };
         let input = match shared.network.call::<Index>(peer, request).await {
-            Ok(Response::Registered(registered)) => Input::Answered { registered, last_key },
+            Ok(Response::Registered(registered)) => {
+                self.heard(&peer);
+                Input::Answered { registered, last_key }
+            }
             Ok(other) => {
                 tracing::warn!(%peer, ?other, "a super-peer did not take this node's list");
                 Input::RegisterFailed
@@ -322,7 +325,7 @@ impl Superpeers {
     }
 
     /// An answer of this one is overdue.
-    fn silent(&self, peer: PeerId) {
+    pub(super) fn silent(&self, peer: PeerId) {
         if self.state().roster.is_silent(peer) {
             tracing::info!(%peer, "a super-peer does not answer in time, and is asked last for now");
             self.changed.notify_one();

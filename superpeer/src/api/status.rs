@@ -76,7 +76,7 @@ async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
         index_entries: u64::try_from(state.index.stats().entries).unwrap_or(u64::MAX),
         poll_interval_ms: u64::try_from(state.interval.get().as_millis()).unwrap_or(u64::MAX),
         listen: listen.iter().map(ToString::to_string).collect(),
-        credential_expires: shared.identity.membership.expires.0,
+        credential_expires: shared.keeper.membership().expires.0,
         pid: std::process::id(),
     }))
 }

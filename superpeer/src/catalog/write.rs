@@ -120,6 +120,12 @@ impl<'c> Write<'c> {
         &self.tx
     }
 
+    /// Nobody is admitted by the invites that were issued up to now any more, but whoever has used one already.
+    pub(super) fn use_up_invites(&self) -> Result<(), CatalogError> {
+        self.tx.execute("UPDATE invites SET uses_left = 0 WHERE uses_left > 0", [])?;
+        Ok(())
+    }
+
     /// Makes it last. No moment up to `latest` will be given out again. Where nothing changed, as when a member returns
     /// with what is known, the disk is not touched.
     pub(super) fn commit(self, latest: HybridTime) -> Result<Totals, CatalogError> {
@@ -259,6 +265,20 @@ impl<'c> Write<'c> {
             )?
             .query_row(params![peer.to_bytes(), role == Role::Node], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Standing::of(left, revoked))
+    }
+
+    /// Whether this catalog had the member before it had the revocation of `issuer`, by its own order of arrival.
+    pub(crate) fn knew_before_the_revocation_of(
+        &self,
+        member: &PeerId,
+        issuer: &PeerId,
+    ) -> Result<bool, CatalogError> {
+        // Rows are numbered as they come and keep their number when they are replaced.
+        let mut query = self.tx.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM members, revocations
+                            WHERE members.peer = ?1 AND revocations.peer = ?2 AND members.row < revocations.row)",
+        )?;
+        Ok(query.query_row(params![member.to_bytes(), issuer.to_bytes()], |row| row.get(0))?)
     }
 
     /// A member's verified entry.

@@ -61,7 +61,7 @@ pub struct Source {
 }
 
 /// Where a member's page begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Beginning {
     /// After what.
     pub seen: Head,

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use libp2p::PeerId;
@@ -10,9 +10,6 @@ use quarta_daemon::{clocks::Clocks, disk::Disk};
 use quarta_protocols::credentials::UnixSeconds;
 
 use super::Shared;
-
-/// How long before its end a super-peer's credential is warned of.
-const CREDENTIAL_WARNING: Duration = Duration::from_hours(30 * 24);
 
 impl Shared {
     pub(super) fn clocks(&self) -> MutexGuard<'_, Clocks> {
@@ -52,15 +49,7 @@ impl Shared {
                  and run a time service"
             )
         });
-        let expires = self.identity.membership.expires;
-        let renew = "invite this machine anew as the manual describes under \"Credentials\"";
-        let credential = if expires <= own {
-            Some(format!("this super-peer's credential has expired, so that members refuse it; {renew}"))
-        } else if expires <= own.plus(CREDENTIAL_WARNING) {
-            Some(format!("this super-peer's credential expires within 30 days; {renew}"))
-        } else {
-            None
-        };
+        let credential = self.credential_problem(own);
         let silent = superpeers.saturating_sub(connected);
         let others = (silent > 0).then(|| {
             format!("{silent} of {superpeers} other super-peers do not answer; see that they run and are reachable")

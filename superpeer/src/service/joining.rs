@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -25,14 +25,17 @@ impl Door {
     pub(super) fn new(authority: Authority, now: Instant) -> Self {
         Self { authority: Arc::new(authority), attempts: Mutex::new(Attempts::new(now)) }
     }
+
+    pub(super) fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Redeems an invite for a joiner at this address.
 pub(super) async fn redeem(shared: &Arc<Shared>, redemption: Redemption, remote: &Multiaddr) -> Response {
     let address = ip_of(remote);
     let (peer, name) = (redemption.peer, redemption.name.clone());
-    let attempts = || shared.door.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-    if !attempts().admits(&peer, address, Instant::now()) {
+    if !shared.door.attempts().admits(&peer, address, Instant::now()) {
         return Response::Refused(Refusal::TooManyAttempts);
     }
     if let Err(refusal) = shared.may_admit().await {
@@ -57,7 +60,7 @@ pub(super) async fn redeem(shared: &Arc<Shared>, redemption: Redemption, remote:
                 tracing::error!(%error, "an admission could not be completed");
             } else {
                 tracing::info!(%peer, %name, reason = %refusal, "a joiner was refused");
-                attempts().refused(address, Instant::now());
+                shared.door.attempts().refused(address, Instant::now());
             }
             Response::Refused(refusal)
         }
@@ -68,7 +71,7 @@ pub(super) async fn redeem(shared: &Arc<Shared>, redemption: Redemption, remote:
     }
 }
 
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     address.iter().find_map(|part| match part {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use quarta_daemon::{
     cli::Failure,
     identity::{self},
@@ -31,6 +31,8 @@ impl Shared {
         {
             let mut state = self.state();
             state.meet(&membership, admitted.presented.version.as_str().to_owned());
+            let relay = admitted.remote.iter().any(|part| part == Protocol::P2pCircuit);
+            state.connected_through(&peer, relay, first);
             if !admitted.inbound {
                 state.reached_at(&peer, &admitted.remote);
             }
@@ -44,6 +46,8 @@ impl Shared {
                 Ok(Err(error)) => tracing::error!(%error, "a member could not be noted"),
                 Err(error) => tracing::error!(%error, "a member could not be noted"),
             }
+            // Those who follow are told of it only once it stands in the catalog.
+            shared.following.touch(peer);
         });
         if first {
             self.feed(Input::Connected(peer, membership.role));
@@ -65,7 +69,19 @@ impl Shared {
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
-        for applied in &taken.applied {
+        if taken.restored {
+            tracing::warn!(
+                "this super-peer was restored from a backup: others know of acts of its own that it does not. Its \
+                 invites up to now cannot be used any more, because who used them is lost; issue new ones"
+            );
+        }
+        self.apply(&taken.applied).await;
+        Ok(taken)
+    }
+
+    /// Does what follows from changes of the catalog that did not begin here.
+    pub(super) async fn apply(self: &Arc<Self>, applied: &[catalog::Applied]) {
+        for applied in applied {
             match applied {
                 catalog::Applied::Member(membership) => {
                     self.state().meet(membership, String::new());
@@ -75,7 +91,6 @@ impl Shared {
                 catalog::Applied::File { .. } | catalog::Applied::Unknown(_) => {}
             }
         }
-        Ok(taken)
     }
 
     /// A membership has ended: nobody of it is let in, looked for or offered any more. Repeatable.
@@ -86,9 +101,17 @@ impl Shared {
             return;
         }
         tracing::info!(member = self.state().name_of(&peer), %standing, "a membership has ended");
-        self.network.revoke(peer).await;
+        self.close_to(peer, standing).await;
         self.feed(Input::Forgotten(peer));
         self.state().forget(&peer);
+        self.following.touch(peer);
+    }
+
+    async fn close_to(&self, peer: PeerId, standing: Standing) {
+        match standing {
+            Standing::Left => self.network.part(peer).await,
+            Standing::Member | Standing::Revoked => self.network.revoke(peer).await,
+        }
     }
 
     /// Makes the members of the catalog known, so that lists and dials begin with them.
@@ -97,8 +120,8 @@ impl Shared {
         let own = self.identity.keys.peer();
         // Before anybody connects.
         let ended = self.store.read(Reader::ended).await.map_err(|e| failed(e.to_string()))?;
-        for (peer, _) in &ended {
-            self.network.revoke(*peer).await;
+        for (peer, standing) in &ended {
+            self.close_to(*peer, *standing).await;
         }
         let known = identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))?;
         for known in known.into_iter().filter(|known| ended.iter().all(|(peer, _)| *peer != known.peer)) {
@@ -120,6 +143,7 @@ impl Shared {
                 if member.standing.is_member() {
                     self.feed(Input::Known(member.peer, member.role));
                 }
+                self.following.touch(member.peer);
             }
             after = page.next;
             if after.is_none() {
@@ -152,6 +176,7 @@ impl Shared {
             }
             state.other_superpeers()
         };
+        self.following.touch(peer);
         let shared = self.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = identity::save_superpeers(shared.dir.folder(), &known) {

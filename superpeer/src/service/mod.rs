@@ -6,6 +6,7 @@
 //!  stop ───────────┘                        └▶ balancing  who is offered, with which weight
 //!                  └─▶ tasks ─▶ Store ─▶ SQLite: catalog, invites
 //!                  └─▶ federation ─▶ other super-peers
+//!                  └─▶ following ─▶ members that follow the feed
 //! ```
 //!
 //! The loop itself never waits for a peer or a disk: it takes the state's lock for microseconds and starts tasks for
@@ -15,10 +16,13 @@
 mod condition;
 mod dialling;
 mod federation;
+mod following;
 mod gauges;
 mod joining;
 mod membership;
+mod observing;
 mod polling;
+mod renewing;
 mod requests;
 mod start;
 mod state;
@@ -32,6 +36,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use quarta_daemon::{
     clocks::Clocks, data_dir::DataDir, identity::Identity, open_files::OpenFiles, reach::Reach,
+    renewing::Keeper,
 };
 use quarta_metrics::{
     registry::Registry,
@@ -54,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     balancing,
+    catalog::Observed,
     health::{Effect, Input, RemovalCause},
     index::Outcome,
     store::Store,
@@ -73,6 +79,7 @@ pub(crate) struct Shared {
     open_files: OpenFiles,
     clocks: Mutex<Clocks>,
     pub(crate) door: joining::Door,
+    pub(crate) keeper: Keeper,
     pub(crate) network: Network,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
@@ -80,8 +87,10 @@ pub(crate) struct Shared {
     reach: Reach,
     policy: AddressPolicy,
     state: Mutex<State>,
+    observer: observing::Observer,
     links: Mutex<HashMap<PeerId, federation::Link>>,
     federation: federation::Federation,
+    pub(crate) following: following::Following,
     /// Tells the loop that a timer may be due earlier than it thinks.
     rescheduled: Notify,
     dir: DataDir,
@@ -139,6 +148,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             tokio::spawn(async move {
                 let own = shared.advertised().await;
                 shared.state().own_addresses = own;
+                shared.following.touch(shared.identity.keys.peer());
             });
         }
         Event::Admitted { admitted, first } => {
@@ -151,6 +161,11 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Refused { peer, refusal, by_us, clock } => {
             tracing::info!(%peer, reason = %refusal, by_us, "a peer was refused");
+            if by_us {
+                shared.observe(Observed::Refused, peer, refusal.to_string());
+            } else {
+                shared.not_accepted(refusal);
+            }
             shared.hear_clock(peer, clock);
         }
         Event::Ping { peer, round_trip } => shared.state().round_trip(peer, round_trip),
@@ -159,8 +174,9 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             Inbound::Index(asked) => requests::index(shared, asked),
             Inbound::Sync(asked) => federation::answer(shared, asked),
             Inbound::Admission(asked) => requests::admission(shared, asked),
+            Inbound::Changes(asked) => following::answer(shared, asked),
             // A super-peer holds no files and is polled by nobody; unanswered, the peer notices at once.
-            Inbound::Changes(_) | Inbound::Poll(_) | Inbound::Chunk(_) => {}
+            Inbound::Poll(_) | Inbound::Chunk(_) => {}
         },
     }
 }
@@ -179,7 +195,11 @@ impl Shared {
     /// Takes in what happened to a member and does what follows from it.
     pub(crate) fn feed(self: &Arc<Self>, input: Input) {
         let effects = self.state().health.handle(Instant::now(), input);
+        if let Some(peer) = following::told_of(&input) {
+            self.following.touch(peer);
+        }
         for effect in effects {
+            self.following.touch(following::about(&effect));
             self.perform(effect);
         }
         self.rescheduled.notify_one();
@@ -201,15 +221,22 @@ impl Shared {
             Effect::Cleared(peer) => tracing::info!(member = name(&peer), "a member answers again"),
             Effect::Removed(peer, cause) => {
                 tracing::warn!(member = name(&peer), ?cause, "a member is removed from the available list");
-                self.metrics.superpeer.removals.inc(match cause {
-                    RemovalCause::ConnectionClosed => CauseLabel::ConnectionClosed,
-                    RemovalCause::PollsMissed => CauseLabel::PollsMissed,
-                });
+                let (label, why) = match cause {
+                    RemovalCause::ConnectionClosed => {
+                        (CauseLabel::ConnectionClosed, "its connection closed and it did not come back")
+                    }
+                    RemovalCause::PollsMissed => {
+                        (CauseLabel::PollsMissed, "it did not answer two polls in a row")
+                    }
+                };
+                self.metrics.superpeer.removals.inc(label);
+                self.observe(Observed::Removed, peer, why.to_owned());
             }
             Effect::SignedOff(peer) => tracing::info!(member = name(&peer), "a member has signed off"),
             Effect::Returned(peer) => {
                 tracing::info!(member = name(&peer), "a member is back on the available list");
                 self.metrics.superpeer.returns.inc();
+                self.observe(Observed::Returned, peer, "it answers again".to_owned());
             }
         }
     }
@@ -247,7 +274,10 @@ impl Shared {
 
     fn take_page(&self, peer: PeerId, page: Page, load: Load, addresses: Vec<Multiaddr>) -> Outcome {
         let addresses = self.policy.select(&peer, addresses);
-        self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer)
+        let outcome =
+            self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer);
+        self.following.touch(peer);
+        outcome
     }
 
     fn locate(&self, request: &balancing::Request<'_>) -> Vec<Source> {

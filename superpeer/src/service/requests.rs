@@ -18,9 +18,9 @@ use quarta_protocols::{
     network::Asked,
 };
 
-use super::{Shared, joining};
+use super::{Shared, joining, renewing};
 use crate::{
-    admission::Redemption,
+    admission::{Redemption, Renewal},
     balancing,
     catalog::{FilePage, StoredFile},
     health::Input,
@@ -189,8 +189,12 @@ pub(super) fn admission(shared: &Arc<Shared>, asked: Asked<Admission>) {
                 let redemption = Redemption { peer: asked.peer, secret: *secret, name, sealing_key };
                 joining::redeem(&shared, redemption, &asked.remote).await
             }
-            admission::Request::Renew { .. } | admission::Request::Leave(_) => {
-                admission::Response::Refused(admission::Refusal::Unavailable)
+            admission::Request::Renew { credential, sealing_key } => {
+                let renewal = Renewal { peer: asked.peer, credential, sealing_key };
+                renewing::renew(&shared, renewal, &asked.remote).await
+            }
+            admission::Request::Leave(departure) => {
+                renewing::leave(&shared, departure, asked.peer, &asked.remote).await
             }
         };
         asked.responder.respond(response);

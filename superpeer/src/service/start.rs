@@ -18,17 +18,26 @@ use quarta_daemon::{
     observer::Recorder,
     open_files::OpenFiles,
     reach::{enrolment, http_address},
+    renewing::Keeper,
     settings, shutdown,
 };
 use quarta_metrics::registry::{RegisterError, Registry, Service};
 use quarta_protocols::credentials::Role;
 use tokio::sync::Notify;
 
-use super::{Metrics, Shared, events_until_stopped, federation::Federation, joining, state::State, wall_ms};
+use super::{
+    Metrics, Shared, events_until_stopped,
+    federation::Federation,
+    following::{self, Following},
+    joining, observing,
+    state::State,
+    wall_ms,
+};
 use crate::{
     admission::Authority,
     api,
     catalog::{Catalog, EnrolError},
+    feed::Source,
     reconciliation::Agreement,
     settings::Settings,
     setup::ROOT_KEY_FILE,
@@ -65,6 +74,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
             "correct poll_interval_ms in settings.toml",
         )
     })?;
+    let node_lifetime = settings.node_lifetime()?;
     let http = match overrides.http {
         Some(address) => Some(address),
         None => http_address(&settings.http)?,
@@ -84,15 +94,20 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         Failure::new("cannot set up the metrics", e.to_string(), "please report this as a bug")
     };
     let metrics = Metrics::new().map_err(bug)?;
-    let store = open_store(&dir, &identity).await?;
+    let run = rand::random();
+    let (store, source) = open_store(&dir, &identity, run).await?;
     let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
     let reach = settings.reach();
     let (network, events) = reach.start(&identity, Role::Superpeer, open_files, recorder)?;
     let root = load_root(&dir)?;
-    let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root);
+    let authority = Authority::new(identity.keys.identity.clone(), identity.credential.clone(), root)
+        .for_nodes_that_live(node_lifetime);
     let federation = federation(&store).await?;
+    let following = Following::new(source, store.sequence());
+    let (observer, observations) = observing::Observer::new();
     let shared = Arc::new(Shared {
         door: joining::Door::new(authority, Instant::now()),
+        keeper: Keeper::new(&identity),
         network,
         store,
         metrics,
@@ -100,8 +115,10 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         policy: reach.policy(),
         reach,
         state: Mutex::new(State::new(interval, Instant::now())),
+        observer,
         links: Mutex::new(HashMap::new()),
         federation,
+        following,
         rescheduled: Notify::new(),
         identity,
         open_files,
@@ -109,6 +126,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         dir,
     });
     shared.remember_members().await?;
+    tokio::spawn(following::run(shared.clone()));
+    let observing = observing::start(shared.clone(), observations);
     tracing::info!(
         name = %shared.identity.membership.name,
         peer = %shared.identity.keys.peer(),
@@ -116,16 +135,19 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         "the super-peer runs"
     );
     shutdown::notify_ready();
+    tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
     shutdown::notify_stopping();
     shared.network.shutdown().await;
     let _ = serving.await;
+    let _ = observing.await;
     tracing::info!("the super-peer has stopped");
     Ok(())
 }
 
-async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure> {
+/// Opens the catalog for a run of the process, and gives what its feed is called by.
+async fn open_store(dir: &DataDir, identity: &Identity, run: u64) -> Result<(Store, Source), Failure> {
     let what = "cannot open the catalog";
     let next = "check the disk; restore the data folder from a backup if the file is damaged";
     let path = dir.path().join(CATALOG_FILE);
@@ -133,7 +155,7 @@ async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure
     let own = enrolment(identity);
     let opened = tokio::task::spawn_blocking(move || {
         let mut catalog = Catalog::open(&path, trust, key)?;
-        catalog.begin_run(rand::random())?;
+        catalog.begin_run(run)?;
         catalog.meet(own, wall_ms())?;
         Ok(catalog)
     })
@@ -147,7 +169,9 @@ async fn open_store(dir: &DataDir, identity: &Identity) -> Result<Store, Failure
         ),
         error => Failure::new(what, error.to_string(), next),
     })?;
-    Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))
+    let source = Source { store: catalog.store(), run };
+    let store = Store::start(catalog).map_err(|e| Failure::new(what, e.to_string(), next))?;
+    Ok((store, source))
 }
 
 /// What is known of the agreement with other super-peers before the first comparison.

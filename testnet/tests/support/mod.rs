@@ -141,7 +141,7 @@ pub fn can(what: &str, works: bool) -> bool {
 }
 
 /// Hosts for the members of a plan and for others, as [`can`] has it.
-fn lan(plan: &Plan, others: &[&str]) -> Option<Lan> {
+pub fn lan(plan: &Plan, others: &[&str]) -> Option<Lan> {
     match Lan::new(plan, others) {
         Ok(lan) => Some(lan),
         Err(error @ (NetnsError::TooMany(_) | NetnsError::Unknown(_))) => panic!("{error}"),
