@@ -35,6 +35,10 @@ pub(super) async fn renew(shared: &Arc<Shared>, renewal: Renewal, remote: &Multi
     if !shared.door.attempts().admits(&peer, address, Instant::now()) {
         return Response::Refused(Refusal::TooManyAttempts);
     }
+    if let Err(refusal) = shared.may_admit().await {
+        tracing::info!(%peer, reason = %refusal, "a credential was not renewed");
+        return Response::Refused(refusal);
+    }
     let authority = shared.door.authority.clone();
     let renewed = shared
         .store
