@@ -35,8 +35,8 @@ pub(super) async fn renew(shared: &Arc<Shared>, renewal: Renewal, remote: &Multi
     if !shared.door.attempts().admits(&peer, address, Instant::now()) {
         return Response::Refused(Refusal::TooManyAttempts);
     }
+    // This super-peer may not have heard yet that the member was revoked.
     if let Err(refusal) = shared.may_admit().await {
-        tracing::info!(%peer, reason = %refusal, "a credential was not renewed");
         return Response::Refused(refusal);
     }
     let authority = shared.door.authority.clone();
