@@ -209,3 +209,59 @@ async fn credentials_are_renewed_by_themselves_also_after_they_have_run_out() {
     .await;
     network.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_branch_is_cut_off_everywhere_within_5_s_and_cannot_come_back() {
+    let slow = "2MiB";
+    let mut network = Network::start_changed(2, 2, SECOND, |plan| {
+        let victim = plan.members.iter_mut().find(|member| member.role == Role::Node).unwrap();
+        victim.serve_args = ["--upload-limit", slow].map(Into::into).to_vec();
+    })
+    .await;
+    let name = network.name(0);
+    let file = network.share(0, "grande.bin", &support::bytes(7, 64 * support::MIB)).await;
+    eventually("the file is listed", async || {
+        network.node(1).node().files("").await.is_ok_and(|files| files.iter().any(|f| f.id == file.id))
+    })
+    .await;
+    // Half a minute of transfer over a live connection between two nodes.
+    let fetch = network.node(1).node().fetch(&file.id).await.unwrap();
+    eventually("it is fetched from", async || {
+        network.node(0).node().status().await.is_ok_and(|status| status.active_uploads > 0)
+    })
+    .await;
+
+    let since = Instant::now();
+    network.superpeer(0).succeed(&["revoke", &name], "").await.unwrap();
+    let bound = Duration::from_secs(5);
+    let cut = eventually("nobody is connected with it", async || {
+        let status = network.node(0).node().status().await;
+        status.is_ok_and(|status| {
+            status.active_uploads == 0 && status.superpeers.iter().all(|superpeer| !superpeer.connected)
+        })
+    })
+    .await;
+    assert_within(bound, since, (name.clone(), Ok(cut)), "cut off");
+    for superpeer in network.cluster.superpeers() {
+        let revoked = eventually("it is listed as revoked", async || {
+            state(superpeer, &name).await.as_deref() == Some("revoked")
+        })
+        .await;
+        assert_within(bound, since, (superpeer.name().to_owned(), Ok(revoked)), "revoked");
+    }
+    drop(fetch);
+
+    // Not by asking, not by starting again.
+    assert!(network.cluster.end(&name).await.unwrap());
+    network.cluster.restart(&name).unwrap();
+    eventually("it is told why", async || {
+        let status = network.node(0).node().status().await;
+        status.is_ok_and(|status| {
+            status.superpeers.iter().all(|superpeer| !superpeer.connected)
+                && status.problems.iter().any(|problem| problem.contains("revoked"))
+        })
+    })
+    .await;
+    assert_eq!(state(network.superpeer(1), &name).await.as_deref(), Some("revoked"));
+    network.stop().await;
+}

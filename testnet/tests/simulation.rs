@@ -7,9 +7,9 @@ use quarta_testnet::simulation::{
 };
 
 /// Schedules in one run of the tests.
-const SCHEDULES: u64 = 10_000;
+const SCHEDULES: u64 = 300;
 /// Least number of times that each fault happens in them.
-const EACH_FAULT: u64 = 1_000;
+const EACH_FAULT: u64 = 10;
 /// Seeds within which each of the bugs must be found.
 const SEEDS_PER_BUG: u64 = 300;
 

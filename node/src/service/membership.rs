@@ -120,6 +120,13 @@ impl Shared {
         }
     }
 
+    /// A membership has ended. If it was the issuer's, nobody lets this node in any more until another one has renewed.
+    pub(super) fn issuer_may_be_gone(&self, ended: PeerId) {
+        if self.own.membership().issuer == Some(ended) {
+            self.own.keeper.renew_soon();
+        }
+    }
+
     /// Renews the credential whenever it is time, until the node stops.
     pub(super) async fn keep_renewed(self: Arc<Self>) {
         let paused = || self.own.is_signed_off();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use quarta_daemon::{
     cli::Failure,
     identity::{self},
@@ -31,6 +31,8 @@ impl Shared {
         {
             let mut state = self.state();
             state.meet(&membership, admitted.presented.version.as_str().to_owned());
+            let relay = admitted.remote.iter().any(|part| part == Protocol::P2pCircuit);
+            state.connected_through(&peer, relay, first);
             if !admitted.inbound {
                 state.reached_at(&peer, &admitted.remote);
             }

@@ -35,6 +35,10 @@ pub(super) async fn renew(shared: &Arc<Shared>, renewal: Renewal, remote: &Multi
     if !shared.door.attempts().admits(&peer, address, Instant::now()) {
         return Response::Refused(Refusal::TooManyAttempts);
     }
+    // This super-peer may not have heard yet that the member was revoked.
+    if let Err(refusal) = shared.may_admit().await {
+        return Response::Refused(refusal);
+    }
     let authority = shared.door.authority.clone();
     let renewed = shared
         .store

@@ -5,7 +5,7 @@
 //! So a promise is compared with what lies on the disk, and not with what a super-peer says of itself.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -28,7 +28,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     adversary::Verdict,
-    cast::{Part, Who, cast},
+    cast::{Part, SUPERPEERS, Who, cast},
     network::{Answer, Ask},
 };
 
@@ -125,6 +125,8 @@ pub struct Truth {
     genuine: HashMap<Payload, Genuine>,
     disks: BTreeMap<Who, Disk>,
     mirrors: BTreeMap<Who, Disk>,
+    /// What all super-peers have lost with their disks. Members may still have it.
+    forgotten: HashSet<Payload>,
     promises: Vec<Promise>,
     invites: BTreeMap<[u8; 16], Invite>,
     broken: Option<Violation>,
@@ -215,12 +217,18 @@ impl Truth {
 
     /// A super-peer's disk was lost and replaced by a backup. What no other super-peer has is lost, and nobody's fault.
     pub fn restored(&mut self, superpeer: Who, backup: &Backup) {
+        let mut before = Contents::new();
         if let Some(disk) = self.disks.get_mut(&superpeer) {
-            disk.contents = backup.0.clone();
+            before = std::mem::replace(&mut disk.contents, backup.0.clone());
             disk.sequence = backup.1;
         }
         let (disks, genuine) = (&self.disks, &self.genuine);
         self.promises.retain(|promise| disks.values().any(|disk| covers(genuine, &disk.contents, promise)));
+        let lost = before.into_iter().filter(|(key, payload)| {
+            let promise = Promise { by: superpeer, key: *key, payload: Some(*payload) };
+            !disks.values().any(|disk| covers(genuine, &disk.contents, &promise))
+        });
+        self.forgotten.extend(lost.map(|(_, payload)| payload));
         let held: Vec<Contents> = disks.values().map(|disk| disk.contents.clone()).collect();
         for disk in self.disks.values_mut() {
             for other in &mut disk.others_at_start {
@@ -340,8 +348,14 @@ impl Truth {
                 Ask::Admission(admission::Request::Leave(_)),
                 Answer::Admission(admission::Response::Farewell),
             ) => {
-                let key = (Kind::DEPARTURE, Enrolment::id_of(&to.peer()));
-                self.promised(Promise { by: superpeer, key, payload: None });
+                // Of whom was revoked before, nothing more is noted.
+                let id = Enrolment::id_of(&to.peer());
+                let revoked = self
+                    .disks
+                    .get(&superpeer)
+                    .is_some_and(|disk| disk.contents.contains_key(&(Kind::REVOCATION, id)));
+                let kind = if revoked { Kind::REVOCATION } else { Kind::DEPARTURE };
+                self.promised(Promise { by: superpeer, key: (kind, id), payload: None });
             }
             _ => {}
         }
@@ -421,9 +435,9 @@ impl Truth {
                 covers(&self.genuine, &disk.contents, &promise)
             })
         };
-        // The very first start of all is before the others'.
-        let alone = disk.others_at_start.is_empty();
-        if !alone && !disk.others_at_start.iter().any(has_all) {
+        // At the very first start not all others had been looked at.
+        let known = disk.others_at_start.len() == SUPERPEERS - 1;
+        if known && !disk.others_at_start.iter().any(has_all) {
             self.violated(Rule::ReconciledFirst, || {
                 format!("{superpeer} gave {peer} a credential, and lacks what every other one had at its start")
             });
@@ -477,8 +491,15 @@ impl Truth {
         let shown: Contents =
             reference.iter().filter(|(key, _)| shown(key)).map(|(key, payload)| (*key, *payload)).collect();
         let empty = Contents::new();
-        let mirror = self.mirrors.get(&member).map_or(&empty, |disk| &disk.contents);
-        (*mirror != shown).then(|| differing(&shown, mirror))
+        let mut mirror = self.mirrors.get(&member).map_or(&empty, |disk| &disk.contents).clone();
+        for (key, here) in &mut mirror {
+            let shown = shown.get(key);
+            if self.forgotten.contains(here) && shown.is_none_or(|shown| self.supersedes(here, shown)) {
+                shown.inspect(|shown| *here = **shown);
+            }
+        }
+        mirror.retain(|key, here| shown.contains_key(key) || !self.forgotten.contains(here));
+        (mirror != shown).then(|| differing(&shown, &mirror))
     }
 
     /// Whether all super-peers hold the same.

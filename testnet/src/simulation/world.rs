@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use quarta_protocols::endings::RevocationNotice;
+use quarta_protocols::{endings::RevocationNotice, messages::changes};
 use quarta_superpeer::catalog::Catalog;
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng, seq::IteratorRandom};
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{
     Outcome, Schedule,
     adversary::{Adversary, Attempt, Verdict},
-    cast::{Part, START_MS, SUPERPEERS, Who, cast},
+    cast::{Part, START, START_MS, SUPERPEERS, Who, cast},
     checks::{Backup, Cause, Rule, Truth},
     clock::Moment,
     faults::{Counts, Fault, Weather},
@@ -349,6 +349,7 @@ impl World {
     }
 
     fn restart(&mut self, who: Who) {
+        self.network.starts(who);
         match who.part() {
             Part::Superpeer => self.start_superpeer(who),
             _ => {
@@ -397,7 +398,7 @@ impl World {
                 self.truth.hears_what_the_ended_are_told(from, to, &answer);
             }
             self.tell(|| format!("{from} answers {to}: {}", brief(&answer)));
-            self.send(Letter { from, to, call, body: Body::Answer(Box::new(answer)), verdict: None });
+            self.send(from, to, call, Body::Answer(Box::new(answer)), None);
         }
         self.ask_all(from, sent.questions);
     }
@@ -409,10 +410,15 @@ impl World {
             _ => self.member(from).credential().cloned(),
         };
         let Question { to, call, ask } = question;
-        self.send(Letter { from, to, call, body: Body::Ask(credential, Box::new(ask)), verdict: None });
+        self.send(from, to, call, Body::Ask(credential, Box::new(ask)), None);
     }
 
-    fn send(&mut self, letter: Letter) {
+    fn send(&mut self, from: Who, to: Who, call: u64, body: Body, verdict: Option<Verdict>) {
+        let run = self.network.run_of(to);
+        self.put_under_way(Letter { from, to, run, call, body, verdict });
+    }
+
+    fn put_under_way(&mut self, letter: Letter) {
         if self.network.send(letter).is_some() {
             self.struck(Fault::Lost, || "the oldest letter, in a full queue".to_owned());
         }
@@ -429,18 +435,18 @@ impl World {
         }
         if self.weather.strikes(Fault::Duplicated, &mut self.rng) {
             self.struck(Fault::Duplicated, || describe(&letter));
-            self.send(letter.clone());
+            self.put_under_way(letter.clone());
         }
         self.arrive(letter);
     }
 
     fn arrive(&mut self, letter: Letter) {
-        if !self.network.passes(letter.from, letter.to) || !self.runs(letter.to) {
+        if !self.network.passes(&letter) || !self.runs(letter.to) {
             self.tell(|| format!("does not arrive: {}", describe(&letter)));
             return;
         }
         self.tell(|| format!("arrives: {}", describe(&letter)));
-        let Letter { from, to, call, body, verdict } = letter;
+        let Letter { from, to, call, body, verdict, .. } = letter;
         match body {
             Body::Answer(answer) => self.take_answer(from, to, call, *answer),
             Body::Ask(credential, ask) => {
@@ -567,7 +573,7 @@ impl World {
                 if let Some(Attempt { from, to, credential, ask, verdict, what }) = attempt {
                     self.struck(fault, || format!("{what}, {from} to {to}"));
                     let body = Body::Ask(credential, Box::new(ask));
-                    self.send(Letter { from, to, call: 0, body, verdict: Some(verdict) });
+                    self.send(from, to, 0, body, Some(verdict));
                 }
             }
             Fault::Lost | Fault::Duplicated | Fault::Reordered | Fault::CrashBeforeAnswer => {}
@@ -605,7 +611,7 @@ impl World {
         self.superpeers[who.index()].copy_disk_from(place);
         self.truth.restored(who, backup);
         self.struck(Fault::RestoredBackup, || who.to_string());
-        self.start_superpeer(who);
+        self.restart(who);
     }
 
     // ---- and how it ends
@@ -700,6 +706,10 @@ fn question(ask: &Ask) -> String {
         Ask::Index(request) => format!("{request:?}"),
         Ask::Admission(request) => format!("{request:?}"),
         Ask::Sync(request) => format!("{request:?}"),
+        Ask::Changes(changes::Request::Follow { since: None, .. }) => "Follow from the beginning".to_owned(),
+        Ask::Changes(changes::Request::Follow { since: Some(cursor), .. }) => {
+            format!("Follow after {} of run {:04x}", cursor.sequence, cursor.run >> 48)
+        }
         Ask::Changes(request) => format!("{request:?}"),
     })
 }
@@ -709,6 +719,13 @@ fn brief(answer: &Answer) -> String {
         Answer::Index(response) => format!("{response:?}"),
         Answer::Admission(response) => format!("{response:?}"),
         Answer::Sync(response) => format!("{response:?}"),
+        Answer::Changes(changes::Response::Page { cursor, restart, changes, .. }) => format!(
+            "Page of {} up to {} of run {:04x}{}",
+            changes.len(),
+            cursor.sequence,
+            cursor.run >> 48,
+            if *restart { ", from the beginning" } else { "" }
+        ),
         Answer::Changes(response) => format!("{response:?}"),
         Answer::Closed => "closed at the gate".to_owned(),
     })
@@ -728,24 +745,39 @@ pub(super) fn folder() -> TempDir {
 
 /// The catalog of a super-peer at the beginning, as its file's bytes: all super-peers and nodes are members.
 fn template(who: Who) -> &'static [u8] {
-    static TEMPLATES: LazyLock<Vec<Vec<u8>>> =
-        LazyLock::new(|| Who::superpeers().map(first_catalog).collect());
+    static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(first_catalogs);
     &TEMPLATES[who.index()]
 }
 
-fn first_catalog(who: Who) -> Vec<u8> {
+/// The first super-peer admits everybody, the others hear of it: each has a database of its own.
+fn first_catalogs() -> Vec<Vec<u8>> {
     let dir = folder();
-    let path = dir.path().join("catalog.db");
-    let key = who.identity().key.clone();
-    let mut catalog = Catalog::open(&path, cast().trust.clone(), key).expect("a new catalog opens");
+    let open = |who: Who| {
+        let (path, key) = (dir.path().join(who.to_string()), who.identity().key.clone());
+        Catalog::open(&path, cast().trust.clone(), key).expect("a new catalog opens")
+    };
+    let mut catalogs: Vec<Catalog> = Who::superpeers().map(open).collect();
+    let (first, others) = catalogs.split_first_mut().expect("there are super-peers");
+    let mut entries = Vec::new();
     for member in Who::all() {
         let identity = member.identity();
         if let Some(credential) = &identity.credential {
             let enrolment = identity.enrolment(credential.clone());
-            catalog.enrol(enrolment, START_MS).expect("the cast's members can be enrolled");
+            let told = first.enrol(enrolment, START_MS).expect("the cast's members can be enrolled");
+            entries.extend(told);
         }
     }
-    // Closing it brings the log into the file.
-    drop(catalog);
-    std::fs::read(path).expect("a file in memory can be read")
+    let identity = Who::superpeer(0).identity();
+    let credential = identity.credential.as_ref().expect("super-peers have credentials");
+    let from = credential.verify(&cast().trust, &identity.peer, START).expect("it is valid at the beginning");
+    for other in others {
+        // Twice: what is stamped by a super-peer that comes later in the list is put off at first.
+        for _ in 0..2 {
+            other.take(&from, entries.clone(), START_MS).expect("a new catalog takes entries");
+        }
+    }
+    // Closing them brings their logs into the files.
+    drop(catalogs);
+    let read = |who: Who| std::fs::read(dir.path().join(who.to_string())).expect("a file can be read");
+    Who::superpeers().map(read).collect()
 }
