@@ -177,7 +177,13 @@ impl Catalog {
             {
                 return Err(EnrolError::IssuerEnded);
             }
-            Ok(store_member(write, enrolled, context)?)
+            let issued_here = enrolled.membership.issuer == Some(context.own.public().to_peer_id());
+            let entries = store_member(write, enrolled, context)?;
+            if issued_here && !entries.is_empty() {
+                // Issued here and not known here: this catalog was restored from a backup since.
+                write.use_up_invites()?;
+            }
+            Ok(entries)
         })
     }
 

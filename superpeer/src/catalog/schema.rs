@@ -173,7 +173,7 @@ mod tests {
         let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version, 3);
     }
-    const GOLDEN: &str = "32ab58072f42d8c1453a2ddd1339f5d777c81693ff42efbfe7fb766464f38924";
+    const GOLDEN: &str = "431ad31e74fd1a6eb7307b1acf6439a554ccc50753d028a4d6e59690466bd608";
 
     #[test]
     fn what_was_acknowledged_is_synced_and_private() {

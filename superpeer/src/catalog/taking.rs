@@ -29,6 +29,9 @@ pub struct Taken {
     /// Of those that were not needed: where something else stands here that takes precedence, and the other super-peer
     /// has to be told.
     pub superseded: Vec<Place>,
+    /// Whether some of it can only have been made by this super-peer itself, which has lost it: it was restored from a
+    /// backup. Its invites are used up then, since who used them since is lost too.
+    pub restored: bool,
     /// What changed here, in order.
     pub applied: Vec<Applied>,
 }
@@ -71,6 +74,7 @@ impl Catalog {
         mut entries: Vec<Entry>,
         wall_ms: u64,
     ) -> Result<Taken, CatalogError> {
+        let own = self.own.public().to_peer_id();
         let mut taken = Taken::default();
         let mut clock = self.clock;
         let mut write = Write::begin(&mut self.conn, &self.totals)?;
@@ -97,7 +101,7 @@ impl Catalog {
                 continue;
             };
             let vouched = stamp.superpeer == from.peer
-                || stamp.superpeer == self.own.public().to_peer_id()
+                || stamp.superpeer == own
                 || vouches_for_itself(&payload, &stamp.superpeer)
                 || write.role_of(&stamp.superpeer)? == Some(Role::Superpeer);
             if !vouched {
@@ -109,6 +113,7 @@ impl Catalog {
             match write.merge(&new, &self.trust)? {
                 Merged::Stored => {
                     taken.stored += 1;
+                    taken.restored |= is_made_by(&new.payload, &own);
                     clock.observe(stamp.time, wall_ms);
                     taken.applied.extend(applied(&write, &new)?);
                 }
@@ -120,10 +125,23 @@ impl Catalog {
                 Merged::NoRoom => taken.invalid += 1,
             }
         }
+        if taken.restored {
+            write.use_up_invites()?;
+        }
         // The tick is later than all that was observed, and makes that outlast a restart.
         self.totals = write.commit(clock.tick(wall_ms))?;
         self.clock = clock;
         Ok(taken)
+    }
+}
+
+/// Whether this super-peer alone can have made this, and so had it before: each of its acts leaves an event, which
+/// nothing supersedes, and nobody else signs credentials with its key.
+pub(super) fn is_made_by(payload: &Payload, own: &PeerId) -> bool {
+    match payload {
+        Payload::Event(event) => event.superpeer == *own,
+        Payload::Member(enrolled) => enrolled.membership.issuer == Some(*own),
+        _ => false,
     }
 }
 

@@ -120,6 +120,12 @@ impl<'c> Write<'c> {
         &self.tx
     }
 
+    /// Nobody is admitted by the invites that were issued up to now any more, but whoever has used one already.
+    pub(super) fn use_up_invites(&self) -> Result<(), CatalogError> {
+        self.tx.execute("UPDATE invites SET uses_left = 0 WHERE uses_left > 0", [])?;
+        Ok(())
+    }
+
     /// Makes it last. No moment up to `latest` will be given out again. Where nothing changed, as when a member returns
     /// with what is known, the disk is not touched.
     pub(super) fn commit(self, latest: HybridTime) -> Result<Totals, CatalogError> {

@@ -37,7 +37,6 @@ impl Shared {
                 state.reached_at(&peer, &admitted.remote);
             }
         }
-        self.following.touch(peer);
         let enrolment = admitted.presented.enrolled.enrolment().clone();
         let shared = self.clone();
         tokio::spawn(async move {
@@ -47,6 +46,8 @@ impl Shared {
                 Ok(Err(error)) => tracing::error!(%error, "a member could not be noted"),
                 Err(error) => tracing::error!(%error, "a member could not be noted"),
             }
+            // Those who follow are told of it only once it stands in the catalog.
+            shared.following.touch(peer);
         });
         if first {
             self.feed(Input::Connected(peer, membership.role));
@@ -68,6 +69,12 @@ impl Shared {
             .await
             .map_err(|e| e.to_string())?
             .map_err(|e| e.to_string())?;
+        if taken.restored {
+            tracing::warn!(
+                "this super-peer was restored from a backup: others know of acts of its own that it does not. Its \
+                 invites up to now cannot be used any more, because who used them is lost; issue new ones"
+            );
+        }
         self.apply(&taken.applied).await;
         Ok(taken)
     }

@@ -195,7 +195,9 @@ impl Shared {
     /// Takes in what happened to a member and does what follows from it.
     pub(crate) fn feed(self: &Arc<Self>, input: Input) {
         let effects = self.state().health.handle(Instant::now(), input);
-        following::told_of(&input).into_iter().for_each(|peer| self.following.touch(peer));
+        if let Some(peer) = following::told_of(&input) {
+            self.following.touch(peer);
+        }
         for effect in effects {
             self.following.touch(following::about(&effect));
             self.perform(effect);

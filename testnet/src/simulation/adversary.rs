@@ -4,10 +4,13 @@
 //! must become of it goes with it: [`Verdict`].
 
 use quarta_protocols::{
+    audit::{Action, Event},
     clock::HybridTime,
     content::ContentKey,
     credentials::{Credential, Grant, Role},
+    endings::{Departure, RevocationNotice},
     ids::{ContentId, RecordHash, Sha256},
+    members::Enrolment,
     messages::{
         admission, index,
         sync::{self, Entry, Kind, Stamp},
@@ -24,9 +27,12 @@ use rand::{
 use serde_bytes::{ByteArray, ByteBuf};
 
 use super::{
-    cast::{START, Who, cast, key},
+    cast::{NODES, START, STRANGERS, SUPERPEERS, Who, cast, key},
     network::Ask,
 };
+
+/// When adversaries say that things happened.
+const FORGED_AT: HybridTime = HybridTime { millis: START.0 * 1000, counter: 7 };
 
 /// What must become of an adversary's letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +86,7 @@ impl Adversary {
 
     /// Sends something again that was true once.
     pub fn replay(&self, rng: &mut SmallRng) -> Option<Attempt> {
-        let to = Who::superpeer(rng.random_range(0..3));
+        let to = Who::superpeer(rng.random_range(0..SUPERPEERS));
         if rng.random_bool(0.5) {
             // A super-peer that spreads old entries.
             let from = Who::superpeers().filter(|from| *from != to).choose(rng)?;
@@ -92,7 +98,7 @@ impl Adversary {
             return Some(Attempt { from, to, credential, ask, verdict: Verdict::Harmless, what });
         }
         // A member that publishes old records: its own count as known or superseded, others' are refused.
-        let from = Who::member(rng.random_range(0..3));
+        let from = Who::member(rng.random_range(0..NODES));
         let record = self.records.choose(rng)?.clone();
         let ask = Ask::Index(index::Request::Publish(vec![record]));
         let credential = from.identity().credential.clone();
@@ -102,9 +108,9 @@ impl Adversary {
 
     /// Makes something up.
     pub fn forge(&self, rng: &mut SmallRng) -> Option<Attempt> {
-        let to = Who::superpeer(rng.random_range(0..3));
-        let node = Who::member(rng.random_range(0..3));
-        let stranger = Who::member(rng.random_range(3..6));
+        let to = Who::superpeer(rng.random_range(0..SUPERPEERS));
+        let node = Who::member(rng.random_range(0..NODES));
+        let stranger = Who::member(rng.random_range(NODES..NODES + STRANGERS));
         let refused = |from: Who, credential, ask, what| {
             Some(Attempt { from, to, credential, ask, verdict: Verdict::Refused, what })
         };
@@ -113,13 +119,49 @@ impl Adversary {
         let superpeers_own = bad.identity().credential.clone();
         let publish = |record| Ask::Index(index::Request::Publish(vec![record]));
         let push = |entry| Ask::Sync(sync::Request::Push(vec![entry]));
-        match rng.random_range(0..10) {
+        match rng.random_range(0..17) {
+            10 => {
+                let ask = Ask::Admission(admission::Request::Leave(departure_by(node, stranger)));
+                refused(stranger, None, ask, "a stranger says that a member leaves")
+            }
+            11 => {
+                let entry = ending(bad, Kind::DEPARTURE, node, cbor(&departure_by(node, bad)));
+                refused(bad, superpeers_own, push(entry), "a super-peer says that a member has left")
+            }
+            12 => {
+                let victim = Who::member(node.index() + 1 - SUPERPEERS);
+                let notice = revocation_by_node(node, victim);
+                let entry = ending(bad, Kind::REVOCATION, victim, cbor(&notice));
+                refused(bad, superpeers_own, push(entry), "a super-peer pushes a node's revocation of another")
+            }
+            13 => {
+                let credential = Who::member(node.index() + 1 - SUPERPEERS).identity().credential.clone()?;
+                let sealing_key = node.identity().sealing_key.clone();
+                let ask = Ask::Admission(admission::Request::Renew { credential, sealing_key });
+                refused(node, None, ask, "a member renews with another's credential")
+            }
+            14 => {
+                let credential = foreign_credential(stranger);
+                let sealing_key = stranger.identity().sealing_key.clone();
+                let ask = Ask::Admission(admission::Request::Renew { credential, sealing_key });
+                refused(stranger, None, ask, "another network's member renews here")
+            }
+            15 => {
+                let event = event_of(to, node);
+                let entry = stamped(bad, Kind::EVENT, Event::id_of(&event), event);
+                refused(bad, superpeers_own, push(entry), "a super-peer tells of what another is to have done")
+            }
+            16 => {
+                let event = event_of(bad, node);
+                let entry = stamped(node, Kind::EVENT, Event::id_of(&event), event);
+                refused(bad, superpeers_own, push(entry), "a super-peer pushes an event under a node's stamp")
+            }
             0 => {
                 let record = tampered(node, rng);
                 refused(node, own, publish(record), "a member publishes a record under a broken signature")
             }
             1 => {
-                let victim = Who::member(node.index() + 1 - 3);
+                let victim = Who::member(node.index() + 1 - SUPERPEERS);
                 let record = claimed(victim, node, rng);
                 refused(node, own, publish(record), "a member claims another's file")
             }
@@ -157,7 +199,7 @@ impl Adversary {
             }
             8 => {
                 let enrolment = stranger.identity().enrolment(foreign_credential(stranger));
-                let id = quarta_protocols::members::Enrolment::id_of(&stranger.peer());
+                let id = Enrolment::id_of(&stranger.peer());
                 let entry = stamped(bad, Kind::MEMBER, id, cbor(&enrolment));
                 refused(bad, superpeers_own, push(entry), "a super-peer pushes another network's member")
             }
@@ -179,10 +221,37 @@ fn cbor<T: serde::Serialize>(value: &T) -> Vec<u8> {
 
 /// An entry under a super-peer's, or a would-be super-peer's, own stamp.
 fn stamped(by: Who, kind: Kind, id: [u8; 32], payload: Vec<u8>) -> Entry {
-    let time = HybridTime { millis: START.0 * 1000, counter: 7 };
-    let stamp = Stamp { superpeer: by.peer(), payload: RecordHash::of(&payload), time };
+    let stamp = Stamp { superpeer: by.peer(), payload: RecordHash::of(&payload), time: FORGED_AT };
     let stamp = Signed::new(&stamp, &cast().trust.network, &by.identity().key);
     Entry { kind, id: ByteArray::new(id), payload: ByteBuf::from(payload), stamp }
+}
+
+/// An entry about the end of somebody's membership.
+fn ending(by: Who, kind: Kind, of: Who, payload: Vec<u8>) -> Entry {
+    stamped(by, kind, Enrolment::id_of(&of.peer()), payload)
+}
+
+fn departure_by(member: Who, signer: Who) -> Signed<Departure> {
+    Signed::new(&Departure { member: member.peer() }, &cast().trust.network, &signer.identity().key)
+}
+
+fn revocation_by_node(node: Who, victim: Who) -> RevocationNotice {
+    let identity = node.identity();
+    let credential = identity.credential.clone().expect("the nodes of the cast are members");
+    RevocationNotice::by_superpeer(victim.peer(), &identity.key, credential, &cast().trust)
+}
+
+fn event_of(superpeer: Who, actor: Who) -> Vec<u8> {
+    cbor(&Event {
+        superpeer: superpeer.peer(),
+        time: FORGED_AT,
+        action: Action::Deleted,
+        actor: Some(actor.peer()),
+        subject: ByteArray::new([3; 32]),
+        payload: RecordHash::of(b"nothing"),
+        name: "budget.xlsx".to_owned(),
+        revision: 9,
+    })
 }
 
 fn body_of(owner: Who, rng: &mut SmallRng) -> Body {

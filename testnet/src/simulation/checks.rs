@@ -5,7 +5,7 @@
 //! So a promise is compared with what lies on the disk, and not with what a super-peer says of itself.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
@@ -14,11 +14,11 @@ use libp2p::PeerId;
 use quarta_protocols::{
     audit::Event,
     cbor,
-    endings::Revoked,
+    endings::{Departure, RevocationNotice, Revoked},
     ids::ID_BYTES,
     members::{Enrolled, Enrolment},
     messages::{
-        admission, index,
+        admission, changes, index,
         sync::{Kind, Stamp},
     },
     records::{Record, SignedRecord},
@@ -28,7 +28,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     adversary::Verdict,
-    cast::{Part, Who, cast},
+    cast::{Part, SUPERPEERS, Who, cast},
     network::{Answer, Ask},
 };
 
@@ -88,6 +88,8 @@ enum Genuine {
 struct Disk {
     conn: Option<Connection>,
     contents: Contents,
+    /// The number of the last change that was looked at.
+    sequence: i64,
     /// What each other super-peer had when this one's process started.
     others_at_start: Vec<Contents>,
 }
@@ -96,7 +98,8 @@ struct Disk {
 struct Promise {
     by: Who,
     key: Key,
-    payload: Payload,
+    /// What was promised to stand there, or what supersedes it; none where anything does.
+    payload: Option<Payload>,
 }
 
 #[derive(Debug)]
@@ -121,13 +124,16 @@ pub enum Cause {
 pub struct Truth {
     genuine: HashMap<Payload, Genuine>,
     disks: BTreeMap<Who, Disk>,
+    mirrors: BTreeMap<Who, Disk>,
+    /// What all super-peers have lost with their disks. Members may still have it.
+    forgotten: HashSet<Payload>,
     promises: Vec<Promise>,
     invites: BTreeMap<[u8; 16], Invite>,
     broken: Option<Violation>,
 }
 
-/// What a backup holds.
-pub struct Backup(Contents);
+/// What a backup holds, and the number of its last change.
+pub struct Backup(Contents, i64);
 
 impl Truth {
     /// The first rule that was broken.
@@ -154,6 +160,19 @@ impl Truth {
         }
     }
 
+    /// A member decided to leave.
+    pub fn signed_departure(&mut self, departure: &Signed<Departure>) {
+        self.signed(Kind::DEPARTURE, &cbor::to_vec(departure));
+    }
+
+    /// Somebody who may revoked somebody.
+    pub fn signed_revocation(&mut self, notice: &RevocationNotice) {
+        if let Ok(revoked) = notice.clone().verify(&cast().trust) {
+            let payload = hash(Kind::REVOCATION, &cbor::to_vec(notice));
+            self.genuine.insert(payload, Genuine::Revocation(Box::new(revoked)));
+        }
+    }
+
     /// Somebody who may signed something else.
     pub fn signed(&mut self, kind: Kind, payload: &[u8]) {
         self.genuine.insert(hash(kind, payload), Genuine::Other);
@@ -173,8 +192,7 @@ impl Truth {
             .filter(|(other, _)| **other != superpeer)
             .map(|(_, disk)| disk.contents.clone())
             .collect();
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(database, flags).expect("a catalog in use can be read");
+        let conn = open(database).expect("a catalog in use can be read");
         let disk = self.disks.entry(superpeer).or_default();
         disk.conn = Some(conn);
         disk.others_at_start = others;
@@ -190,23 +208,52 @@ impl Truth {
 
     /// What a backup holds that is made now.
     pub fn backup(&self, superpeer: Who) -> Backup {
-        Backup(self.disks.get(&superpeer).map(|disk| disk.contents.clone()).unwrap_or_default())
+        let disk = self.disks.get(&superpeer);
+        disk.map_or_else(
+            || Backup(Contents::new(), 0),
+            |disk| Backup(disk.contents.clone(), disk.sequence),
+        )
     }
 
     /// A super-peer's disk was lost and replaced by a backup. What no other super-peer has is lost, and nobody's fault.
     pub fn restored(&mut self, superpeer: Who, backup: &Backup) {
+        let mut before = Contents::new();
         if let Some(disk) = self.disks.get_mut(&superpeer) {
-            disk.contents = backup.0.clone();
+            before = std::mem::replace(&mut disk.contents, backup.0.clone());
+            disk.sequence = backup.1;
         }
         let (disks, genuine) = (&self.disks, &self.genuine);
         self.promises.retain(|promise| disks.values().any(|disk| covers(genuine, &disk.contents, promise)));
+        let lost = before.into_iter().filter(|(key, payload)| {
+            let promise = Promise { by: superpeer, key: *key, payload: Some(*payload) };
+            !disks.values().any(|disk| covers(genuine, &disk.contents, &promise))
+        });
+        self.forgotten.extend(lost.map(|(_, payload)| payload));
+        let held: Vec<Contents> = disks.values().map(|disk| disk.contents.clone()).collect();
+        for disk in self.disks.values_mut() {
+            for other in &mut disk.others_at_start {
+                other.retain(|key, payload| {
+                    let promise = Promise { by: superpeer, key: *key, payload: Some(*payload) };
+                    held.iter().any(|contents| covers(&self.genuine, contents, &promise))
+                });
+            }
+        }
+        let disks = &self.disks;
+        for invite in self.invites.values_mut() {
+            invite.admitted.retain(|peer| {
+                let key = (Kind::MEMBER, Enrolment::id_of(peer));
+                disks.values().any(|disk| disk.contents.contains_key(&key))
+            });
+        }
     }
 
     /// Reads a super-peer's disk, and whether what changed was allowed to.
     pub fn look(&mut self, superpeer: Who, cause: Cause) {
         let Some(mut disk) = self.disks.remove(&superpeer) else { return };
         if let Some(conn) = &disk.conn {
-            let changed = changed(conn, &disk.contents).expect("a catalog can be read at any time");
+            let (changed, sequence) =
+                changed(conn, disk.sequence).expect("a catalog can be read at any time");
+            disk.sequence = sequence;
             for entry in changed {
                 self.check(superpeer, cause, &entry, disk.contents.get(&entry.key));
                 disk.contents.insert(entry.key, entry.payload);
@@ -268,8 +315,16 @@ impl Truth {
         supersedes(&self.genuine, new, old)
     }
 
-    /// A super-peer has answered. What it said must be true.
-    pub fn hears(&mut self, superpeer: Who, from: Who, ask: &Ask, answer: &Answer, verdict: Option<Verdict>) {
+    /// Whether a super-peer knows that a node's membership has ended.
+    pub fn knows_end(&self, superpeer: Who, of: Who) -> bool {
+        let id = Enrolment::id_of(&of.peer());
+        self.disks.get(&superpeer).is_some_and(|disk| {
+            [Kind::DEPARTURE, Kind::REVOCATION].iter().any(|kind| disk.contents.contains_key(&(*kind, id)))
+        })
+    }
+
+    /// A super-peer has answered. What it said must be true, and for the asker's ears.
+    pub fn hears(&mut self, superpeer: Who, to: Who, ask: &Ask, answer: &Answer, verdict: Option<Verdict>) {
         match (ask, answer) {
             (
                 Ask::Index(index::Request::Publish(records)),
@@ -277,43 +332,85 @@ impl Truth {
             ) => {
                 for (record, outcome) in records.iter().zip(outcomes) {
                     if matches!(outcome, index::Publication::Stored | index::Publication::Known) {
-                        self.promised(superpeer, record, verdict);
+                        self.promised_record(superpeer, record, verdict);
                     }
                 }
             }
             (
                 Ask::Admission(admission::Request::Redeem { secret, .. }),
                 Answer::Admission(admission::Response::Joined { .. }),
-            ) => self.admitted(superpeer, from, secret),
+            ) => {
+                self.admitted(superpeer, to, secret);
+                let key = (Kind::MEMBER, Enrolment::id_of(&to.peer()));
+                self.promised(Promise { by: superpeer, key, payload: None });
+            }
+            (
+                Ask::Admission(admission::Request::Leave(_)),
+                Answer::Admission(admission::Response::Farewell),
+            ) => {
+                // Of whom was revoked before, nothing more is noted.
+                let id = Enrolment::id_of(&to.peer());
+                let revoked = self
+                    .disks
+                    .get(&superpeer)
+                    .is_some_and(|disk| disk.contents.contains_key(&(Kind::REVOCATION, id)));
+                let kind = if revoked { Kind::REVOCATION } else { Kind::DEPARTURE };
+                self.promised(Promise { by: superpeer, key: (kind, id), payload: None });
+            }
             _ => {}
         }
-        let unashamed = matches!(
+        if matches!(
             answer,
             Answer::Admission(admission::Response::Joined { .. } | admission::Response::Renewed(_))
-        );
-        if unashamed && verdict == Some(Verdict::Refused) {
-            self.violated(Rule::NothingInvalid, || format!("{superpeer} admitted an adversary"));
-        }
-        if unashamed {
-            self.check_reconciled(superpeer, from);
+        ) {
+            if verdict == Some(Verdict::Refused) {
+                self.violated(Rule::NothingInvalid, || format!("{superpeer} admitted an adversary"));
+            }
+            self.check_reconciled(superpeer, to);
         }
     }
 
-    fn promised(&mut self, by: Who, record: &SignedRecord, verdict: Option<Verdict>) {
-        let Ok(body) = record.peek() else { return };
-        if verdict == Some(Verdict::Refused) {
-            let file = body.file;
-            self.violated(Rule::NothingInvalid, || format!("{by} took an adversary's record of {file}"));
+    /// What a super-peer tells somebody whose end it knew before it was asked.
+    pub fn hears_what_the_ended_are_told(&mut self, superpeer: Who, to: Who, answer: &Answer) {
+        let shown = match answer {
+            Answer::Index(index::Response::Published(outcomes)) => {
+                outcomes.iter().any(|outcome| !matches!(outcome, index::Publication::Invalid(_)))
+            }
+            Answer::Admission(response) => {
+                matches!(response, admission::Response::Joined { .. } | admission::Response::Renewed(_))
+            }
+            Answer::Changes(response) => matches!(response, changes::Response::Page { .. }),
+            Answer::Index(_) => true,
+            Answer::Sync(_) | Answer::Closed => false,
+        };
+        if shown {
+            self.violated(Rule::NoneOfTheEnded, || {
+                format!("{superpeer} knows that the membership of {to} has ended, and answers it")
+            });
         }
-        let payload = hash(Kind::FILE, &cbor::to_vec(record));
-        let promise = Promise { by, key: (Kind::FILE, *body.file.as_bytes()), payload };
-        let kept = self.disks.get(&by).is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
+    }
+
+    fn promised(&mut self, promise: Promise) {
+        let kept = self
+            .disks
+            .get(&promise.by)
+            .is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
         if !kept {
             self.violated(Rule::NothingLost, || {
-                format!("{by} acknowledged a record of {} that is not on its disk", short(&promise.key.1))
+                let (kind, id) = promise.key;
+                format!("{} acknowledged {kind:?} {}, which is not on its disk", promise.by, short(&id))
             });
         }
         self.promises.push(promise);
+    }
+
+    fn promised_record(&mut self, by: Who, record: &SignedRecord, verdict: Option<Verdict>) {
+        let Ok(body) = record.peek() else { return };
+        if verdict == Some(Verdict::Refused) {
+            self.violated(Rule::NothingInvalid, || format!("{by} took an adversary's record"));
+        }
+        let payload = hash(Kind::FILE, &cbor::to_vec(record));
+        self.promised(Promise { by, key: (Kind::FILE, *body.file.as_bytes()), payload: Some(payload) });
     }
 
     fn admitted(&mut self, by: Who, peer: Who, secret: &[u8; 16]) {
@@ -330,7 +427,80 @@ impl Truth {
         }
     }
 
-    fn check_reconciled(&mut self, _superpeer: Who, _peer: Who) {}
+    fn check_reconciled(&mut self, superpeer: Who, peer: Who) {
+        let Some(disk) = self.disks.get(&superpeer) else { return };
+        let has_all = |other: &Contents| {
+            other.iter().all(|(key, payload)| {
+                let promise = Promise { by: superpeer, key: *key, payload: Some(*payload) };
+                covers(&self.genuine, &disk.contents, &promise)
+            })
+        };
+        // At the very first start not all others had been looked at.
+        let known = disk.others_at_start.len() == SUPERPEERS - 1;
+        if known && !disk.others_at_start.iter().any(has_all) {
+            self.violated(Rule::ReconciledFirst, || {
+                format!("{superpeer} gave {peer} a credential, and lacks what every other one had at its start")
+            });
+        }
+    }
+
+    /// Reads a member's own database, after a page was written to it.
+    pub fn look_at_mirror(&mut self, member: Who, database: &Path) {
+        let mut disk = self.mirrors.remove(&member).unwrap_or_default();
+        let conn =
+            disk.conn.get_or_insert_with(|| open(database).expect("a node's database in use can be read"));
+        let now = mirrored(conn).expect("a node's database can be read at any time");
+        let before = std::mem::replace(&mut disk.contents, now);
+        let now = &disk.contents;
+        let broken = now.iter().find_map(|(key, payload)| {
+            let (kind, id) = (key.0, short(&key.1));
+            if !self.genuine.contains_key(payload) {
+                let what = format!("{member} holds {kind:?} {id}, which nobody signed who may");
+                return Some((Rule::NothingInvalid, what));
+            }
+            let old = before.get(key).filter(|old| *old != payload)?;
+            (!supersedes(&self.genuine, payload, old)).then(|| {
+                (Rule::OnlyForward, format!("at {member}, {kind:?} {id} went back to what it was before"))
+            })
+        });
+        let gone = before.keys().find(|key| !now.contains_key(key));
+        let broken = broken.or_else(|| {
+            gone.map(|(kind, id)| (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id))))
+        });
+        self.mirrors.insert(member, disk);
+        if let Some((rule, what)) = broken {
+            self.violated(rule, || what);
+        }
+    }
+
+    /// A member's process has died.
+    pub fn member_died(&mut self, member: Who) {
+        if let Some(disk) = self.mirrors.get_mut(&member) {
+            disk.conn = None;
+        }
+    }
+
+    /// Whether a member's own database has all that the super-peers show, once these agree.
+    pub fn mirror_agrees(&self, member: Who) -> bool {
+        self.mirror_difference(member).is_none()
+    }
+
+    fn mirror_difference(&self, member: Who) -> Option<String> {
+        let reference = &self.disks.values().next()?.contents;
+        let shown = |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
+        let shown: Contents =
+            reference.iter().filter(|(key, _)| shown(key)).map(|(key, payload)| (*key, *payload)).collect();
+        let empty = Contents::new();
+        let mut mirror = self.mirrors.get(&member).map_or(&empty, |disk| &disk.contents).clone();
+        for (key, here) in &mut mirror {
+            let shown = shown.get(key);
+            if self.forgotten.contains(here) && shown.is_none_or(|shown| self.supersedes(here, shown)) {
+                shown.inspect(|shown| *here = **shown);
+            }
+        }
+        mirror.retain(|key, here| shown.contains_key(key) || !self.forgotten.contains(here));
+        (mirror != shown).then(|| differing(&shown, &mirror))
+    }
 
     /// Whether all super-peers hold the same.
     pub fn superpeers_agree(&self) -> bool {
@@ -338,8 +508,9 @@ impl Truth {
         disks.next().is_none_or(|first| disks.all(|disk| disk.contents == first.contents))
     }
 
-    /// At the end, after quiet time: all super-peers have the same, and nothing that was promised is missing.
-    pub fn settled(&mut self) {
+    /// At the end, after quiet time: all super-peers have the same, and so have these members, and nothing that was
+    /// promised is missing.
+    pub fn settled(&mut self, followers: &[Who]) {
         let mut disks = self.disks.iter();
         let Some((first, reference)) = disks.next() else { return };
         let different = disks.find(|(_, disk)| disk.contents != reference.contents);
@@ -354,14 +525,20 @@ impl Truth {
             let what = format!("{:?} {}, which {by} acknowledged, is nowhere", key.0, short(&key.1));
             self.violated(Rule::NothingLost, || what);
         }
+        let behind = followers.iter().find_map(|member| Some((member, self.mirror_difference(*member)?)));
+        if let Some((member, differing)) = behind {
+            let what = format!("{member} and the super-peers differ in {differing}");
+            self.violated(Rule::Converge, || what);
+        }
     }
 }
 
 /// Whether a catalog holds what was promised, or what supersedes it.
 fn covers(genuine: &HashMap<Payload, Genuine>, contents: &Contents, promise: &Promise) -> bool {
-    contents
-        .get(&promise.key)
-        .is_some_and(|here| *here == promise.payload || supersedes(genuine, here, &promise.payload))
+    contents.get(&promise.key).is_some_and(|here| match &promise.payload {
+        None => true,
+        Some(promised) => here == promised || supersedes(genuine, here, promised),
+    })
 }
 
 fn supersedes(genuine: &HashMap<Payload, Genuine>, new: &Payload, old: &Payload) -> bool {
@@ -391,22 +568,52 @@ struct Stored {
     stamped_by: Option<Who>,
 }
 
-fn changed(conn: &Connection, known: &Contents) -> rusqlite::Result<Vec<Stored>> {
-    let mut query = conn.prepare_cached("SELECT kind, id, payload, stamp FROM entries")?;
-    let mut rows = query.query([])?;
-    let mut changed = Vec::new();
+/// What a catalog's database says has changed since a number, and the last number.
+fn changed(conn: &Connection, since: i64) -> rusqlite::Result<(Vec<Stored>, i64)> {
+    let sql = "SELECT kind, id, payload, stamp, sequence FROM entries WHERE sequence > ?1";
+    let mut query = conn.prepare_cached(sql)?;
+    let mut rows = query.query([since])?;
+    let (mut changed, mut last) = (Vec::new(), since);
     while let Some(row) = rows.next()? {
         let kind = Kind(row.get(0)?);
-        let key = (kind, row.get(1)?);
-        let payload = hash(kind, row.get_ref(2)?.as_blob()?);
-        if known.get(&key) != Some(&payload) {
-            let stamp: Option<Signed<Stamp>> = cbor::from_slice(row.get_ref(3)?.as_blob()?).ok();
-            let stamped_by =
-                stamp.and_then(|stamp| stamp.peek().ok()).and_then(|stamp| Who::of_peer(&stamp.superpeer));
-            changed.push(Stored { key, payload, bytes: row.get(2)?, stamped_by });
-        }
+        let bytes: Vec<u8> = row.get(2)?;
+        let stamp: Option<Signed<Stamp>> = cbor::from_slice(row.get_ref(3)?.as_blob()?).ok();
+        let stamped_by =
+            stamp.and_then(|stamp| stamp.peek().ok()).and_then(|stamp| Who::of_peer(&stamp.superpeer));
+        last = last.max(row.get(4)?);
+        changed.push(Stored { key: (kind, row.get(1)?), payload: hash(kind, &bytes), bytes, stamped_by });
     }
-    Ok(changed)
+    Ok((changed, last))
+}
+
+/// What a node's database holds of the catalog.
+fn mirrored(conn: &Connection) -> rusqlite::Result<Contents> {
+    let mut contents = Contents::new();
+    let mut add = |kind: Kind, id: [u8; ID_BYTES], bytes: &[u8]| {
+        contents.insert((kind, id), hash(kind, bytes));
+    };
+    let id_of = |peer: &[u8]| PeerId::from_bytes(peer).map_or([0; ID_BYTES], |peer| Enrolment::id_of(&peer));
+    let mut query = conn.prepare_cached("SELECT file, record FROM records")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        add(Kind::FILE, row.get(0)?, row.get_ref(1)?.as_blob()?);
+    }
+    let mut query = conn.prepare_cached("SELECT peer, enrolment FROM members WHERE enrolment IS NOT NULL")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        add(Kind::MEMBER, id_of(row.get_ref(0)?.as_blob()?), row.get_ref(1)?.as_blob()?);
+    }
+    let mut query = conn.prepare_cached("SELECT peer, kind, bytes FROM endings")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        add(Kind(row.get(1)?), id_of(row.get_ref(0)?.as_blob()?), row.get_ref(2)?.as_blob()?);
+    }
+    Ok(contents)
+}
+
+fn open(database: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(database, flags)
 }
 
 fn hash(kind: Kind, payload: &[u8]) -> Payload {

@@ -1,6 +1,9 @@
 //! Time as it is, and as each machine's clock shows it.
 
-use std::time::Duration;
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use quarta_protocols::credentials::UnixSeconds;
 use rand::{RngExt, rngs::SmallRng};
@@ -33,6 +36,12 @@ impl Moment {
         Self { since_start_ms: self.since_start_ms.saturating_add(millis) }
     }
 
+    /// The same for those parts that measure by a clock that only moves forward.
+    pub fn instant(self) -> Instant {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        *BEGINNING + self.elapsed()
+    }
+
     /// How long the schedule has run.
     pub const fn elapsed(self) -> Duration {
         Duration::from_millis(self.since_start_ms)
@@ -48,11 +57,6 @@ impl Clock {
     /// What the clock shows, in seconds since 1970.
     pub fn wall(self, now: Moment) -> UnixSeconds {
         UnixSeconds(self.wall_ms(now) / 1000)
-    }
-
-    /// Whether somebody is let in by this clock who would not be by another: credentials live two weeks.
-    pub const fn is_right(self) -> bool {
-        self.off_ms == 0
     }
 
     /// Jumps by minutes, hours or weeks, forwards or backwards.

@@ -1,14 +1,18 @@
-//! A node in the simulation: it publishes, joins, renews, leaves and follows.
+//! A node in the simulation: it publishes, joins, renews, leaves, and follows super-peers into its own database with the
+//! follower that runs in production.
 //!
 //! What it has signed and nobody has acknowledged yet outlasts a crash, as it does in a node's database; which questions
 //! are under way does not.
 
-use std::collections::BTreeMap;
+mod following;
 
-use libp2p::PeerId;
+use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
+
+use quarta_node::{database::Database, following::Follower};
 use quarta_protocols::{
     content::ContentKey,
     credentials::Credential,
+    endings::Departure,
     ids::{ContentId, FileId, RecordHash, Sha256},
     messages::{admission, index},
     names::{FileName, MemberName},
@@ -20,27 +24,50 @@ use serde_bytes::ByteArray;
 
 use super::{
     cast::{Who, cast},
-    clock::Clock,
+    clock::{Clock, Moment},
     network::{Answer, Ask},
+    sabotage::Sabotage,
     superpeer::Question,
 };
 
 /// Records that wait for an acknowledgement; a node with more adds nothing new before.
 const OUTBOX_MAX: usize = 8;
+/// Files given away so often that their records grow are given no more.
+const LINKS_MAX: usize = 3;
 
 /// A node's machine.
 pub struct Member {
     who: Who,
+    folder: PathBuf,
     /// Its clock.
     pub clock: Clock,
-    runs: bool,
+    running: Option<Running>,
+    sabotage: Option<Sabotage>,
     credential: Option<Credential>,
+    standing: Standing,
     /// An invite that it was given: the issuer and the secret.
     invite: Option<(Who, [u8; 16])>,
+    /// Its files as of its latest records.
     files: BTreeMap<FileId, Body>,
+    /// Its latest records.
+    records: BTreeMap<FileId, Record>,
     outbox: Vec<Record>,
-    awaited: BTreeMap<u64, Awaited>,
     calls: u64,
+}
+
+/// What is lost with the process.
+struct Running {
+    database: Database,
+    follower: Follower,
+    awaited: BTreeMap<u64, Awaited>,
+}
+
+/// What a node thinks of its own membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Staying,
+    Leaving,
+    Gone,
 }
 
 /// An answer that a super-peer owes.
@@ -48,41 +75,62 @@ enum Awaited {
     /// To these records, by their hashes.
     Publication(Vec<RecordHash>),
     Joining,
+    Renewing,
+    Leaving,
+    /// To the follower's question.
+    Page {
+        question: u64,
+        from: Who,
+    },
 }
 
-/// What a node does next.
+/// What a node does to its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// Add a file.
+    /// Add one.
     Add,
     /// Change one.
     Update,
     /// Delete one.
     Delete,
-    /// Nothing new; tell what was not acknowledged yet.
-    Tell,
+}
+
+/// What came of an answer.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// What it asks next.
+    pub questions: Vec<Question>,
+    /// Whether its database may have changed.
+    pub read: bool,
 }
 
 impl Member {
-    /// A node that runs.
-    pub fn new(who: Who) -> Self {
-        let credential = who.identity().credential.clone();
+    /// A node's machine with its database in this folder, not running yet.
+    pub fn new(who: Who, folder: PathBuf, sabotage: Option<Sabotage>) -> Self {
         Self {
             who,
+            folder,
             clock: Clock::default(),
-            runs: true,
-            credential,
+            running: None,
+            sabotage,
+            credential: who.identity().credential.clone(),
+            standing: Standing::Staying,
             invite: None,
             files: BTreeMap::new(),
+            records: BTreeMap::new(),
             outbox: Vec::new(),
-            awaited: BTreeMap::new(),
             calls: 0,
         }
     }
 
     /// Whether its process runs.
     pub const fn runs(&self) -> bool {
-        self.runs
+        self.running.is_some()
+    }
+
+    /// Its database's file.
+    pub fn database_file(&self) -> PathBuf {
+        self.folder.join(quarta_node::database::FILE_NAME)
     }
 
     /// Its credential, if it is a member.
@@ -90,20 +138,31 @@ impl Member {
         self.credential.as_ref()
     }
 
+    /// Whether it is a member as far as it knows.
+    pub fn is_member(&self) -> bool {
+        self.credential.is_some() && self.standing == Standing::Staying
+    }
+
     /// Whether everything that it said was acknowledged.
     pub fn is_content(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && self.standing != Standing::Leaving
+    }
+
+    /// The process starts.
+    pub fn start(&mut self, now: Moment) -> Vec<Question> {
+        let path = self.database_file();
+        if !path.exists() {
+            std::fs::write(&path, first_database()).expect("a file in memory can be written");
+        }
+        let database = Database::open(&path).expect("a database that was committed opens");
+        let follower = Follower::new(database.cursors().expect("an open database can be read"));
+        self.running = Some(Running { database, follower, awaited: BTreeMap::new() });
+        self.look_around(now)
     }
 
     /// The process dies.
     pub fn crash(&mut self) {
-        self.runs = false;
-        self.awaited.clear();
-    }
-
-    /// And starts again.
-    pub fn start(&mut self) {
-        self.runs = true;
+        self.running = None;
     }
 
     /// Somebody gives it an invite.
@@ -115,11 +174,10 @@ impl Member {
 
     /// Signs something new, if it has a file to do it to. The record waits until it is told.
     pub fn sign(&mut self, wish: Wish, rng: &mut SmallRng) -> Option<Record> {
-        if self.credential.is_none() || self.outbox.len() >= OUTBOX_MAX {
+        if !self.is_member() || self.outbox.len() >= OUTBOX_MAX {
             return None;
         }
         let body = match wish {
-            Wish::Tell => return None,
             Wish::Add => self.new_file(rng),
             Wish::Update | Wish::Delete => {
                 let file = *self.files.keys().choose(rng)?;
@@ -137,17 +195,14 @@ impl Member {
         self.sign_body(body)
     }
 
-    /// Gives a file away. Now and then it does so and does not take note of it, so that two owners exist for a while.
+    /// Gives a file away. Now and then it forgets that it has, so that two owners speak for the file.
     pub fn give(&mut self, to: &mut Self, rng: &mut SmallRng) -> Option<Record> {
-        if to.credential.is_none() || to.outbox.len() >= OUTBOX_MAX {
+        if !self.is_member() || !to.is_member() || to.outbox.len() >= OUTBOX_MAX {
             return None;
         }
-        let file = *self.files.keys().choose(rng)?;
-        let forgetful = rng.random_bool(0.3);
-        let mut body = if forgetful { self.files.get(&file)?.clone() } else { self.files.remove(&file)? };
-        if body.links.len() >= 3 {
-            return None;
-        }
+        let file = *self.files.iter().filter(|(_, body)| body.links.len() < LINKS_MAX).choose(rng)?.0;
+        let forgets = rng.random_bool(0.3);
+        let mut body = if forgets { self.files.get(&file)?.clone() } else { self.files.remove(&file)? };
         let link = Link {
             file,
             place: u32::try_from(body.links.len()).ok()?,
@@ -181,11 +236,12 @@ impl Member {
     }
 
     fn sign_body(&mut self, body: Body) -> Option<Record> {
-        // None for somebody who signs what is not its own any more: that is the adversary's business.
+        // None where a file is not its own any more: such records are the adversary's business.
         let record = Record::sign(&body, &cast().trust, &self.who.identity().key).ok()?;
         if record.entry().is_some() {
             self.files.insert(body.file, body);
         }
+        self.records.insert(record.file(), record.clone());
         self.outbox.push(record.clone());
         Some(record)
     }
@@ -199,11 +255,8 @@ impl Member {
         }
         let hashes = latest.iter().map(Record::hash).collect();
         let records = latest.iter().map(|record| record.signed().clone()).collect();
-        Some(self.question(
-            superpeer,
-            Awaited::Publication(hashes),
-            Ask::Index(index::Request::Publish(records)),
-        ))
+        let ask = Ask::Index(index::Request::Publish(records));
+        self.question(superpeer, Awaited::Publication(hashes), ask)
     }
 
     /// Uses its invite.
@@ -217,39 +270,99 @@ impl Member {
             name,
             sealing_key: self.who.identity().sealing_key.clone(),
         });
-        Some(self.question(issuer, Awaited::Joining, ask))
+        self.question(issuer, Awaited::Joining, ask)
     }
 
-    fn question(&mut self, to: Who, awaited: Awaited, ask: Ask) -> Question {
+    /// Asks for a new credential.
+    pub fn renew(&mut self, superpeer: Who) -> Option<Question> {
+        let credential = self.credential.clone().filter(|_| self.standing == Standing::Staying)?;
+        let sealing_key = self.who.identity().sealing_key.clone();
+        let ask = Ask::Admission(admission::Request::Renew { credential, sealing_key });
+        self.question(superpeer, Awaited::Renewing, ask)
+    }
+
+    /// Decides to leave for good; from then on it does nothing but say so. Gives what it signs.
+    pub fn decide_to_leave(&mut self) -> Option<Signed<Departure>> {
+        if !self.is_member() {
+            return None;
+        }
+        self.standing = Standing::Leaving;
+        self.outbox.clear();
+        Some(self.departure())
+    }
+
+    /// Says that it leaves, where it has decided to and nobody has confirmed it.
+    pub fn leave(&mut self, superpeer: Who) -> Option<Question> {
+        if self.standing != Standing::Leaving {
+            return None;
+        }
+        let ask = Ask::Admission(admission::Request::Leave(self.departure()));
+        self.question(superpeer, Awaited::Leaving, ask)
+    }
+
+    fn departure(&self) -> Signed<Departure> {
+        let departure = Departure { member: self.who.peer() };
+        Signed::new(&departure, &cast().trust.network, &self.who.identity().key)
+    }
+
+    fn question(&mut self, to: Who, awaited: Awaited, ask: Ask) -> Option<Question> {
+        let running = self.running.as_mut()?;
         self.calls += 1;
-        self.awaited.insert(self.calls, awaited);
-        Question { to, call: self.calls, ask }
+        running.awaited.insert(self.calls, awaited);
+        Some(Question { to, call: self.calls, ask })
     }
 
     /// Takes an answer.
-    pub fn answered(&mut self, call: u64, answer: Answer) {
-        let Some(awaited) = self.awaited.remove(&call) else { return };
+    pub fn answered(&mut self, now: Moment, call: u64, answer: Answer) -> Learned {
+        let Some(awaited) = self.running.as_mut().and_then(|running| running.awaited.remove(&call)) else {
+            return Learned::default();
+        };
         match (awaited, answer) {
             (Awaited::Publication(hashes), Answer::Index(index::Response::Published(outcomes))) => {
-                let done: Vec<RecordHash> = hashes.into_iter().zip(&outcomes).map(|(hash, _)| hash).collect();
+                let refused = |outcome: &index::Publication| {
+                    matches!(outcome, index::Publication::Invalid(_) | index::Publication::TooMany)
+                };
+                let asked = hashes.into_iter().zip(&outcomes);
+                let done: Vec<RecordHash> =
+                    asked.filter(|(_, outcome)| !refused(outcome)).map(|(hash, _)| hash).collect();
                 self.outbox.retain(|record| !done.contains(&record.hash()));
             }
             (Awaited::Joining, Answer::Admission(admission::Response::Joined { credential, .. })) => {
-                self.credential = Some(credential);
+                self.credential.get_or_insert(credential);
                 self.invite = None;
+                return Learned { questions: self.look_around(now), read: false };
             }
             (Awaited::Joining, Answer::Admission(admission::Response::Refused(refusal))) => {
-                use admission::Refusal;
-                if matches!(refusal, Refusal::InviteUsed | Refusal::UnknownInvite | Refusal::InviteExpired) {
+                use admission::Refusal::{InviteExpired, InviteUsed, UnknownInvite};
+                if matches!(refusal, InviteUsed | UnknownInvite | InviteExpired) {
                     self.invite = None;
                 }
             }
+            (Awaited::Renewing, Answer::Admission(admission::Response::Renewed(credential))) => {
+                self.credential = Some(credential);
+            }
+            (Awaited::Leaving, Answer::Admission(admission::Response::Farewell)) => {
+                self.standing = Standing::Gone;
+            }
+            (Awaited::Page { question, from }, Answer::Changes(response)) => {
+                return self.page_arrived(now, question, from, response);
+            }
+            (Awaited::Page { question, .. }, _) => {
+                return Learned { questions: self.page_failed(now, question), read: false };
+            }
             _ => {}
         }
+        Learned::default()
     }
+}
 
-    /// Its peer id.
-    pub fn peer(&self) -> PeerId {
-        self.who.peer()
-    }
+/// An empty database, as its file's bytes.
+fn first_database() -> &'static [u8] {
+    static FIRST: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let dir = super::world::folder();
+        let path = dir.path().join("node.db");
+        drop(Database::open(&path).expect("a new database opens"));
+        std::fs::read(path).expect("a file in memory can be read")
+    });
+    &FIRST
 }

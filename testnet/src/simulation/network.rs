@@ -3,7 +3,7 @@
 //! A letter is delivered when the schedule says so, in any order, once, twice or never. Its sender is who the transport
 //! says it is: that nobody can forge.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quarta_protocols::{
     credentials::Credential,
@@ -23,6 +23,8 @@ pub struct Letter {
     pub from: Who,
     /// To whom.
     pub to: Who,
+    /// To which run of its process: a connection ends with the process, and what is under way on it is lost.
+    pub run: u32,
     /// The question that it is or answers, counted by its asker.
     pub call: u64,
     /// What it says.
@@ -72,20 +74,27 @@ pub enum Answer {
 #[derive(Debug, Default)]
 pub struct Network {
     under_way: VecDeque<Letter>,
+    /// How often each process has started.
+    runs: BTreeMap<Who, u32>,
     /// From whom to whom nothing gets through.
     cut: BTreeSet<(Who, Who)>,
 }
 
 impl Network {
+    /// A process starts; connections to it are new ones.
+    pub fn starts(&mut self, who: Who) {
+        *self.runs.entry(who).or_default() += 1;
+    }
+
+    /// Which run of a machine's process is the present or last one.
+    pub fn run_of(&self, who: Who) -> u32 {
+        self.runs.get(&who).copied().unwrap_or_default()
+    }
+
     /// Sends a letter. Gives one that got lost for it, where too many are under way.
     pub fn send(&mut self, letter: Letter) -> Option<Letter> {
         self.under_way.push_back(letter);
         if self.under_way.len() > UNDER_WAY_MAX { self.under_way.pop_front() } else { None }
-    }
-
-    /// Whether a letter is under way.
-    pub fn is_busy(&self) -> bool {
-        !self.under_way.is_empty()
     }
 
     /// Takes out the letter that has been under way for longest.
@@ -102,9 +111,9 @@ impl Network {
         self.under_way.remove(at).map(|letter| (letter, at > 0))
     }
 
-    /// Whether a letter from one to the other gets through.
-    pub fn passes(&self, from: Who, to: Who) -> bool {
-        !self.cut.contains(&(from, to))
+    /// Whether a letter gets through.
+    pub fn passes(&self, letter: &Letter) -> bool {
+        !self.cut.contains(&(letter.from, letter.to)) && self.run_of(letter.to) == letter.run
     }
 
     /// Whether anything is cut.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use quarta_protocols::{endings::RevocationNotice, messages::changes};
 use quarta_superpeer::catalog::Catalog;
 use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng, seq::IteratorRandom};
 use tempfile::TempDir;
@@ -13,20 +14,24 @@ use tempfile::TempDir;
 use super::{
     Outcome, Schedule,
     adversary::{Adversary, Attempt, Verdict},
-    cast::{Part, START_MS, SUPERPEERS, Who, cast},
+    cast::{Part, START, START_MS, SUPERPEERS, Who, cast},
     checks::{Backup, Cause, Rule, Truth},
     clock::Moment,
     faults::{Counts, Fault, Weather},
     member::{Member, Wish},
     network::{Answer, Ask, Body, Letter, Network},
     story::Story,
-    superpeer::{Handled, Question, Superpeer},
+    superpeer::{Question, Reply, Sent, Superpeer},
 };
 
+/// The longest step, in milliseconds: a letter that is under way for some ten steps is not given up yet.
+const STEP_MAX_MS: u64 = 400;
 /// Backups kept of one super-peer.
 const BACKUPS_MAX: usize = 2;
 /// Rounds of quiet time in which all must have come to agree.
 const QUIET_ROUNDS: usize = 12;
+/// What passes between two things that happen in quiet time: longer than anybody waits for an answer.
+const QUIET_PAUSE: Duration = Duration::from_secs(21);
 /// Letters in one round of quiet time: more would be a conversation that does not end.
 const QUIET_LETTERS_MAX: usize = 20_000;
 
@@ -48,23 +53,48 @@ pub struct World {
 }
 
 /// What a step does, and how often.
-const DEEDS: [(Deed, u32); 6] = [
-    (Deed::Deliver, 55),
-    (Deed::Member, 18),
-    (Deed::Compare, 10),
-    (Deed::Restart, 5),
-    (Deed::Invite, 2),
-    (Deed::Heal, 3),
+const DEEDS: [(Deed, u32); 9] = [
+    (Deed::Deliver, 120),
+    (Deed::Sign, 24),
+    (Deed::Wait, 12),
+    (Deed::Stay, 8),
+    (Deed::Compare, 20),
+    (Deed::Restart, 10),
+    (Deed::Heal, 6),
+    (Deed::Invite, 4),
+    (Deed::End, 1),
 ];
+
+/// A question that a super-peer was asked.
+struct Asked {
+    from: Who,
+    call: u64,
+    ask: Ask,
+    verdict: Option<Verdict>,
+    /// Of whom the super-peer knew before that their membership has ended.
+    ended: Vec<Who>,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Deed {
+    /// A letter arrives.
     Deliver,
-    Member,
+    /// A member changes something, or tells again what it has changed.
+    Sign,
+    /// Time passes for a member that follows.
+    Wait,
+    /// A member joins, renews or leaves.
+    Stay,
+    /// A super-peer compares its catalog with another's.
     Compare,
+    /// Somebody who is down comes back.
     Restart,
-    Invite,
+    /// The network is whole again.
     Heal,
+    /// An invite is issued.
+    Invite,
+    /// A member leaves or is revoked.
+    End,
 }
 
 impl World {
@@ -90,6 +120,13 @@ impl World {
                 superpeer
             })
             .collect();
+        let members = Who::members()
+            .map(|who| {
+                let place = folder.path().join(who.to_string());
+                std::fs::create_dir(&place).expect("an empty folder takes another");
+                Member::new(who, place, schedule.sabotage)
+            })
+            .collect();
         let mut world = Self {
             schedule,
             rng,
@@ -98,15 +135,15 @@ impl World {
             network: Network::default(),
             superpeers,
             backups: (0..SUPERPEERS).map(|_| Vec::new()).collect(),
-            members: Who::members().map(Member::new).collect(),
+            members,
             adversary: Adversary::default(),
             truth,
             counts: Counts::default(),
             story,
             folder,
         };
-        for who in Who::superpeers() {
-            world.start_superpeer(who);
+        for who in Who::all() {
+            world.restart(who);
         }
         world
     }
@@ -115,7 +152,7 @@ impl World {
     pub fn run(mut self) -> Outcome {
         for step in 0..self.schedule.steps {
             self.story.step(step);
-            self.now = self.now.plus(Duration::from_millis(self.rng.random_range(0..20_000)));
+            self.now = self.now.plus(Duration::from_millis(self.rng.random_range(0..STEP_MAX_MS)));
             self.strike();
             self.act();
             if self.truth.broken().is_some() {
@@ -171,7 +208,14 @@ impl World {
         });
         match deed.map_or(Deed::Deliver, |(deed, _)| *deed) {
             Deed::Deliver => self.deliver(),
-            Deed::Member => self.member_acts(),
+            Deed::Sign => self.member_signs(),
+            Deed::Wait => {
+                let who = self.any_member();
+                let now = self.now;
+                let questions = self.member(who).tick(now);
+                self.ask_all(who, questions);
+            }
+            Deed::Stay => self.member_stays(),
             Deed::Compare => {
                 let (who, other) = (self.any_superpeer(), self.any_superpeer());
                 if who != other {
@@ -180,6 +224,7 @@ impl World {
             }
             Deed::Restart => self.restart_somebody(),
             Deed::Invite => self.invite(),
+            Deed::End => self.end_a_membership(),
             Deed::Heal => {
                 if !self.network.is_whole() {
                     self.network.heal();
@@ -189,16 +234,9 @@ impl World {
         }
     }
 
-    fn member_acts(&mut self) {
+    fn member_signs(&mut self) {
         let who = self.any_member();
         if !self.member(who).runs() {
-            return;
-        }
-        if self.member(who).credential().is_none() {
-            let name = self.any_member().identity().name.clone();
-            if let Some(question) = self.member(who).join(name) {
-                self.ask(who, question);
-            }
             return;
         }
         let mut rng = self.fork();
@@ -208,23 +246,58 @@ impl World {
             6 => self.member(who).sign(Wish::Delete, &mut rng),
             7 => self.give(who, &mut rng),
             // Nothing new.
-            _ => self.member(who).sign(Wish::Tell, &mut rng),
+            _ => None,
         };
         // What is new is told alone; what is told again is told with all that waits.
         let at_most = if record.is_some() { 1 } else { usize::MAX };
         let teller = record.as_ref().and_then(|record| Who::of_peer(&record.owner())).unwrap_or(who);
         if let Some(record) = record {
             self.truth.signed_record(&record);
-            let owner = Who::of_peer(&record.owner()).expect("owners are of the cast");
             self.tell(|| {
                 let (file, body) = (record.file().short(), record.body());
-                format!("{who} signs {file} revision {} of {owner}", body.revision)
+                format!("{teller} signs {file} revision {}", body.revision)
             });
         }
         let superpeer = self.any_superpeer();
-        if let Some(question) = self.member(teller).tell(superpeer, at_most) {
-            self.ask(teller, question);
+        let question = self.member(teller).tell(superpeer, at_most);
+        self.ask_all(teller, question);
+    }
+
+    fn member_stays(&mut self) {
+        let (who, superpeer) = (self.any_member(), self.any_superpeer());
+        let name = self.any_member().identity().name.clone();
+        let member = self.member(who);
+        let question =
+            member.join(name).or_else(|| member.leave(superpeer)).or_else(|| member.renew(superpeer));
+        self.ask_all(who, question);
+    }
+
+    fn end_a_membership(&mut self) {
+        let (who, superpeer) = (self.any_member(), self.any_superpeer());
+        if self.rng.random_bool(0.5) {
+            if let Some(departure) = self.member(who).decide_to_leave() {
+                self.truth.signed_departure(&departure);
+                self.tell(|| format!("{who} decides to leave for good"));
+            }
+            return;
         }
+        if self.member(who).credential().is_none() || !self.superpeer(superpeer).runs() {
+            return;
+        }
+        let trust = &cast().trust;
+        let notice = if self.rng.random_bool(0.3) {
+            RevocationNotice::by_root(who.peer(), &cast().root, trust)
+        } else {
+            let identity = superpeer.identity();
+            let credential = identity.credential.clone().expect("super-peers have credentials");
+            RevocationNotice::by_superpeer(who.peer(), &identity.key, credential, trust)
+        };
+        self.truth.signed_revocation(&notice);
+        let now = self.now;
+        let sent = self.superpeer(superpeer).revoke(now, notice);
+        self.truth.look(superpeer, Cause::Honest);
+        self.tell(|| format!("{superpeer} revokes {who}"));
+        self.dispatch(superpeer, sent, None);
     }
 
     fn give(&mut self, from: Who, rng: &mut SmallRng) -> Option<quarta_protocols::records::Record> {
@@ -257,11 +330,9 @@ impl World {
             return;
         }
         let now = self.now;
-        let questions = self.superpeer(who).tick(now, other);
+        let sent = self.superpeer(who).tick(now, other);
         self.truth.look(who, Cause::Honest);
-        for question in questions {
-            self.ask(who, question);
-        }
+        self.dispatch(who, sent, None);
     }
 
     fn restart_somebody(&mut self) {
@@ -278,18 +349,21 @@ impl World {
     }
 
     fn restart(&mut self, who: Who) {
+        self.network.starts(who);
         match who.part() {
             Part::Superpeer => self.start_superpeer(who),
             _ => {
-                self.member(who).start();
+                let now = self.now;
+                let questions = self.member(who).start(now);
                 self.tell(|| format!("{who} starts"));
+                self.ask_all(who, questions);
             }
         }
     }
 
     fn start_superpeer(&mut self, who: Who) {
-        let now = self.now;
-        self.superpeer(who).start(now);
+        let (now, run) = (self.now, self.rng.random());
+        self.superpeer(who).start(now, run);
         let database = self.superpeer(who).catalog_file();
         self.truth.started(who, &database);
         self.tell(|| format!("{who} starts"));
@@ -303,6 +377,32 @@ impl World {
 
     // ---- letters
 
+    fn ask_all(&mut self, from: Who, questions: impl IntoIterator<Item = Question>) {
+        for question in questions {
+            self.ask(from, question);
+        }
+    }
+
+    /// Sends what a super-peer has to say. `asked` is the question that led to it, and whether its asker's membership
+    /// was known to have ended before.
+    fn dispatch(&mut self, from: Who, sent: Sent, asked: Option<&Asked>) {
+        for Reply { to, call, answer } in sent.replies {
+            if let Some(asked) = asked.filter(|asked| (asked.from, asked.call) == (to, call)) {
+                self.truth.hears(from, to, &asked.ask, &answer, asked.verdict);
+            }
+            let ended = match asked {
+                Some(asked) => asked.ended.contains(&to),
+                None => self.truth.knows_end(from, to),
+            };
+            if ended {
+                self.truth.hears_what_the_ended_are_told(from, to, &answer);
+            }
+            self.tell(|| format!("{from} answers {to}: {}", brief(&answer)));
+            self.send(from, to, call, Body::Answer(Box::new(answer)), None);
+        }
+        self.ask_all(from, sent.questions);
+    }
+
     fn ask(&mut self, from: Who, question: Question) {
         self.adversary.overhears(&question.ask);
         let credential = match from.part() {
@@ -310,10 +410,15 @@ impl World {
             _ => self.member(from).credential().cloned(),
         };
         let Question { to, call, ask } = question;
-        self.send(Letter { from, to, call, body: Body::Ask(credential, Box::new(ask)), verdict: None });
+        self.send(from, to, call, Body::Ask(credential, Box::new(ask)), None);
     }
 
-    fn send(&mut self, letter: Letter) {
+    fn send(&mut self, from: Who, to: Who, call: u64, body: Body, verdict: Option<Verdict>) {
+        let run = self.network.run_of(to);
+        self.put_under_way(Letter { from, to, run, call, body, verdict });
+    }
+
+    fn put_under_way(&mut self, letter: Letter) {
         if self.network.send(letter).is_some() {
             self.struck(Fault::Lost, || "the oldest letter, in a full queue".to_owned());
         }
@@ -330,18 +435,18 @@ impl World {
         }
         if self.weather.strikes(Fault::Duplicated, &mut self.rng) {
             self.struck(Fault::Duplicated, || describe(&letter));
-            self.send(letter.clone());
+            self.put_under_way(letter.clone());
         }
         self.arrive(letter);
     }
 
     fn arrive(&mut self, letter: Letter) {
-        if !self.network.passes(letter.from, letter.to) || !self.runs(letter.to) {
+        if !self.network.passes(&letter) || !self.runs(letter.to) {
             self.tell(|| format!("does not arrive: {}", describe(&letter)));
             return;
         }
         self.tell(|| format!("arrives: {}", describe(&letter)));
-        let Letter { from, to, call, body, verdict } = letter;
+        let Letter { from, to, call, body, verdict, .. } = letter;
         match body {
             Body::Answer(answer) => self.take_answer(from, to, call, *answer),
             Body::Ask(credential, ask) => {
@@ -367,32 +472,32 @@ impl World {
             (Ask::Admission(_), _) => Cause::Admission(from),
             _ => Cause::Honest,
         };
-        let Handled { answer, questions } =
-            self.superpeer(to).handle(now, from, credential, ask.clone(), fresh);
+        let ended = Who::members().filter(|who| self.truth.knows_end(to, *who)).collect();
+        let asked = Asked { from, call, ask, verdict, ended };
+        let sent =
+            self.superpeer(to).handle(now, (from, call), credential, asked.ask.clone(), fresh);
         self.truth.look(to, cause);
-        self.truth.hears(to, from, &ask, &answer, verdict);
         if self.weather.strikes(Fault::CrashBeforeAnswer, &mut self.rng) {
             self.struck(Fault::CrashBeforeAnswer, || to.to_string());
             self.crash_superpeer(to);
             return;
         }
-        for question in questions {
-            self.ask(to, question);
-        }
-        self.tell(|| format!("{to} answers {from}: {}", brief(&answer)));
-        self.send(Letter { from: to, to: from, call, body: Body::Answer(Box::new(answer)), verdict: None });
+        self.dispatch(to, sent, Some(&asked));
     }
 
     fn take_answer(&mut self, from: Who, to: Who, call: u64, answer: Answer) {
         let now = self.now;
         if to.part() == Part::Superpeer {
-            let questions = self.superpeer(to).answered(now, from, call, answer);
+            let sent = self.superpeer(to).answered(now, from, call, answer);
             self.truth.look(to, Cause::Honest);
-            for question in questions {
-                self.ask(to, question);
-            }
+            self.dispatch(to, sent, None);
         } else {
-            self.member(to).answered(call, answer);
+            let learned = self.member(to).answered(now, call, answer);
+            if learned.read {
+                let database = self.member(to).database_file();
+                self.truth.look_at_mirror(to, &database);
+            }
+            self.ask_all(to, learned.questions);
         }
     }
 
@@ -439,6 +544,7 @@ impl World {
                 let who = self.any_member();
                 if self.runs(who) {
                     self.struck(fault, || who.to_string());
+                    self.truth.member_died(who);
                     self.member(who).crash();
                 }
             }
@@ -467,7 +573,7 @@ impl World {
                 if let Some(Attempt { from, to, credential, ask, verdict, what }) = attempt {
                     self.struck(fault, || format!("{what}, {from} to {to}"));
                     let body = Body::Ask(credential, Box::new(ask));
-                    self.send(Letter { from, to, call: 0, body, verdict: Some(verdict) });
+                    self.send(from, to, 0, body, Some(verdict));
                 }
             }
             Fault::Lost | Fault::Duplicated | Fault::Reordered | Fault::CrashBeforeAnswer => {}
@@ -505,7 +611,7 @@ impl World {
         self.superpeers[who.index()].copy_disk_from(place);
         self.truth.restored(who, backup);
         self.struck(Fault::RestoredBackup, || who.to_string());
-        self.start_superpeer(who);
+        self.restart(who);
     }
 
     // ---- and how it ends
@@ -524,31 +630,58 @@ impl World {
             }
         }
         self.tell(|| "everything heals".to_owned());
-        for _ in 0..QUIET_ROUNDS {
-            self.now = self.now.plus(Duration::from_mins(1));
+        for round in 0..QUIET_ROUNDS {
             for who in Who::superpeers() {
                 for other in Who::superpeers().filter(|other| *other != who) {
+                    self.now = self.now.plus(QUIET_PAUSE);
                     self.superpeer_ticks(who, other);
                     self.drain();
                 }
             }
             for who in Who::members() {
-                let superpeer = self.any_superpeer();
-                if let Some(question) = self.member(who).tell(superpeer, usize::MAX) {
-                    self.ask(who, question);
-                    self.drain();
-                }
+                self.member_comes_to_rest(who, round);
             }
             if self.truth.broken().is_some() || self.is_quiet() {
                 break;
             }
         }
-        self.truth.settled();
+        let followers = self.followers();
+        self.truth.settled(&followers);
+    }
+
+    /// Gives a member the time to get a valid credential, say what it has to say, and hear what there is.
+    fn member_comes_to_rest(&mut self, who: Who, round: usize) {
+        self.now = self.now.plus(QUIET_PAUSE);
+        let now = self.now;
+        let superpeer = Who::superpeer(who.index() + round);
+        let member = self.member(who);
+        let question = if round < SUPERPEERS { member.renew(superpeer) } else { None };
+        let question = question.or_else(|| member.leave(superpeer));
+        self.ask_all(who, question);
+        self.drain();
+        let question = self.member(who).tell(superpeer, usize::MAX);
+        self.ask_all(who, question);
+        self.drain();
+        let questions = self.member(who).tick(now);
+        self.ask_all(who, questions);
+        self.drain();
+    }
+
+    /// Members whose databases must have everything in the end.
+    fn followers(&self) -> Vec<Who> {
+        let stays = |who: &Who| {
+            let ended = Who::superpeers().any(|superpeer| self.truth.knows_end(superpeer, *who));
+            self.members[who.index() - SUPERPEERS].is_member() && !ended
+        };
+        Who::members().filter(stays).collect()
     }
 
     /// Whether all agree, and nobody waits for anything.
     fn is_quiet(&self) -> bool {
-        self.truth.superpeers_agree() && self.members.iter().all(Member::is_content)
+        let rests = |who: Who| {
+            self.truth.mirror_agrees(who) && self.members[who.index() - SUPERPEERS].is_content()
+        };
+        self.truth.superpeers_agree() && self.followers().into_iter().all(rests)
     }
 
     fn drain(&mut self) {
@@ -573,6 +706,10 @@ fn question(ask: &Ask) -> String {
         Ask::Index(request) => format!("{request:?}"),
         Ask::Admission(request) => format!("{request:?}"),
         Ask::Sync(request) => format!("{request:?}"),
+        Ask::Changes(changes::Request::Follow { since: None, .. }) => "Follow from the beginning".to_owned(),
+        Ask::Changes(changes::Request::Follow { since: Some(cursor), .. }) => {
+            format!("Follow after {} of run {:04x}", cursor.sequence, cursor.run >> 48)
+        }
         Ask::Changes(request) => format!("{request:?}"),
     })
 }
@@ -582,6 +719,13 @@ fn brief(answer: &Answer) -> String {
         Answer::Index(response) => format!("{response:?}"),
         Answer::Admission(response) => format!("{response:?}"),
         Answer::Sync(response) => format!("{response:?}"),
+        Answer::Changes(changes::Response::Page { cursor, restart, changes, .. }) => format!(
+            "Page of {} up to {} of run {:04x}{}",
+            changes.len(),
+            cursor.sequence,
+            cursor.run >> 48,
+            if *restart { ", from the beginning" } else { "" }
+        ),
         Answer::Changes(response) => format!("{response:?}"),
         Answer::Closed => "closed at the gate".to_owned(),
     })
@@ -593,7 +737,7 @@ fn shortened(text: String) -> String {
 }
 
 /// A folder in memory, where there is one: a commit is synced, and nobody cuts the power of a simulation.
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }
         .expect("a temporary folder can be made")
@@ -601,24 +745,39 @@ fn folder() -> TempDir {
 
 /// The catalog of a super-peer at the beginning, as its file's bytes: all super-peers and nodes are members.
 fn template(who: Who) -> &'static [u8] {
-    static TEMPLATES: LazyLock<Vec<Vec<u8>>> =
-        LazyLock::new(|| Who::superpeers().map(first_catalog).collect());
+    static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(first_catalogs);
     &TEMPLATES[who.index()]
 }
 
-fn first_catalog(who: Who) -> Vec<u8> {
+/// The first super-peer admits everybody, the others hear of it: each has a database of its own.
+fn first_catalogs() -> Vec<Vec<u8>> {
     let dir = folder();
-    let path = dir.path().join("catalog.db");
-    let key = who.identity().key.clone();
-    let mut catalog = Catalog::open(&path, cast().trust.clone(), key).expect("a new catalog opens");
+    let open = |who: Who| {
+        let (path, key) = (dir.path().join(who.to_string()), who.identity().key.clone());
+        Catalog::open(&path, cast().trust.clone(), key).expect("a new catalog opens")
+    };
+    let mut catalogs: Vec<Catalog> = Who::superpeers().map(open).collect();
+    let (first, others) = catalogs.split_first_mut().expect("there are super-peers");
+    let mut entries = Vec::new();
     for member in Who::all() {
         let identity = member.identity();
         if let Some(credential) = &identity.credential {
             let enrolment = identity.enrolment(credential.clone());
-            catalog.enrol(enrolment, START_MS).expect("the cast's members can be enrolled");
+            let told = first.enrol(enrolment, START_MS).expect("the cast's members can be enrolled");
+            entries.extend(told);
         }
     }
-    // Closing it brings the log into the file.
-    drop(catalog);
-    std::fs::read(path).expect("a file in memory can be read")
+    let identity = Who::superpeer(0).identity();
+    let credential = identity.credential.as_ref().expect("super-peers have credentials");
+    let from = credential.verify(&cast().trust, &identity.peer, START).expect("it is valid at the beginning");
+    for other in others {
+        // Twice: what is stamped by a super-peer that comes later in the list is put off at first.
+        for _ in 0..2 {
+            other.take(&from, entries.clone(), START_MS).expect("a new catalog takes entries");
+        }
+    }
+    // Closing them brings their logs into the files.
+    drop(catalogs);
+    let read = |who: Who| std::fs::read(dir.path().join(who.to_string())).expect("a file can be read");
+    Who::superpeers().map(read).collect()
 }
