@@ -209,10 +209,7 @@ impl Truth {
     /// What a backup holds that is made now.
     pub fn backup(&self, superpeer: Who) -> Backup {
         let disk = self.disks.get(&superpeer);
-        disk.map_or_else(
-            || Backup(Contents::new(), 0),
-            |disk| Backup(disk.contents.clone(), disk.sequence),
-        )
+        disk.map_or_else(|| Backup(Contents::new(), 0), |disk| Backup(disk.contents.clone(), disk.sequence))
     }
 
     /// A super-peer's disk was lost and replaced by a backup. What no other super-peer has is lost, and nobody's fault.
@@ -391,10 +388,8 @@ impl Truth {
     }
 
     fn promised(&mut self, promise: Promise) {
-        let kept = self
-            .disks
-            .get(&promise.by)
-            .is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
+        let kept =
+            self.disks.get(&promise.by).is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
         if !kept {
             self.violated(Rule::NothingLost, || {
                 let (kind, id) = promise.key;
@@ -439,7 +434,9 @@ impl Truth {
         let known = disk.others_at_start.len() == SUPERPEERS - 1;
         if known && !disk.others_at_start.iter().any(has_all) {
             self.violated(Rule::ReconciledFirst, || {
-                format!("{superpeer} gave {peer} a credential, and lacks what every other one had at its start")
+                format!(
+                    "{superpeer} gave {peer} a credential, and lacks what every other one had at its start"
+                )
             });
         }
     }
@@ -465,7 +462,9 @@ impl Truth {
         });
         let gone = before.keys().find(|key| !now.contains_key(key));
         let broken = broken.or_else(|| {
-            gone.map(|(kind, id)| (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id))))
+            gone.map(|(kind, id)| {
+                (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id)))
+            })
         });
         self.mirrors.insert(member, disk);
         if let Some((rule, what)) = broken {
@@ -487,7 +486,8 @@ impl Truth {
 
     fn mirror_difference(&self, member: Who) -> Option<String> {
         let reference = &self.disks.values().next()?.contents;
-        let shown = |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
+        let shown =
+            |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
         let shown: Contents =
             reference.iter().filter(|(key, _)| shown(key)).map(|(key, payload)| (*key, *payload)).collect();
         let empty = Contents::new();

@@ -474,8 +474,7 @@ impl World {
         };
         let ended = Who::members().filter(|who| self.truth.knows_end(to, *who)).collect();
         let asked = Asked { from, call, ask, verdict, ended };
-        let sent =
-            self.superpeer(to).handle(now, (from, call), credential, asked.ask.clone(), fresh);
+        let sent = self.superpeer(to).handle(now, (from, call), credential, asked.ask.clone(), fresh);
         self.truth.look(to, cause);
         if self.weather.strikes(Fault::CrashBeforeAnswer, &mut self.rng) {
             self.struck(Fault::CrashBeforeAnswer, || to.to_string());
@@ -678,9 +677,8 @@ impl World {
 
     /// Whether all agree, and nobody waits for anything.
     fn is_quiet(&self) -> bool {
-        let rests = |who: Who| {
-            self.truth.mirror_agrees(who) && self.members[who.index() - SUPERPEERS].is_content()
-        };
+        let rests =
+            |who: Who| self.truth.mirror_agrees(who) && self.members[who.index() - SUPERPEERS].is_content();
         self.truth.superpeers_agree() && self.followers().into_iter().all(rests)
     }
 
