@@ -191,7 +191,8 @@ async fn redeem_when_approved(
             draft.keep();
             crate::cli::note(&format!(
                 "{name} waits to be approved: run `quarta-superpeer approve {name} --root-key FILE` on the super-peer \
-                 that issued the invite; this goes on by itself then, and can be interrupted and run again"
+                 that issued the invite, with the network's root key; this goes on by itself then, and can be \
+                 interrupted and run again"
             ));
             told = true;
         }
