@@ -155,6 +155,9 @@ impl Truth {
     /// A member was admitted, or was one from the beginning.
     pub fn enrolled(&mut self, enrolment: Enrolment) {
         let bytes = cbor::to_vec(&enrolment);
+        if self.genuine.contains_key(&hash(Kind::MEMBER, &bytes)) {
+            return;
+        }
         if let Ok(enrolled) = enrolment.verify(&cast().trust) {
             self.genuine.insert(hash(Kind::MEMBER, &bytes), Genuine::Member(Box::new(enrolled)));
         }
@@ -356,13 +359,16 @@ impl Truth {
             }
             _ => {}
         }
-        if matches!(
-            answer,
-            Answer::Admission(admission::Response::Joined { .. } | admission::Response::Renewed(_))
-        ) {
+        if let Answer::Admission(
+            admission::Response::Joined { credential, .. } | admission::Response::Renewed(credential),
+        ) = answer
+        {
             if verdict == Some(Verdict::Refused) {
                 self.violated(Rule::NothingInvalid, || format!("{superpeer} admitted an adversary"));
+                return;
             }
+            // Where a newer one stands in the catalog, this one does not, and is genuine all the same.
+            self.enrolled(to.identity().enrolment(credential.clone()));
             self.check_reconciled(superpeer, to);
         }
     }

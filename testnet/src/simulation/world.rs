@@ -635,12 +635,18 @@ impl World {
                     self.now = self.now.plus(QUIET_PAUSE);
                     self.superpeer_ticks(who, other);
                     self.drain();
+                    if self.truth.broken().is_some() {
+                        return;
+                    }
                 }
             }
             for who in Who::members() {
                 self.member_comes_to_rest(who, round);
+                if self.truth.broken().is_some() {
+                    return;
+                }
             }
-            if self.truth.broken().is_some() || self.is_quiet() {
+            if self.is_quiet() {
                 break;
             }
         }
@@ -686,6 +692,9 @@ impl World {
         for _ in 0..QUIET_LETTERS_MAX {
             let Some(letter) = self.network.take_oldest() else { return };
             self.arrive(letter);
+            if self.truth.broken().is_some() {
+                return;
+            }
         }
         self.truth.violated(Rule::Converge, || "the machines do not stop talking".to_owned());
     }
