@@ -190,8 +190,9 @@ async fn redeem_when_approved(
         if !told {
             draft.keep();
             crate::cli::note(&format!(
-                "{name} waits to be approved: run `quarta-superpeer approve {name}` where the root key lies; this \
-                 goes on by itself then, and can be interrupted and run again"
+                "{name} waits to be approved: run `quarta-superpeer approve {name} --root-key FILE` on the super-peer \
+                 that issued the invite, with the network's root key; this goes on by itself then, and can be \
+                 interrupted and run again"
             ));
             told = true;
         }

@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use quarta_testnet::simulation::{
-    STEPS, Schedule, checks::Rule, faults::Fault, run_all, sabotage::Sabotage,
-};
+use quarta_testnet::simulation::{STEPS, Schedule, checks::Rule, faults::Fault, run_all, sabotage::Sabotage};
 
 /// Schedules in one run of the tests.
 const SCHEDULES: u64 = 300;

@@ -155,6 +155,9 @@ impl Truth {
     /// A member was admitted, or was one from the beginning.
     pub fn enrolled(&mut self, enrolment: Enrolment) {
         let bytes = cbor::to_vec(&enrolment);
+        if self.genuine.contains_key(&hash(Kind::MEMBER, &bytes)) {
+            return;
+        }
         if let Ok(enrolled) = enrolment.verify(&cast().trust) {
             self.genuine.insert(hash(Kind::MEMBER, &bytes), Genuine::Member(Box::new(enrolled)));
         }
@@ -209,10 +212,7 @@ impl Truth {
     /// What a backup holds that is made now.
     pub fn backup(&self, superpeer: Who) -> Backup {
         let disk = self.disks.get(&superpeer);
-        disk.map_or_else(
-            || Backup(Contents::new(), 0),
-            |disk| Backup(disk.contents.clone(), disk.sequence),
-        )
+        disk.map_or_else(|| Backup(Contents::new(), 0), |disk| Backup(disk.contents.clone(), disk.sequence))
     }
 
     /// A super-peer's disk was lost and replaced by a backup. What no other super-peer has is lost, and nobody's fault.
@@ -359,13 +359,16 @@ impl Truth {
             }
             _ => {}
         }
-        if matches!(
-            answer,
-            Answer::Admission(admission::Response::Joined { .. } | admission::Response::Renewed(_))
-        ) {
+        if let Answer::Admission(
+            admission::Response::Joined { credential, .. } | admission::Response::Renewed(credential),
+        ) = answer
+        {
             if verdict == Some(Verdict::Refused) {
                 self.violated(Rule::NothingInvalid, || format!("{superpeer} admitted an adversary"));
+                return;
             }
+            // Where a newer one stands in the catalog, this one does not, and is genuine all the same.
+            self.enrolled(to.identity().enrolment(credential.clone()));
             self.check_reconciled(superpeer, to);
         }
     }
@@ -391,10 +394,8 @@ impl Truth {
     }
 
     fn promised(&mut self, promise: Promise) {
-        let kept = self
-            .disks
-            .get(&promise.by)
-            .is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
+        let kept =
+            self.disks.get(&promise.by).is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
         if !kept {
             self.violated(Rule::NothingLost, || {
                 let (kind, id) = promise.key;
@@ -439,7 +440,9 @@ impl Truth {
         let known = disk.others_at_start.len() == SUPERPEERS - 1;
         if known && !disk.others_at_start.iter().any(has_all) {
             self.violated(Rule::ReconciledFirst, || {
-                format!("{superpeer} gave {peer} a credential, and lacks what every other one had at its start")
+                format!(
+                    "{superpeer} gave {peer} a credential, and lacks what every other one had at its start"
+                )
             });
         }
     }
@@ -465,7 +468,9 @@ impl Truth {
         });
         let gone = before.keys().find(|key| !now.contains_key(key));
         let broken = broken.or_else(|| {
-            gone.map(|(kind, id)| (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id))))
+            gone.map(|(kind, id)| {
+                (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id)))
+            })
         });
         self.mirrors.insert(member, disk);
         if let Some((rule, what)) = broken {
@@ -487,7 +492,8 @@ impl Truth {
 
     fn mirror_difference(&self, member: Who) -> Option<String> {
         let reference = &self.disks.values().next()?.contents;
-        let shown = |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
+        let shown =
+            |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
         let shown: Contents =
             reference.iter().filter(|(key, _)| shown(key)).map(|(key, payload)| (*key, *payload)).collect();
         let empty = Contents::new();

@@ -474,8 +474,7 @@ impl World {
         };
         let ended = Who::members().filter(|who| self.truth.knows_end(to, *who)).collect();
         let asked = Asked { from, call, ask, verdict, ended };
-        let sent =
-            self.superpeer(to).handle(now, (from, call), credential, asked.ask.clone(), fresh);
+        let sent = self.superpeer(to).handle(now, (from, call), credential, asked.ask.clone(), fresh);
         self.truth.look(to, cause);
         if self.weather.strikes(Fault::CrashBeforeAnswer, &mut self.rng) {
             self.struck(Fault::CrashBeforeAnswer, || to.to_string());
@@ -636,12 +635,18 @@ impl World {
                     self.now = self.now.plus(QUIET_PAUSE);
                     self.superpeer_ticks(who, other);
                     self.drain();
+                    if self.truth.broken().is_some() {
+                        return;
+                    }
                 }
             }
             for who in Who::members() {
                 self.member_comes_to_rest(who, round);
+                if self.truth.broken().is_some() {
+                    return;
+                }
             }
-            if self.truth.broken().is_some() || self.is_quiet() {
+            if self.is_quiet() {
                 break;
             }
         }
@@ -678,9 +683,8 @@ impl World {
 
     /// Whether all agree, and nobody waits for anything.
     fn is_quiet(&self) -> bool {
-        let rests = |who: Who| {
-            self.truth.mirror_agrees(who) && self.members[who.index() - SUPERPEERS].is_content()
-        };
+        let rests =
+            |who: Who| self.truth.mirror_agrees(who) && self.members[who.index() - SUPERPEERS].is_content();
         self.truth.superpeers_agree() && self.followers().into_iter().all(rests)
     }
 
@@ -688,6 +692,9 @@ impl World {
         for _ in 0..QUIET_LETTERS_MAX {
             let Some(letter) = self.network.take_oldest() else { return };
             self.arrive(letter);
+            if self.truth.broken().is_some() {
+                return;
+            }
         }
         self.truth.violated(Rule::Converge, || "the machines do not stop talking".to_owned());
     }

@@ -104,10 +104,8 @@ impl Member {
             news = news.into_iter().flat_map(as_if_new).collect();
         }
         let page = Page { superpeer: from.peer(), cursor, news, members };
-        let taken = running
-            .database
-            .take_page(&page, &cast().trust, wall_ms)
-            .expect("an open database is written");
+        let taken =
+            running.database.take_page(&page, &cast().trust, wall_ms).expect("an open database is written");
         if taken.ended.contains(&self.who.peer()) {
             self.standing = Standing::Gone;
         }
