@@ -45,7 +45,8 @@ async fn soon<T>(what: &str, doing: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_stands_in_everybodys_own_database_within_two_seconds_through_pauses_and_lost_super_peers() {
+async fn what_happens_stands_in_everybodys_own_database_within_two_seconds_through_pauses_and_lost_super_peers()
+ {
     let mut network = Network::start(2, 3, Duration::from_secs(15)).await;
     let own = database(&network, 2);
 

@@ -132,7 +132,12 @@ impl Adversary {
                 let victim = Who::member(node.index() + 1 - SUPERPEERS);
                 let notice = revocation_by_node(node, victim);
                 let entry = ending(bad, Kind::REVOCATION, victim, cbor(&notice));
-                refused(bad, superpeers_own, push(entry), "a super-peer pushes a node's revocation of another")
+                refused(
+                    bad,
+                    superpeers_own,
+                    push(entry),
+                    "a super-peer pushes a node's revocation of another",
+                )
             }
             13 => {
                 let credential = Who::member(node.index() + 1 - SUPERPEERS).identity().credential.clone()?;
@@ -149,7 +154,12 @@ impl Adversary {
             15 => {
                 let event = event_of(to, node);
                 let entry = stamped(bad, Kind::EVENT, Event::id_of(&event), event);
-                refused(bad, superpeers_own, push(entry), "a super-peer tells of what another is to have done")
+                refused(
+                    bad,
+                    superpeers_own,
+                    push(entry),
+                    "a super-peer tells of what another is to have done",
+                )
             }
             16 => {
                 let event = event_of(bad, node);

@@ -90,6 +90,8 @@ struct Disk {
     contents: Contents,
     /// The number of the last change that was looked at.
     sequence: i64,
+    /// What SQLite said when it was looked at last: another number when somebody has written since.
+    version: i64,
     /// What each other super-peer had when this one's process started.
     others_at_start: Vec<Contents>,
 }
@@ -198,6 +200,8 @@ impl Truth {
         let conn = open(database).expect("a catalog in use can be read");
         let disk = self.disks.entry(superpeer).or_default();
         disk.conn = Some(conn);
+        // The first look at a connection is never left out.
+        disk.version = 0;
         disk.others_at_start = others;
         self.look(superpeer, Cause::Honest);
     }
@@ -212,10 +216,7 @@ impl Truth {
     /// What a backup holds that is made now.
     pub fn backup(&self, superpeer: Who) -> Backup {
         let disk = self.disks.get(&superpeer);
-        disk.map_or_else(
-            || Backup(Contents::new(), 0),
-            |disk| Backup(disk.contents.clone(), disk.sequence),
-        )
+        disk.map_or_else(|| Backup(Contents::new(), 0), |disk| Backup(disk.contents.clone(), disk.sequence))
     }
 
     /// A super-peer's disk was lost and replaced by a backup. What no other super-peer has is lost, and nobody's fault.
@@ -253,7 +254,11 @@ impl Truth {
     /// Reads a super-peer's disk, and whether what changed was allowed to.
     pub fn look(&mut self, superpeer: Who, cause: Cause) {
         let Some(mut disk) = self.disks.remove(&superpeer) else { return };
-        if let Some(conn) = &disk.conn {
+        if let Some(conn) = &disk.conn
+            && let version = version(conn).expect("a catalog can be read at any time")
+            && version != disk.version
+        {
+            disk.version = version;
             let (changed, sequence) =
                 changed(conn, disk.sequence).expect("a catalog can be read at any time");
             disk.sequence = sequence;
@@ -397,10 +402,8 @@ impl Truth {
     }
 
     fn promised(&mut self, promise: Promise) {
-        let kept = self
-            .disks
-            .get(&promise.by)
-            .is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
+        let kept =
+            self.disks.get(&promise.by).is_some_and(|disk| covers(&self.genuine, &disk.contents, &promise));
         if !kept {
             self.violated(Rule::NothingLost, || {
                 let (kind, id) = promise.key;
@@ -445,7 +448,9 @@ impl Truth {
         let known = disk.others_at_start.len() == SUPERPEERS - 1;
         if known && !disk.others_at_start.iter().any(has_all) {
             self.violated(Rule::ReconciledFirst, || {
-                format!("{superpeer} gave {peer} a credential, and lacks what every other one had at its start")
+                format!(
+                    "{superpeer} gave {peer} a credential, and lacks what every other one had at its start"
+                )
             });
         }
     }
@@ -471,7 +476,9 @@ impl Truth {
         });
         let gone = before.keys().find(|key| !now.contains_key(key));
         let broken = broken.or_else(|| {
-            gone.map(|(kind, id)| (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id))))
+            gone.map(|(kind, id)| {
+                (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id)))
+            })
         });
         self.mirrors.insert(member, disk);
         if let Some((rule, what)) = broken {
@@ -493,7 +500,8 @@ impl Truth {
 
     fn mirror_difference(&self, member: Who) -> Option<String> {
         let reference = &self.disks.values().next()?.contents;
-        let shown = |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
+        let shown =
+            |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
         let shown: Contents =
             reference.iter().filter(|(key, _)| shown(key)).map(|(key, payload)| (*key, *payload)).collect();
         let empty = Contents::new();
@@ -572,6 +580,11 @@ struct Stored {
     payload: Payload,
     bytes: Vec<u8>,
     stamped_by: Option<Who>,
+}
+
+/// A number that changes whenever another connection has committed.
+fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// What a catalog's database says has changed since a number, and the last number.

@@ -302,9 +302,8 @@ impl Running {
     /// Whether no other super-peer is known.
     fn is_alone(&self) -> bool {
         let members = self.reader.members(None, 1000).map(|page| page.members).unwrap_or_default();
-        let superpeers = members.iter().filter(|member| {
-            member.role == Role::Superpeer && member.standing.is_member()
-        });
+        let superpeers =
+            members.iter().filter(|member| member.role == Role::Superpeer && member.standing.is_member());
         superpeers.count() <= 1
     }
 }

@@ -266,9 +266,10 @@ impl World {
     fn member_stays(&mut self) {
         let (who, superpeer) = (self.any_member(), self.any_superpeer());
         let name = self.any_member().identity().name.clone();
+        let renews = self.rng.random_bool(0.4);
         let member = self.member(who);
-        let question =
-            member.join(name).or_else(|| member.leave(superpeer)).or_else(|| member.renew(superpeer));
+        let question = member.join(name).or_else(|| member.leave(superpeer));
+        let question = question.or_else(|| renews.then(|| member.renew(superpeer)).flatten());
         self.ask_all(who, question);
     }
 
@@ -474,8 +475,7 @@ impl World {
         };
         let ended = Who::members().filter(|who| self.truth.knows_end(to, *who)).collect();
         let asked = Asked { from, call, ask, verdict, ended };
-        let sent =
-            self.superpeer(to).handle(now, (from, call), credential, asked.ask.clone(), fresh);
+        let sent = self.superpeer(to).handle(now, (from, call), credential, asked.ask.clone(), fresh);
         self.truth.look(to, cause);
         if self.weather.strikes(Fault::CrashBeforeAnswer, &mut self.rng) {
             self.struck(Fault::CrashBeforeAnswer, || to.to_string());
@@ -661,8 +661,9 @@ impl World {
         let now = self.now;
         let superpeer = Who::superpeer(who.index() + round);
         let member = self.member(who);
-        let question = if round < SUPERPEERS { member.renew(superpeer) } else { None };
+        let question = if member.is_turned_away() { member.renew(superpeer) } else { None };
         let question = question.or_else(|| member.leave(superpeer));
+        let question = question.or_else(|| member.join(who.identity().name.clone()));
         self.ask_all(who, question);
         self.drain();
         let question = self.member(who).tell(superpeer, usize::MAX);
@@ -684,9 +685,8 @@ impl World {
 
     /// Whether all agree, and nobody waits for anything.
     fn is_quiet(&self) -> bool {
-        let rests = |who: Who| {
-            self.truth.mirror_agrees(who) && self.members[who.index() - SUPERPEERS].is_content()
-        };
+        let rests =
+            |who: Who| self.truth.mirror_agrees(who) && self.members[who.index() - SUPERPEERS].is_content();
         self.truth.superpeers_agree() && self.followers().into_iter().all(rests)
     }
 

@@ -180,11 +180,10 @@ impl Running {
         wait_ms: u64,
         sabotage: Option<Sabotage>,
     ) {
-        let known = since.is_some_and(|cursor| {
-            self.reader.knows_run(cursor.run, cursor.sequence).unwrap_or(false)
-        });
+        let known =
+            since.is_some_and(|cursor| self.reader.knows_run(cursor.run, cursor.sequence).unwrap_or(false));
         let beginning = match (sabotage, since) {
-            (Some(Sabotage::BelievesEveryCursor), Some(cursor)) => {
+            (Some(Sabotage::OneCursorForAll), Some(cursor)) => {
                 let seen = Head { sequence: cursor.sequence, condition: 0 };
                 Beginning { seen, restart: false }
             }
@@ -252,7 +251,8 @@ impl Running {
         if sabotage == Some(Sabotage::BelievesEverySender) {
             from.role = Role::Superpeer;
         }
-        let walks = matches!(request, Request::Branches { .. } | Request::Leaves { .. } | Request::Entries(_));
+        let walks =
+            matches!(request, Request::Branches { .. } | Request::Leaves { .. } | Request::Entries(_));
         if walks && !self.turns.asked(from.peer, now.instant()) {
             return Some(Response::Busy);
         }

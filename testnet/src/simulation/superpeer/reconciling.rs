@@ -107,13 +107,7 @@ impl Running {
         self.catalog.keep_comparison(wall).expect("the moment of a comparison can be stored");
     }
 
-    fn perform_here(
-        &mut self,
-        effect: Effect,
-        with: Who,
-        wall_ms: u64,
-        sabotage: Option<Sabotage>,
-    ) -> Input {
+    fn perform_here(&mut self, effect: Effect, with: Who, wall_ms: u64, sabotage: Option<Sabotage>) -> Input {
         match effect {
             Effect::Look => Input::Own(self.catalog.digest(), self.catalog.trie()),
             Effect::List(stretch) => {
@@ -151,5 +145,7 @@ pub(super) fn skip_a_branch(items: &mut Vec<Item>) {
 fn membership_of(superpeer: Who) -> Membership {
     let identity = superpeer.identity();
     let credential = identity.credential.as_ref().expect("super-peers have credentials");
-    credential.verify_ignoring_time(&cast().trust, &identity.peer).expect("the cast's credentials are genuine")
+    credential
+        .verify_ignoring_time(&cast().trust, &identity.peer)
+        .expect("the cast's credentials are genuine")
 }
