@@ -123,8 +123,9 @@ pub async fn join_via(
             let membership = credential
                 .verify_ignoring_time(&trust, &keys.peer())
                 .map_err(|e| refused(format!("the credential received is not valid: {e}")))?;
-            // It was issued this moment, by the super-peer's clock.
-            if let Some(offset) = Offset::between(now, membership.issued) {
+            // A node's was issued this moment, by the super-peer's clock; a super-peer's when it was approved.
+            let told = role == Role::Node || membership.issued > now;
+            if let Some(offset) = Offset::between(now, membership.issued).filter(|_| told) {
                 // The invite is redeemed for these keys, so they are kept.
                 draft.keep();
                 let why = format!("this machine's clock is {offset} the network's");
@@ -142,6 +143,10 @@ pub async fn join_via(
         Response::Refused(refusal) => {
             let next = match refusal {
                 Refusal::NameTaken => "choose another name with --name",
+                Refusal::NameOfDeparted => {
+                    "choose another name with --name, or ask for an invite issued with --replaces"
+                }
+                Refusal::OtherName => "give that member's name with --name",
                 Refusal::TooManyAttempts | Refusal::Unavailable => "try again later",
                 _ => next_invite,
             };
@@ -185,8 +190,9 @@ async fn redeem_when_approved(
         if !told {
             draft.keep();
             crate::cli::note(&format!(
-                "{name} waits to be approved: run `quarta-superpeer approve {name}` where the root key lies; this \
-                 goes on by itself then, and can be interrupted and run again"
+                "{name} waits to be approved: run `quarta-superpeer approve {name} --root-key FILE` on the super-peer \
+                 that issued the invite, with the network's root key; this goes on by itself then, and can be \
+                 interrupted and run again"
             ));
             told = true;
         }

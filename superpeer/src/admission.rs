@@ -32,6 +32,7 @@ use std::{
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
     credentials::{Credential, CredentialError, Grant, Membership, NODE_LIFETIME, Role, Trust, UnixSeconds},
+    endings::RevocationNotice,
     invites::{SECRET_BYTES, secret_hash},
     keys::SealingKey,
     members::{Enrolment, EnrolmentError},
@@ -193,6 +194,21 @@ impl Authority {
             admit(write, Enrolment { peer, credential, sealing_key }, context).map(Ok)
         });
         redeemed?.map_err(AdmissionError::from)
+    }
+
+    /// Signs that a member is one no more: a super-peer with the root key, a node with this super-peer's own.
+    ///
+    /// # Errors
+    /// [`Refusal::NotTheRoot`] for a super-peer where the root key does not lie.
+    pub fn revocation(&self, member: PeerId, role: Role, trust: &Trust) -> Result<RevocationNotice, Refusal> {
+        match (role, &self.root) {
+            (Role::Superpeer, Some(root)) => Ok(RevocationNotice::by_root(member, root, trust)),
+            (Role::Superpeer, None) => Err(Refusal::NotTheRoot),
+            (Role::Node, _) => {
+                let own = self.credential.read().unwrap_or_else(PoisonError::into_inner).clone();
+                Ok(RevocationNotice::by_superpeer(member, &self.own, own, trust))
+            }
+        }
     }
 
     fn grant(&self, trust: &Trust, grant: &Grant<'_>) -> Result<Credential, Refusal> {

@@ -24,11 +24,16 @@
 
 mod accepting;
 mod changes;
+#[cfg(test)]
+mod ending_tests;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod fold;
 mod log;
+#[cfg(test)]
+mod log_tests;
+mod members;
 mod pages;
 mod payload;
 mod positions;
@@ -61,7 +66,8 @@ pub use self::{
     changes::{Change, ChangePage},
     error::CatalogError,
     log::{LogPlace, Logged, OBSERVATIONS_MAX, Observation, Observed, ObservedPlace},
-    reader::{FilePage, ID_PREFIX_MIN_DIGITS, MATCHES_MAX, Member, MemberPage, Reader, StoredFile},
+    members::{Member, MemberPage, PEER_PREFIX_MIN_CHARS},
+    reader::{FilePage, ID_PREFIX_MIN_DIGITS, MATCHES_MAX, Reader, StoredFile},
     standing::Standing,
     taking::{Applied, Taken},
 };

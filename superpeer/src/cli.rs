@@ -2,7 +2,10 @@
 //!
 //! `init`, `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+mod log;
+mod membership;
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use libp2p::Multiaddr;
@@ -16,7 +19,7 @@ use quarta_protocols::names::MemberName;
 
 use crate::{
     api::model::{FilePage, HeldPage, Invite, InviteRequest, Member, MemberPage, Status},
-    service, setup,
+    root_key, service, setup,
 };
 
 /// Shortest and longest interval between polls.
@@ -76,7 +79,39 @@ enum Command {
         /// For how long, e.g. 24h (at most 30d)
         #[arg(long, default_value = "24h", value_parser = invite_lifetime, value_name = "TIME")]
         expires: Duration,
+        /// The machine takes the name of this member, which has left or was revoked
+        #[arg(long, value_parser = cli::member_name, value_name = "NAME", conflicts_with = "uses")]
+        replaces: Option<MemberName>,
     },
+    /// List the invites issued here, or withdraw one
+    Invites {
+        #[command(subcommand)]
+        command: Option<membership::Invites>,
+    },
+    /// Approve a super-peer that waits for the root key, or list those that do
+    Approve {
+        /// The name under which it waits
+        #[arg(value_parser = cli::member_name)]
+        name: Option<MemberName>,
+        /// Sign with the root key in this file; needed where it does not lie in the data folder
+        #[arg(long, value_name = "FILE", requires = "name")]
+        root_key: Option<PathBuf>,
+    },
+    /// Revoke a member for good, e.g. after its machine was stolen
+    Revoke {
+        /// Its name, its peer id, or the beginning of that
+        member: String,
+        /// Sign with the root key in this file; needed for a super-peer where the key does not lie in the data folder
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+    },
+    /// Keep the network's root key
+    Root {
+        #[command(subcommand)]
+        command: Root,
+    },
+    /// Show who did what when
+    Log(log::Wanted),
     /// List the members and how they are
     Members,
     /// List the files of the network, or what one member holds
@@ -95,6 +130,16 @@ enum Command {
     Completions {
         /// For which shell
         shell: clap_complete::Shell,
+    },
+}
+
+/// What is done with the root key.
+#[derive(Debug, Subcommand)]
+enum Root {
+    /// Move the root key out of the data folder of a super-peer that does not run
+    Export {
+        /// The file that will hold it, on a disk that is kept offline
+        file: PathBuf,
     },
 }
 
@@ -141,15 +186,40 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Serve { poll_interval, http, log } => {
             service::run(common.data_path()?, service::Overrides { poll_interval, http }, &log).await?;
         }
-        Command::Invite { role, uses, expires } => {
-            let request = InviteRequest { role, uses, expires_in_seconds: expires.as_secs() };
+        Command::Invite { role, uses, expires, replaces } => {
+            let replaces = replaces.map(|name| name.to_string());
+            let request = InviteRequest { role, uses, expires_in_seconds: expires.as_secs(), replaces };
             let invite: Invite = common
                 .client(Role::Superpeer)?
                 .post("/api/v1/invites", &request)
                 .await
                 .during("cannot issue an invite")?;
             output.line(&invite, &invite.invite)?;
+            if invite.awaits_approval && !common.json {
+                cli::note(
+                    "the machine waits until you run `quarta-superpeer approve` here with the root key",
+                );
+            }
         }
+        Command::Invites { command } => membership::invites(&common, &mut output, command).await?,
+        Command::Approve { name, root_key } => {
+            membership::approve(&common, &mut output, name, root_key).await?;
+        }
+        Command::Revoke { member, root_key } => {
+            membership::revoke(&common, &mut output, &member, root_key).await?;
+        }
+        Command::Root { command: Root::Export { file } } => {
+            let network = root_key::export(common.data_path()?, &file)?;
+            let text = format!(
+                "the root key is in {} and no more in the data folder; keep that file offline, and a copy of it",
+                file.display()
+            );
+            output.line(
+                &serde_json::json!({ "network": network, "file": file.display().to_string() }),
+                &text,
+            )?;
+        }
+        Command::Log(wanted) => log::run(&common, &mut output, &wanted).await?,
         Command::Members => {
             let members: Vec<Member> = common
                 .client(Role::Superpeer)?
@@ -236,11 +306,20 @@ fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
     if status.holds_root_key {
         fields.push((
             "Root key",
-            "lies on this machine: whoever controls the machine can admit anybody; keep a copy offline"
+            "lies on this machine: whoever controls the machine can admit anybody; take it offline with \
+             `quarta-superpeer root export`"
                 .to_owned(),
         ));
     }
     fields
+}
+
+/// A moment for people, in UTC; `time_ms` is in milliseconds since 1970.
+fn moment(time_ms: u64) -> String {
+    i64::try_from(time_ms / 1000)
+        .ok()
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| format!("{time_ms} ms"), |time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -5,9 +5,9 @@
 //!
 //! 1. [`index`]: what every node holds; [`health`]: who is there; [`balancing`]: who is offered as a source.
 //! 2. [`reconciliation`]: how two super-peers come to agree; [`feed`]: what members are told of changes; as purely.
-//! 2. [`catalog`]: records and members, durable; [`admission`]: how invites become members; [`store`]: both off the loop.
-//! 3. [`service`]: the running super-peer; [`api`]: its HTTP API.
-//! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.
+//! 3. [`catalog`]: records and members, durable; [`admission`]: how invites become members; [`store`]: both off the loop.
+//! 4. [`service`]: the running super-peer; [`api`]: its HTTP API.
+//! 5. [`settings`], [`setup`], [`root_key`], [`cli`]: from a command line to a data folder to a service.
 
 pub mod admission;
 pub mod api;
@@ -18,6 +18,7 @@ pub mod feed;
 pub mod health;
 pub mod index;
 pub mod reconciliation;
+pub mod root_key;
 pub mod service;
 pub mod settings;
 pub mod setup;

@@ -166,6 +166,10 @@ fn a_command_that_makes_no_sense_is_one_line_and_exits_with_2() {
         &["invite", "--uses", "0"],
         &["invite", "--expires", "31d"],
         &["invite", "--role", "king"],
+        &["invite", "--replaces", "sp2", "--uses", "2"],
+        &["approve", "--root-key", "x"],
+        &["log", "--limit", "0"],
+        &["log", "--signed", "--observed"],
         &["serve", "--poll-interval", "1ms"],
         &["init", "--name", "São Paulo"],
     ] {
@@ -201,7 +205,19 @@ fn a_command_needs_a_data_folder() {
 fn a_command_without_its_daemon_exits_with_3_and_says_how_to_start_it() {
     let place = Place::new();
     let data = place.init("sp1", ANYWHERE);
-    for args in [&["status"][..], &["members"], &["files"], &["files", "--holder", "a"], &["invite"]] {
+    for args in [
+        &["status"][..],
+        &["members"],
+        &["files"],
+        &["files", "--holder", "a"],
+        &["invite"],
+        &["invites"],
+        &["invites", "withdraw", "abcd"],
+        &["approve"],
+        &["approve", "sp2"],
+        &["revoke", "a"],
+        &["log"],
+    ] {
         let line = failure(&[args, &["--data", &data]].concat(), 3);
         says(&line, &["error: cannot ", "is not running", &data, "; start it with `serve`"]);
     }
@@ -338,4 +354,154 @@ fn two_daemons_do_not_share_a_port() {
     let listen = format!("/ip4/127.0.0.1/tcp/{port}");
     let _first = Daemon::serve(&place.init("sp1", &listen));
     says(&refused_start(&place.init("sp2", &listen), &[]), &[&listen, "in use"]);
+}
+
+/// Runs a command that must succeed, and gives what it prints.
+fn success(args: &[&str]) -> String {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout).trim_end().to_owned()
+}
+
+/// What a command prints as JSON, one object a line.
+fn objects(args: &[&str]) -> Vec<Value> {
+    let printed = success(&[args, &["--json"]].concat());
+    printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Waits until something holds.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The arguments with which a super-peer joins.
+fn joining<'a>(invite: &'a str, data: &'a str, name: &'a str) -> Vec<&'a str> {
+    vec!["join", invite, "--data", data, "--name", name, "--listen", ANYWHERE, "--http", "127.0.0.1:0"]
+}
+
+#[test]
+fn a_super_peer_waits_for_the_root_key_that_never_reaches_a_daemon() {
+    let place = Place::new();
+    let data = place.init("sp1", ANYWHERE);
+    let key = place.path("offline.key").display().to_string();
+    success(&["root", "export", &key, "--data", &data]);
+    assert!(!place.path("sp1/root.key").exists());
+    let line = failure(&["root", "export", &key, "--data", &data], 5);
+    says(&line, &["cannot export the root key", "does not lie on this machine", "; run the command where"]);
+    let _first = Daemon::serve(&data);
+    let line = failure(&["root", "export", &place.path("x").display().to_string(), "--data", &data], 1);
+    says(&line, &["in use by a running daemon"]);
+    assert!(!success(&["status", "--data", &data]).contains("Root key"));
+
+    let invite = success(&["invite", "--role", "superpeer", "--data", &data]);
+    let second = place.path("sp2").display().to_string();
+    let mut join = command(&joining(&invite, &second, "sp2"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("sp2 is not listed as waiting", || {
+        objects(&["approve", "--data", &data]).iter().any(|waits| waits["name"] == "sp2")
+    });
+    let line = failure(&["approve", "sp2", "--data", &data], 4);
+    says(&line, &["cannot approve sp2: only the root key", "--root-key FILE"]);
+    let foreign = place.init("other", ANYWHERE);
+    let foreign = format!("{foreign}/root.key");
+    let line = failure(&["approve", "sp2", "--root-key", &foreign, "--data", &data], 4);
+    says(&line, &["does not hold the root key of this network"]);
+    let line = failure(&["approve", "sp9", "--root-key", &key, "--data", &data], 5);
+    says(&line, &["no super-peer called sp9 waits"]);
+    success(&["approve", "sp2", "--root-key", &key, "--data", &data]);
+    until("sp2 does not join", || join.try_wait().unwrap().is_some());
+    assert!(join.wait().unwrap().success());
+    let _second = Daemon::serve(&second);
+    until("sp1 and sp2 do not see each other", || {
+        let members = objects(&["members", "--data", &data]);
+        members.iter().filter(|member| member["state"] == "online").count() == 2
+    });
+
+    // Revoking it takes the same key.
+    let line = failure(&["revoke", "sp2", "--data", &data], 4);
+    says(&line, &["cannot revoke sp2: only the root key can revoke a super-peer", "--root-key FILE"]);
+    success(&["revoke", "sp2", "--root-key", &key, "--data", &data]);
+    let revoked = &objects(&["log", "--data", &data, "--signed", "--limit", "1"])[0];
+    assert_eq!(
+        (&revoked["action"], &revoked["actor"], &revoked["subject"], &revoked["by"]),
+        (&"revoked".into(), &"root".into(), &"sp2".into(), &"sp1".into())
+    );
+}
+
+#[test]
+fn a_member_is_revoked_once_shown_as_such_refused_and_replaced_on_purpose() {
+    let place = Place::new();
+    let data = place.init("sp1", ANYWHERE);
+    let _first = Daemon::serve(&data);
+    let invite =
+        |more: &[&str]| success(&[&["invite", "--role", "superpeer", "--data", &data], more].concat());
+    let second = place.path("sp2").display().to_string();
+    success(&joining(&invite(&[]), &second, "sp2"));
+    for (member, code, why) in
+        [("nobody", 5, "no member is called nobody"), ("sp1", 1, "a super-peer does not revoke itself")]
+    {
+        let line = failure(&["revoke", member, "--data", &data], code);
+        says(&line, &[&format!("error: cannot revoke {member}: {why}"), "; "]);
+    }
+    let line = failure(&["invite", "--replaces", "sp2", "--data", &data], 1);
+    says(&line, &["another member is called so"]);
+
+    let id = objects(&["members", "--data", &data])[1]["peer_id"].as_str().unwrap().to_owned();
+    success(&["revoke", &id[..id.len() - 4], "--data", &data]);
+    says(&failure(&["revoke", "sp2", "--data", &data], 1), &["sp2 is no member any more (revoked)"]);
+    let members = success(&["members", "--data", &data]);
+    says(
+        members.lines().next().unwrap(),
+        &["NAME", "ROLE", "STATE", "VIA", "SEEN", "STORED", "FREE", "VERSION"],
+    );
+    says(members.lines().nth(2).unwrap(), &["sp2", "superpeer", "revoked"]);
+
+    // It knocks all the same.
+    let mut expelled = command(&["serve", "--data", &second]).stderr(Stdio::null()).spawn().unwrap();
+    until("the refusal is not in the log", || {
+        objects(&["log", "--data", &data, "--observed"])
+            .iter()
+            .any(|seen| seen["action"] == "refused" && seen["actor"] == "sp2" && seen["by"] == "sp1")
+    });
+    let _ = expelled.kill();
+    expelled.wait().unwrap();
+
+    let (usual, third) = (invite(&[]), place.path("sp3").display().to_string());
+    let line = failure(&joining(&usual, &third, "sp2"), 4);
+    says(&line, &["the name belonged to a member that is gone", "--replaces"]);
+    let replacing = invite(&["--replaces", "sp2"]);
+    says(&failure(&joining(&replacing, &third, "sp3"), 4), &["the invite gives another name"]);
+    success(&joining(&replacing, &third, "sp2"));
+    let log = success(&["log", "sp2", "--data", &data]);
+    assert!(log.lines().nth(1).unwrap().contains("joined"), "of the one who is called so now: {log}");
+    let log = success(&["log", &id, "--data", &data]);
+    says(&log, &["joined", "sp2", "was refused"]);
+    assert_eq!(log.lines().next().unwrap().split_whitespace().next(), Some("TIME"));
+}
+
+#[test]
+fn invites_are_listed_and_withdrawn_where_they_were_issued() {
+    let place = Place::new();
+    let data = place.init("sp1", ANYWHERE);
+    let _first = Daemon::serve(&data);
+    assert_eq!(objects(&["invites", "--data", &data]), Vec::<Value>::new());
+    let invite = success(&["invite", "--uses", "3", "--expires", "7d", "--data", &data]);
+    let listed = objects(&["invites", "--data", &data]);
+    let id = listed[0]["id"].as_str().unwrap();
+    assert_eq!(
+        (&listed[0]["state"], &listed[0]["uses_left"], &listed[0]["role"]),
+        (&"open".into(), &3.into(), &"node".into())
+    );
+    assert!(!invite.contains(id) && !success(&["invites", "--data", &data]).contains(&invite));
+    success(&["invites", "withdraw", &id[..8], "--data", &data]);
+    let line = failure(&["invites", "withdraw", &id[..8], "--data", &data], 5);
+    says(&line, &["cannot withdraw the invite", "; see `quarta-superpeer invites`"]);
+    assert_eq!(objects(&["invites", "--data", &data]), Vec::<Value>::new());
 }

@@ -245,7 +245,8 @@ impl SuperpeerApi {
         expires_in: Duration,
     ) -> Result<superpeer::Invite, ClusterError> {
         let expires_in_seconds = expires_in.as_secs();
-        let request = superpeer::InviteRequest { role: role.to_owned(), uses, expires_in_seconds };
+        let request =
+            superpeer::InviteRequest { role: role.to_owned(), uses, expires_in_seconds, replaces: None };
         self.client.post("/api/v1/invites", &request).await.map_err(|cause| self.request(cause))
     }
 

@@ -209,3 +209,115 @@ async fn credentials_are_renewed_by_themselves_also_after_they_have_run_out() {
     .await;
     network.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_branch_is_cut_off_everywhere_within_5_s_and_cannot_come_back() {
+    let slow = "2MiB";
+    let mut network = Network::start_changed(2, 2, SECOND, |plan| {
+        let victim = plan.members.iter_mut().find(|member| member.role == Role::Node).unwrap();
+        victim.serve_args = ["--upload-limit", slow].map(Into::into).to_vec();
+    })
+    .await;
+    let name = network.name(0);
+    let file = network.share(0, "grande.bin", &support::bytes(7, 64 * support::MIB)).await;
+    eventually("the file is listed", async || {
+        network.node(1).node().files("").await.is_ok_and(|files| files.iter().any(|f| f.id == file.id))
+    })
+    .await;
+    // Half a minute of transfer over a live connection between two nodes.
+    let fetch = network.node(1).node().fetch(&file.id).await.unwrap();
+    eventually("it is fetched from", async || {
+        network.node(0).node().status().await.is_ok_and(|status| status.active_uploads > 0)
+    })
+    .await;
+
+    let since = Instant::now();
+    network.superpeer(0).succeed(&["revoke", &name], "").await.unwrap();
+    let bound = Duration::from_secs(5);
+    let cut = eventually("nobody is connected with it", async || {
+        let status = network.node(0).node().status().await;
+        status.is_ok_and(|status| {
+            status.active_uploads == 0 && status.superpeers.iter().all(|superpeer| !superpeer.connected)
+        })
+    })
+    .await;
+    assert_within(bound, since, (name.clone(), Ok(cut)), "cut off");
+    for superpeer in network.cluster.superpeers() {
+        let revoked = eventually("it is listed as revoked", async || {
+            state(superpeer, &name).await.as_deref() == Some("revoked")
+        })
+        .await;
+        assert_within(bound, since, (superpeer.name().to_owned(), Ok(revoked)), "revoked");
+    }
+    drop(fetch);
+
+    // Not by asking, not by starting again.
+    assert!(network.cluster.end(&name).await.unwrap());
+    network.cluster.restart(&name).unwrap();
+    eventually("it is told why", async || {
+        let status = network.node(0).node().status().await;
+        status.is_ok_and(|status| {
+            status.superpeers.iter().all(|superpeer| !superpeer.connected)
+                && status.problems.iter().any(|problem| problem.contains("revoked"))
+        })
+    })
+    .await;
+    assert_eq!(state(network.superpeer(1), &name).await.as_deref(), Some("revoked"));
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_branches_of_a_revoked_super_peer_are_renewed_by_another_and_stay() {
+    let mut network = Network::start(2, 1, SECOND).await;
+    let [by, other] = [1, 0].map(|index| network.superpeer(index).name().to_owned());
+    let invite = network.superpeer(1).superpeer().invite("node", 1, Duration::from_hours(1)).await.unwrap();
+    network.cluster.join(outsider("filial-orfa", Role::Node), &invite.invite).await.unwrap();
+    network.cluster.ready("filial-orfa").await.unwrap();
+    let orphan = || network.cluster.member("filial-orfa").unwrap().node();
+    eventually("it knows both super-peers", async || {
+        orphan().status().await.is_ok_and(|status| registered(&status) == 2)
+    })
+    .await;
+
+    let since = Instant::now();
+    network.superpeer(0).succeed(&["revoke", &by], "").await.unwrap();
+    let renewed = eventually("its credential is renewed", async || {
+        let log = std::fs::read_to_string(network.superpeer(0).log()).unwrap();
+        log.lines().any(|line| line.contains("credential is renewed") && line.contains("filial-orfa"))
+    })
+    .await;
+    assert_within(Duration::from_secs(10), since, (other.clone(), Ok(renewed)), "renewed elsewhere");
+    eventually("it is let in, and by the living one alone", async || {
+        let connected = |status: quarta_node::api::model::Status| {
+            let connected = status.superpeers.into_iter().filter(|superpeer| superpeer.connected);
+            connected.map(|superpeer| superpeer.name).collect::<Vec<_>>() == [other.clone()]
+        };
+        orphan().status().await.is_ok_and(connected)
+    })
+    .await;
+    assert_eq!(state(network.superpeer(0), "filial-orfa").await.as_deref(), Some("online"));
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_super_peer_that_has_to_be_approved_waits_says_so_and_goes_on_by_itself() {
+    let network = Network::start(2, 0, SECOND).await;
+    // The root key does not lie where the invite is issued.
+    let invite = network.superpeer(1).succeed(&["invite", "--role", "superpeer"], "").await.unwrap();
+    let joiner = network.cluster.outsider(outsider("central-nova", Role::Superpeer)).unwrap();
+    let join = async { joiner.run(&["join", "-", "--name", "central-nova"], &invite).await.unwrap() };
+    let approve = async {
+        eventually("it is listed as waiting", async || {
+            let waiting = network.superpeer(1).succeed(&["approve"], "").await;
+            waiting.is_ok_and(|waiting| waiting.contains("central-nova"))
+        })
+        .await;
+        let key = network.superpeer(0).data().join("root.key");
+        let approve = ["approve", "central-nova", "--root-key", key.to_str().unwrap()];
+        network.superpeer(1).succeed(&approve, "").await.unwrap();
+    };
+    let (joined, ()) = tokio::join!(join, approve);
+    let said = String::from_utf8_lossy(&joined.stderr).into_owned();
+    assert!(joined.status.success() && said.contains("central-nova waits to be approved"), "{said}");
+    network.stop().await;
+}

@@ -83,12 +83,13 @@ impl<W: Write> Output<W> {
     /// As [`Output::line`].
     pub fn members(&mut self, members: &[Member]) -> Result<(), Failure> {
         let now = UnixSeconds::now().0;
-        let header = ["NAME", "ROLE", "STATE", "SEEN", "FILES", "STORED", "FREE", "VERSION"];
+        let header = ["NAME", "ROLE", "STATE", "VIA", "SEEN", "FILES", "STORED", "FREE", "VERSION"];
         self.table(&header, members, |member| {
             vec![
                 member.name.clone(),
                 member.role.clone(),
                 member.state.clone(),
+                via(member).to_owned(),
                 member.last_seen.map_or_else(|| "never".to_owned(), |seen| ago(seen, now)),
                 member.files.to_string(),
                 size(member.stored_bytes),
@@ -113,6 +114,15 @@ impl<W: Write> Output<W> {
                 Failure::new("cannot print the result", error.to_string(), "check where the output goes to")
             }
         })
+    }
+}
+
+/// How a member that is there is connected.
+fn via(member: &Member) -> &'static str {
+    match (member.state.as_str(), member.relayed) {
+        ("online" | "suspect", true) => "relay",
+        ("online" | "suspect", false) => "direct",
+        _ => "-",
     }
 }
 

@@ -28,9 +28,12 @@ pub struct Member {
     /// `node` or `superpeer`.
     #[schema(example = "node")]
     pub role: String,
-    /// `online`, `suspect` or `offline`.
+    /// `online`, `suspect`, `offline`, `left` or `revoked`.
     #[schema(example = "online")]
     pub state: String,
+    /// Whether it is connected with the super-peer through a relay only.
+    #[serde(default)]
+    pub relayed: bool,
     /// When it last answered, in seconds since 1970 UTC.
     pub last_seen: Option<u64>,
     /// Its software's version.
@@ -52,6 +55,7 @@ impl From<ListedMember> for Member {
             peer_id: member.peer.to_string(),
             role: member.role.to_string(),
             state: member.state.to_string(),
+            relayed: member.relayed,
             last_seen: member.last_seen.map(|seen| seen.0),
             version: member.version,
             files: member.files,

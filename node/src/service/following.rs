@@ -169,6 +169,7 @@ async fn act_on(shared: &Arc<Shared>, taken: Taken) {
         }
         tracing::warn!(%peer, "a membership has ended; nothing is exchanged with that member any more");
         shared.network.revoke(peer).await;
+        shared.issuer_may_be_gone(peer);
         shared.superpeers.forget(shared, &peer);
         let known = shared.clone();
         let ended = in_database(move || known.database.member(&peer)).await;

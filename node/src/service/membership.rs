@@ -11,7 +11,7 @@
 
 use std::{
     sync::{
-        Arc, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -51,6 +51,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(6);
 /// This node as a member.
 pub(crate) struct Own {
     keeper: Keeper,
+    /// A super-peer that was revoked, as others say: what it issues is worth nothing to them.
+    shunned: Mutex<Option<PeerId>>,
     signed_off: AtomicBool,
     /// Whether super-peers may still believe that this node is signed off.
     announces: AtomicBool,
@@ -90,6 +92,7 @@ impl Own {
         };
         Ok(Self {
             keeper: Keeper::new(identity),
+            shunned: Mutex::default(),
             signed_off: AtomicBool::new(signed_off),
             announces: AtomicBool::new(signed_off),
             turn: tokio::sync::Mutex::default(),
@@ -115,9 +118,25 @@ impl Own {
 impl Shared {
     /// A member did not let this node in.
     pub(super) fn not_accepted(&self, refusal: Refusal) {
-        if matches!(refusal, Refusal::Expired | Refusal::IssuerRevoked) {
-            self.own.keeper.renew_soon();
+        match refusal {
+            Refusal::Expired => self.own.keeper.renew_soon(),
+            Refusal::IssuerRevoked => self.shun_the_issuer(),
+            _ => {}
         }
+    }
+
+    /// A membership has ended. If it was the issuer's, nobody lets this node in any more until another one has renewed.
+    pub(super) fn issuer_may_be_gone(&self, ended: PeerId) {
+        if self.own.membership().issuer == Some(ended) {
+            self.shun_the_issuer();
+        }
+    }
+
+    /// Renews, and not at the one that issued the present credential: it may not have heard, or not care, that it was
+    /// revoked. Whoever claims that falsely makes this node ask another super-peer, and nothing more.
+    fn shun_the_issuer(&self) {
+        *self.own.shunned.lock().unwrap_or_else(PoisonError::into_inner) = self.own.membership().issuer;
+        self.own.keeper.renew_soon();
     }
 
     /// Renews the credential whenever it is time, until the node stops.
@@ -127,7 +146,9 @@ impl Shared {
     }
 
     async fn renew(&self) -> Result<Renewed, Unrenewed> {
-        let (known, held) = (self.superpeers_to_ask(), self.own.keeper.credential());
+        let (mut known, held) = (self.superpeers_to_ask(), self.own.keeper.credential());
+        let shunned = *self.own.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|superpeer| Some(superpeer.peer) != shunned);
         let time = self.network_time();
         let renewed = renewing::renew(&self.network, &self.identity, &held, &known, time).await?;
         renewed.take_over(&self.network, &self.identity, self.dir.folder()).await;

@@ -506,6 +506,7 @@ fn admission(cases: &mut Cases, world: &World) {
         Refusal::CutOff,
         Refusal::AwaitingApproval,
         Refusal::NameOfDeparted,
+        Refusal::OtherName,
     ] {
         cases.response::<Admission>(&format!("refused.{refusal:?}"), &Response::Refused(refusal));
     }

@@ -4,14 +4,18 @@ use std::{sync::Mutex, time::Duration};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use quarta_protocols::{
-    invites::Invite, keys::SealingSecret, limits::ADDRESSES_MAX, messages::sync::Kind, signing::Signed,
+    audit::Action, invites::Invite, keys::SealingSecret, limits::ADDRESSES_MAX, messages::sync::Kind,
+    signing::Signed,
 };
 use tempfile::TempDir;
 
 use super::{invites::KEPT_AFTER_EXPIRY, *};
 use crate::catalog::{
     Catalog,
-    fixtures::{START, catalog, empty_catalog, key, membership, name, network, peer, superpeer_credential},
+    fixtures::{
+        START, START_MS, catalog, departure, empty_catalog, enrolment, key, membership, name, network,
+        node_enrolment, peer, revocation, superpeer_credential, trust,
+    },
 };
 
 const SECRET: [u8; SECRET_BYTES] = [5; SECRET_BYTES];
@@ -220,4 +224,195 @@ fn a_superpeer_whose_own_credential_has_ended_admits_nobody() {
 #[test]
 fn nothing_printed_holds_a_secret_key() {
     assert_eq!(format!("{:?}", root_authority()), "Authority { holds_root: true, .. }");
+}
+
+fn superpeer_terms() -> Terms {
+    Terms { role: Role::Superpeer, ..terms(1) }
+}
+
+fn wanting(catalog: &Catalog) -> Vec<String> {
+    let waiting = candidates(catalog, START).unwrap();
+    waiting.into_iter().map(|candidate| candidate.name.to_string()).collect()
+}
+
+#[test]
+fn where_the_root_key_lies_a_super_peers_invite_is_approval_enough() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    issue(&mut catalog, superpeer_terms());
+    let admitted =
+        root_authority().redeem(&mut catalog, redemption(&key(103), "sp3"), [1; 16], START).unwrap();
+    assert_eq!((admitted.membership.role, admitted.membership.issuer), (Role::Superpeer, None));
+    assert!(admitted.credential.verify(&trust(), &peer(103), START).is_ok());
+    assert!(wanting(&catalog).is_empty());
+}
+
+#[test]
+fn elsewhere_a_super_peer_waits_until_the_roots_holder_approves_it() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    authority().issue(&mut catalog, superpeer_terms(), SECRET, Vec::new(), START).unwrap();
+    for _ in 0..2 {
+        let refused = redeem(&mut catalog, redemption(&key(103), "sp3")).unwrap_err();
+        assert_eq!(refused, Refusal::AwaitingApproval);
+    }
+    assert_eq!((wanting(&catalog), uses_left(&catalog)), (vec!["sp3".to_owned()], 0));
+    assert!(catalog.reader().unwrap().member(&peer(103)).unwrap().is_none());
+    let other = redeem(&mut catalog, redemption(&key(105), "sp4")).unwrap_err();
+    assert_eq!(other, Refusal::InviteUsed, "its use is taken");
+
+    let (called, late) = (name("sp3"), terms(1).expires.plus(Duration::from_hours(1)));
+    let here = authority().approve(&mut catalog, &called, None, [2; 16], late).unwrap_err();
+    assert_eq!(here.refusal(), Refusal::NotTheRoot);
+    let signed = |by: u8, called: &str| {
+        let name = name(called);
+        let grant =
+            Grant { peer: peer(103), name: &name, role: Role::Superpeer, now: late, token_id: [2; 16] };
+        Credential::issue_by_root(&key(by), &network(), &grant)
+    };
+    let approve = |catalog: &mut Catalog, credential: Credential| {
+        authority().approve(catalog, &called, Some(credential), [2; 16], late)
+    };
+    assert!(matches!(approve(&mut catalog, signed(9, "sp3")), Err(AdmissionError::BadCredential(_))));
+    assert!(matches!(approve(&mut catalog, signed(200, "king")), Err(AdmissionError::OtherGrant)));
+    assert_eq!(wanting(&catalog), ["sp3"]);
+    let approved = approve(&mut catalog, signed(200, "sp3")).unwrap();
+    assert_eq!((approved.membership.peer, approved.entries.len()), (peer(103), 2));
+    assert!(matches!(approve(&mut catalog, signed(200, "sp5")), Err(AdmissionError::OtherGrant)));
+
+    // It asks again, after the invite's end by now, and again because the answer got lost.
+    for _ in 0..2 {
+        let admitted = authority().redeem(&mut catalog, redemption(&key(103), "sp3"), [3; 16], late).unwrap();
+        assert_eq!(admitted.credential, signed(200, "sp3"));
+        assert!(admitted.entries.is_empty());
+    }
+}
+
+#[test]
+fn approval_with_the_root_key_at_hand_needs_nothing_but_the_name() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    authority().issue(&mut catalog, superpeer_terms(), SECRET, Vec::new(), START).unwrap();
+    redeem(&mut catalog, redemption(&key(103), "sp3")).unwrap_err();
+    let nobody = root_authority().approve(&mut catalog, &name("sp9"), None, [2; 16], START).unwrap_err();
+    assert!(matches!(nobody, AdmissionError::NobodyWaits(_)));
+    let node = root_authority().approve(&mut catalog, &name("filial-1"), None, [2; 16], START).unwrap_err();
+    assert!(matches!(node, AdmissionError::NobodyWaits(_)), "a node is no super-peer");
+    root_authority().approve(&mut catalog, &name("sp3"), None, [2; 16], START).unwrap();
+    assert_eq!(redeem(&mut catalog, redemption(&key(103), "sp3")).unwrap().membership.name, name("sp3"));
+}
+
+#[test]
+fn withdrawing_an_invite_ends_the_wait_of_who_showed_it() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    authority().issue(&mut catalog, superpeer_terms(), SECRET, Vec::new(), START).unwrap();
+    redeem(&mut catalog, redemption(&key(103), "sp3")).unwrap_err();
+    assert!(withdraw(&mut catalog, &InviteId::of_secret(&SECRET)).unwrap());
+    assert!(wanting(&catalog).is_empty());
+}
+
+#[test]
+fn a_departed_members_name_is_given_by_an_invite_that_replaces_it_and_by_no_other() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    let replacing = Terms { replaces: Some(name("filial-1")), ..terms(1) };
+    let early = authority().issue(&mut catalog, replacing.clone(), SECRET, Vec::new(), START).unwrap_err();
+    assert!(matches!(early, AdmissionError::NotDeparted(_)), "it is still somebody's");
+    catalog.depart(&departure(1), START_MS).unwrap();
+    issue(&mut catalog, terms(2));
+    let usual = redeem(&mut catalog, redemption(&key(9), "filial-1")).unwrap_err();
+    assert_eq!(usual, Refusal::NameOfDeparted);
+    let back = redeem(&mut catalog, redemption(&key(1), "filial-1")).unwrap_err();
+    assert_eq!(back, Refusal::Left, "who has left does not come back with the same keys");
+
+    let secret = [6; SECRET_BYTES];
+    authority().issue(&mut catalog, replacing, secret, Vec::new(), START).unwrap();
+    let shown = |called: &str| Redemption { secret, ..redemption(&key(9), called) };
+    assert_eq!(redeem(&mut catalog, shown("filial-9")).unwrap_err(), Refusal::OtherName);
+    let admitted = redeem(&mut catalog, shown("filial-1")).unwrap();
+    assert_eq!(admitted.membership.name, name("filial-1"));
+    let listed = list(&catalog).unwrap();
+    assert!(listed.iter().any(|invite| invite.replaces == Some(name("filial-1")) && invite.uses_left == 0));
+}
+
+fn renewal(seed: u8) -> Renewal {
+    let Enrolment { peer, credential, sealing_key } = enrolment(seed);
+    Renewal { peer, credential, sealing_key }
+}
+
+fn renew(catalog: &mut Catalog, renewal: Renewal, now: UnixSeconds) -> Result<Admitted, Refusal> {
+    authority().renew(catalog, renewal, [7; 16], now).map_err(|error| error.refusal())
+}
+
+#[test]
+fn a_member_is_renewed_before_and_long_after_its_credential_ended() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    for (seed, after) in [(1, Duration::from_hours(24)), (2, Duration::from_hours(90 * 24))] {
+        let now = START.plus(after);
+        let renewed = renew(&mut catalog, renewal(seed), now).unwrap();
+        let says = renewed.credential.verify(&trust(), &peer(seed), now).unwrap();
+        assert_eq!((says.issued, says.name), (now, membership(seed).name));
+        assert_eq!(renewed.entries.len(), 2, "the entry and its event");
+        assert_eq!(catalog.reader().unwrap().member(&peer(seed)).unwrap().unwrap().issued, now);
+        // The answer was lost: the same again, though it still shows the old one.
+        let again = renew(&mut catalog, renewal(seed), now.plus(Duration::from_secs(2))).unwrap();
+        assert_eq!((again.credential, again.entries.len()), (renewed.credential, 0));
+    }
+    let log = catalog.reader().unwrap().log(None, 1, Some(&peer(2))).unwrap();
+    assert_eq!(log[0].event.action, Action::Renewed);
+}
+
+#[test]
+fn who_is_no_member_is_not_renewed() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    let now = START.plus(Duration::from_hours(24));
+    let stolen = Renewal { credential: enrolment(2).credential, ..renewal(1) };
+    assert_eq!(renew(&mut catalog, stolen, now).unwrap_err(), Refusal::NotAMember);
+    assert_eq!(renew(&mut catalog, renewal(9), now).unwrap_err(), Refusal::NotAMember, "not in the catalog");
+    let renamed = Renewal { credential: node_enrolment(1, "king", START).credential, ..renewal(1) };
+    assert_eq!(renew(&mut catalog, renamed, now).unwrap_err(), Refusal::NotAMember);
+    let foreign = Renewal { sealing_key: enrolment(2).sealing_key, ..renewal(1) };
+    assert_eq!(renew(&mut catalog, foreign, now).unwrap_err(), Refusal::BadSealingKey);
+    catalog.depart(&departure(1), START_MS).unwrap();
+    catalog.revoke(revocation(2, 101), START_MS).unwrap();
+    let digest = catalog.digest();
+    assert_eq!(renew(&mut catalog, renewal(1), now).unwrap_err(), Refusal::Left);
+    assert_eq!(renew(&mut catalog, renewal(2), now).unwrap_err(), Refusal::Revoked);
+    assert_eq!(catalog.digest(), digest);
+}
+
+#[test]
+fn a_super_peer_is_renewed_by_the_root_or_with_what_the_root_approved() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    let soon = START.plus(Duration::from_hours(330 * 24));
+    let waiting = candidates(&catalog, soon).unwrap();
+    assert_eq!(waiting.len(), 2, "both super-peers' credentials end within 60 days");
+    assert_eq!(waiting[1].wants, Wants::Renewal(membership(102).expires));
+    assert_eq!(renew(&mut catalog, renewal(102), soon).unwrap_err(), Refusal::AwaitingApproval);
+    let approved = root_authority().approve(&mut catalog, &name("sp2"), None, [2; 16], soon).unwrap();
+    let later = soon.plus(Duration::from_hours(1));
+    assert_eq!(renew(&mut catalog, renewal(102), later).unwrap().credential, approved.credential);
+    assert_eq!(candidates(&catalog, soon).unwrap().len(), 1);
+    let own = root_authority().renew(&mut catalog, renewal(101), [3; 16], soon).unwrap();
+    assert_eq!(own.membership.issued, soon);
+}
+
+#[test]
+fn a_renewed_super_peer_issues_under_its_new_credential() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    let end = membership(101).expires;
+    let authority = root_authority();
+    let early = end.plus(Duration::from_hours(1));
+    let node = || Renewal { credential: enrolment(1).credential, ..renewal(1) };
+    let stale = authority.renew(&mut catalog, node(), [1; 16], early).unwrap_err();
+    assert!(matches!(stale, AdmissionError::CannotIssue(_)), "{stale}");
+    let own = authority.renew(&mut catalog, renewal(101), [3; 16], early).unwrap();
+    authority.adopt(own.credential);
+    let renewed = authority.renew(&mut catalog, node(), [1; 16], early).unwrap();
+    assert!(renewed.credential.verify(&trust(), &peer(1), early).is_ok());
 }

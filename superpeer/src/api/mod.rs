@@ -3,8 +3,10 @@
 //! Every handler stands below its own description, and the router is made of both (`routes!`), so that none is served
 //! undescribed. What holds for all routes, who is let in and how errors look, is `quarta_daemon::http`'s.
 
+mod candidates;
 mod files;
 mod invites;
+mod log;
 mod members;
 pub mod model;
 mod status;
@@ -37,6 +39,8 @@ type Routes = OpenApiRouter<Arc<Shared>>;
         (name = "members", description = "The network's members, and what they hold"),
         (name = "files", description = "The catalog"),
         (name = "invites", description = "How machines become members"),
+        (name = "candidates", description = "Super-peers that wait for the holder of the root key"),
+        (name = "log", description = "Who did what when"),
         (name = "browser", description = "How a browser gets in"),
         (name = "api", description = "The API itself"),
     ),
@@ -49,8 +53,20 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(status::routes())
         .merge(members::routes())
         .merge(files::routes())
-        .merge(invites::routes());
+        .merge(invites::routes())
+        .merge(candidates::routes())
+        .merge(log::routes());
     documented(routes.with_state(shared))
+}
+
+/// What only the root's holder can do.
+fn needs_root(detail: &str) -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "not-the-root",
+        detail,
+        "run the command on the super-peer that holds the root key, or name the key with --root-key FILE",
+    )
 }
 
 fn broken(error: &dyn std::error::Error) -> Problem {

@@ -114,6 +114,9 @@ pub struct InviteRequest {
     /// For how long, in seconds; at most 30 days.
     #[schema(minimum = 1, maximum = 2_592_000, example = 86400)]
     pub expires_in_seconds: u64,
+    /// The name of a member that has left or was revoked, which the one machine that joins gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 /// An invite as issued. It admits whoever holds it.
@@ -127,4 +130,130 @@ pub struct Invite {
     pub uses: u32,
     /// When it ends, in seconds since 1970 UTC.
     pub expires: u64,
+    /// Whether the machine has to wait until the holder of the root key approves it.
+    #[serde(default)]
+    pub awaits_approval: bool,
+}
+
+/// `GET /api/v1/invites`: a page of the invites that this super-peer issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InvitePage {
+    /// The invites, newest first.
+    pub invites: Vec<IssuedInvite>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
+/// An invite as its issuer remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IssuedInvite {
+    /// Names the invite; admits nobody.
+    pub id: String,
+    /// `node` or `superpeer`.
+    pub role: String,
+    /// `open`, `used` or `expired`.
+    #[schema(example = "open")]
+    pub state: String,
+    /// How many machines may join with it in all.
+    pub uses: u32,
+    /// How many still.
+    pub uses_left: u32,
+    /// When it was issued, in seconds since 1970 UTC.
+    pub created: u64,
+    /// When it ends, in seconds since 1970 UTC.
+    pub expires: u64,
+    /// The departed member whose name it gives.
+    pub replaces: Option<String>,
+}
+
+/// `POST /api/v1/members/{member}/revocation`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevocationRequest {
+    /// A notice that the root signed elsewhere, as hexadecimal CBOR. Without it this super-peer signs with what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<String>,
+}
+
+/// `GET /api/v1/candidates`: who waits for the holder of the root key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CandidateList {
+    /// All of them.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A super-peer that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Candidate {
+    /// How it will be called, or is.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// `admission` or `renewal`.
+    #[schema(example = "admission")]
+    pub wants: String,
+    /// When it last showed its invite, in seconds since 1970 UTC.
+    pub asked: Option<u64>,
+    /// When its present credential ends, in seconds since 1970 UTC.
+    pub expires: Option<u64>,
+}
+
+/// `POST /api/v1/candidates/{name}/approval`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// A credential that the root signed elsewhere, as hexadecimal CBOR. Without it the root key of this machine signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<String>,
+}
+
+/// A super-peer that was approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Approved {
+    /// Its name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// When its credential ends, in seconds since 1970 UTC.
+    pub expires: u64,
+}
+
+/// `GET /api/v1/log`: a page of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogPage {
+    /// The entries, newest first.
+    pub entries: Vec<LogEntry>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
+/// Something that was done or seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogEntry {
+    /// `signed`: all super-peers agree on it; or `observed`: this one saw it.
+    #[schema(example = "signed")]
+    pub kind: String,
+    /// When, by the clock of the super-peer that accepted or saw it, in milliseconds since 1970 UTC.
+    pub time_ms: u64,
+    /// The super-peer that accepted or saw it.
+    #[schema(example = "sp1")]
+    pub by: String,
+    /// What: `joined`, `renewed`, `added`, `updated`, `restricted`, `handed_over`, `deleted`, `left`, `revoked`; `removed`,
+    /// `returned`, `refused`.
+    #[schema(example = "added")]
+    pub action: String,
+    /// Who did it; `root` for the holder of the root key.
+    #[schema(example = "filial-recife")]
+    pub actor: String,
+    /// The same as a peer id; none for the root.
+    pub actor_id: Option<String>,
+    /// The file's or member's name at the time; empty where it is not known.
+    #[schema(example = "planilha.csv")]
+    pub subject: String,
+    /// The file's id, or the member's id in the catalog.
+    pub subject_id: Option<String>,
+    /// The file's revision.
+    pub revision: Option<u64>,
+    /// Why, in words.
+    pub detail: Option<String>,
 }

@@ -126,5 +126,5 @@ impl Reader {
 }
 
 /// In the words of the index that leaves events out, so that it can be used.
-const SINCE: &str = "SELECT sequence, kind, id, payload FROM entries INDEXED BY entries_followed
+pub(super) const SINCE: &str = "SELECT sequence, kind, id, payload FROM entries INDEXED BY entries_followed
     WHERE kind <> 5 AND sequence > ?1 ORDER BY sequence";

@@ -173,7 +173,7 @@ mod tests {
         let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version, 3);
     }
-    const GOLDEN: &str = "261359ee8d97c34df453dce64bf4fc8c583082ed07ab1f3248cd337e27ecf64f";
+    const GOLDEN: &str = "431ad31e74fd1a6eb7307b1acf6439a554ccc50753d028a4d6e59690466bd608";
 
     #[test]
     fn what_was_acknowledged_is_synced_and_private() {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use quarta_protocols::messages::index::ListedMember;
+use quarta_protocols::messages::index::{ListedMember, MemberState};
 
 use super::PAGE_MEMBERS;
 
@@ -94,6 +94,12 @@ impl Conditions {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Whether a member is known to be one no more.
+    pub fn has_ended(&self, peer: &PeerId) -> bool {
+        let ended = |told: &Told| matches!(told.member.state, MemberState::Left | MemberState::Revoked);
+        self.members.get(peer).is_some_and(ended)
+    }
+
     /// The members whose condition was numbered after `seen`, at most [`PAGE_MEMBERS`], and the number up to which that
     /// is all.
     pub fn after(&self, seen: u64) -> (Vec<ListedMember>, u64) {
@@ -154,7 +160,6 @@ mod tests {
     use proptest::prelude::*;
     use quarta_protocols::{
         credentials::{Role, UnixSeconds},
-        messages::index::MemberState,
         names::MemberName,
     };
 
@@ -188,6 +193,15 @@ mod tests {
         conditions.note(now, offline.clone());
         assert_eq!(conditions.after(1), (vec![offline], 2));
         assert_eq!(conditions.next_wakeup(), None);
+    }
+
+    #[test]
+    fn who_has_left_is_known_to_have_ended() {
+        let now = Instant::now();
+        let mut conditions = Conditions::default();
+        conditions.note(now, member(0));
+        conditions.note(now, ListedMember { state: MemberState::Left, ..member(1) });
+        assert!(!conditions.has_ended(&member(0).peer) && conditions.has_ended(&member(1).peer));
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl Agenda {
         self.due = now + COMPARE_EVERY;
     }
 
+    /// An own session begins. What asks for the next one from here on is not forgotten when it ends.
+    pub fn begun(&mut self, now: Instant) {
+        self.due = now + COMPARE_EVERY;
+    }
+
     /// An own session ended so; `random` is any number, and spreads those that wait for the same one.
     pub fn ended(&mut self, ending: Ending, now: Instant, random: u32) {
         let pause = match ending {
@@ -70,12 +75,12 @@ impl Agenda {
                 FAULTY_PAUSE
             }
         };
-        self.due = now + pause;
+        self.bring_forward(now, pause);
     }
 
-    /// An own session broke off: the next connection, or the time, begins another one.
+    /// An own session broke off, with its connection or a disk: it is tried once more soon.
     pub fn broke_off(&mut self, now: Instant) {
-        self.due = now + COMPARE_EVERY;
+        self.bring_forward(now, FOLLOW_AFTER);
     }
 
     fn bring_forward(&mut self, now: Instant, pause: Duration) {
@@ -122,6 +127,30 @@ mod tests {
         first.connected(now);
         first.missed(now);
         assert_eq!(first.due(), now);
+    }
+
+    #[test]
+    fn what_happens_during_a_session_is_not_forgotten_when_it_ends() {
+        let (mut first, _, now) = agendas();
+        first.connected(now);
+        first.begun(now);
+        assert_eq!(first.due(), now + COMPARE_EVERY);
+        let meanwhile = now + Duration::from_secs(2);
+        first.connected(meanwhile);
+        first.broke_off(meanwhile + Duration::from_secs(1));
+        assert_eq!(first.due(), meanwhile, "the old connection went, the new one is there");
+        first.begun(meanwhile);
+        first.missed(meanwhile);
+        first.ended(Ending::Equal, meanwhile, 0);
+        assert_eq!(first.due(), meanwhile + MAKE_UP_AFTER);
+    }
+
+    #[test]
+    fn a_session_that_broke_off_is_tried_again_soon() {
+        let (mut first, _, now) = agendas();
+        first.begun(now);
+        first.broke_off(now);
+        assert_eq!(first.due(), now + FOLLOW_AFTER);
     }
 
     #[test]

@@ -75,6 +75,10 @@ impl Plan {
         self.changed.notify_one();
     }
 
+    fn begun(&self) {
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner).begun(Instant::now());
+    }
+
     fn due(&self) -> Instant {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner).due()
     }

@@ -48,6 +48,7 @@ struct State {
 
 /// A question that is not answered yet.
 struct Open {
+    peer: PeerId,
     beginning: Beginning,
     responder: Responder<Changes>,
 }
@@ -135,7 +136,7 @@ fn follow(
         let mut state = shared.following.state();
         state.questions += 1;
         let question = state.questions;
-        state.open.insert(question, Open { beginning, responder });
+        state.open.insert(question, Open { peer, beginning, responder });
         // A member whose place is lost must be told so at once.
         let wait = if beginning.restart { Duration::ZERO } else { wait };
         let asked = Input::Asked { peer, question, seen: beginning.seen, wait };
@@ -153,7 +154,11 @@ fn perform(shared: &Arc<Shared>, effects: Vec<Effect>) {
         let mut state = shared.following.state();
         for effect in effects {
             let (Effect::Answer(question) | Effect::Refuse(question)) = effect;
-            let Some(Open { beginning, responder }) = state.open.remove(&question) else { continue };
+            let Some(Open { peer, beginning, responder }) = state.open.remove(&question) else { continue };
+            // Whose membership has ended is shown nothing; its connections close at the same time.
+            if state.conditions.has_ended(&peer) {
+                continue;
+            }
             match effect {
                 Effect::Answer(_) => places.entry(beginning).or_default().push(responder),
                 Effect::Refuse(_) => responder.respond(Response::Unavailable),

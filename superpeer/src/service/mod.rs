@@ -20,6 +20,7 @@ mod following;
 mod gauges;
 mod joining;
 mod membership;
+mod observing;
 mod polling;
 mod renewing;
 mod requests;
@@ -58,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     balancing,
+    catalog::Observed,
     health::{Effect, Input, RemovalCause},
     index::Outcome,
     store::Store,
@@ -85,6 +87,7 @@ pub(crate) struct Shared {
     reach: Reach,
     policy: AddressPolicy,
     state: Mutex<State>,
+    observer: observing::Observer,
     links: Mutex<HashMap<PeerId, federation::Link>>,
     federation: federation::Federation,
     pub(crate) following: following::Following,
@@ -158,7 +161,9 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Refused { peer, refusal, by_us, clock } => {
             tracing::info!(%peer, reason = %refusal, by_us, "a peer was refused");
-            if !by_us {
+            if by_us {
+                shared.observe(Observed::Refused, peer, refusal.to_string());
+            } else {
                 shared.not_accepted(refusal);
             }
             shared.hear_clock(peer, clock);
@@ -190,7 +195,9 @@ impl Shared {
     /// Takes in what happened to a member and does what follows from it.
     pub(crate) fn feed(self: &Arc<Self>, input: Input) {
         let effects = self.state().health.handle(Instant::now(), input);
-        following::told_of(&input).into_iter().for_each(|peer| self.following.touch(peer));
+        if let Some(peer) = following::told_of(&input) {
+            self.following.touch(peer);
+        }
         for effect in effects {
             self.following.touch(following::about(&effect));
             self.perform(effect);
@@ -214,15 +221,22 @@ impl Shared {
             Effect::Cleared(peer) => tracing::info!(member = name(&peer), "a member answers again"),
             Effect::Removed(peer, cause) => {
                 tracing::warn!(member = name(&peer), ?cause, "a member is removed from the available list");
-                self.metrics.superpeer.removals.inc(match cause {
-                    RemovalCause::ConnectionClosed => CauseLabel::ConnectionClosed,
-                    RemovalCause::PollsMissed => CauseLabel::PollsMissed,
-                });
+                let (label, why) = match cause {
+                    RemovalCause::ConnectionClosed => {
+                        (CauseLabel::ConnectionClosed, "its connection closed and it did not come back")
+                    }
+                    RemovalCause::PollsMissed => {
+                        (CauseLabel::PollsMissed, "it did not answer two polls in a row")
+                    }
+                };
+                self.metrics.superpeer.removals.inc(label);
+                self.observe(Observed::Removed, peer, why.to_owned());
             }
             Effect::SignedOff(peer) => tracing::info!(member = name(&peer), "a member has signed off"),
             Effect::Returned(peer) => {
                 tracing::info!(member = name(&peer), "a member is back on the available list");
                 self.metrics.superpeer.returns.inc();
+                self.observe(Observed::Returned, peer, "it answers again".to_owned());
             }
         }
     }

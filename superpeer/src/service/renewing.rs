@@ -1,7 +1,8 @@
 //! How memberships go on: members' renewals and departures, and the renewal of this super-peer's own credential.
 //!
-//! A super-peer that holds the root key renews its own by itself; any other asks those that do. Where none of them holds
-//! it either, the renewal waits for the root's holder, and the status says so long before the end.
+//! A super-peer on whose machine the root key lies renews its own by itself; any other asks the others. Where the key lies
+//! on none of them the renewal waits until its holder has approved it, on any of them, and the status says so long before
+//! the end.
 
 use std::{
     sync::Arc,
@@ -34,6 +35,10 @@ pub(super) async fn renew(shared: &Arc<Shared>, renewal: Renewal, remote: &Multi
     let (address, peer) = (ip_of(remote), renewal.peer);
     if !shared.door.attempts().admits(&peer, address, Instant::now()) {
         return Response::Refused(Refusal::TooManyAttempts);
+    }
+    // This super-peer may not have heard yet that the member was revoked.
+    if let Err(refusal) = shared.may_admit().await {
+        return Response::Refused(refusal);
     }
     let authority = shared.door.authority.clone();
     let renewed = shared
@@ -118,11 +123,14 @@ impl Shared {
     }
 
     async fn renew_own(self: &Arc<Self>) -> Result<Renewed, Unrenewed> {
-        let renewed = if self.door.authority.holds_root() {
-            self.renewed_by_itself().await?
-        } else {
-            let (held, known) = (self.keeper.credential(), self.state().other_superpeers());
-            renewing::renew(&self.network, &self.identity, &held, &known, self.time()).await?
+        // Signed here where the root key lies, or approved by its holder and stored here.
+        let renewed = match self.renewed_here().await {
+            Err(waiting @ Unrenewed::Refused(Refusal::AwaitingApproval)) => {
+                let (held, known) = (self.keeper.credential(), self.state().other_superpeers());
+                let asked = renewing::renew(&self.network, &self.identity, &held, &known, self.time()).await;
+                asked.map_err(|error| if error == Unrenewed::NobodyKnown { waiting } else { error })?
+            }
+            outcome => outcome?,
         };
         renewed.take_over(&self.network, &self.identity, self.dir.folder()).await;
         // What it issues from now on shows the new one.
@@ -136,7 +144,7 @@ impl Shared {
         Ok(renewed)
     }
 
-    async fn renewed_by_itself(self: &Arc<Self>) -> Result<Renewed, Unrenewed> {
+    async fn renewed_here(self: &Arc<Self>) -> Result<Renewed, Unrenewed> {
         let renewal = Renewal {
             peer: self.identity.keys.peer(),
             credential: self.keeper.credential(),
@@ -177,7 +185,9 @@ impl Shared {
         let (why, next) = match self.keeper.trouble() {
             Some(Unrenewed::Refused(Refusal::AwaitingApproval | Refusal::NotTheRoot)) => {
                 let name = &self.identity.membership.name;
-                let next = format!("run `quarta-superpeer approve {name}` where the root key lies");
+                let next = format!(
+                    "run `quarta-superpeer approve {name} --root-key FILE` on any super-peer, with the network's root key"
+                );
                 ("only the holder of the root key can renew it".to_owned(), next)
             }
             Some(why) => {

@@ -29,7 +29,7 @@ use super::{
     Metrics, Shared, events_until_stopped,
     federation::Federation,
     following::{self, Following},
-    joining,
+    joining, observing,
     state::State,
     wall_ms,
 };
@@ -104,6 +104,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         .for_nodes_that_live(node_lifetime);
     let federation = federation(&store).await?;
     let following = Following::new(source, store.sequence());
+    let (observer, observations) = observing::Observer::new();
     let shared = Arc::new(Shared {
         door: joining::Door::new(authority, Instant::now()),
         keeper: Keeper::new(&identity),
@@ -114,6 +115,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         policy: reach.policy(),
         reach,
         state: Mutex::new(State::new(interval, Instant::now())),
+        observer,
         links: Mutex::new(HashMap::new()),
         federation,
         following,
@@ -125,6 +127,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     });
     shared.remember_members().await?;
     tokio::spawn(following::run(shared.clone()));
+    let observing = observing::start(shared.clone(), observations);
     tracing::info!(
         name = %shared.identity.membership.name,
         peer = %shared.identity.keys.peer(),
@@ -138,6 +141,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shutdown::notify_stopping();
     shared.network.shutdown().await;
     let _ = serving.await;
+    let _ = observing.await;
     tracing::info!("the super-peer has stopped");
     Ok(())
 }

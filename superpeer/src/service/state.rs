@@ -51,6 +51,8 @@ struct Contact {
     version: String,
     addresses: Vec<Multiaddr>,
     load: Option<Load>,
+    /// Whether it is connected through a relay only, as of its latest connections.
+    relayed: bool,
 }
 
 impl Contact {
@@ -91,7 +93,7 @@ impl State {
     }
 
     /// Takes note of a member that showed its credential; `version` may be empty where it is not known.
-    pub(super) fn meet(&mut self, membership: &Membership, version: String) {
+    pub(crate) fn meet(&mut self, membership: &Membership, version: String) {
         self.know(membership.peer, membership.name.clone(), membership.role);
         if let Some(contact) = self.contacts.get_mut(&membership.peer).filter(|_| !version.is_empty()) {
             contact.version = version;
@@ -101,6 +103,12 @@ impl State {
     /// Whether a member is a super-peer as far as is known.
     pub(super) fn may_be_superpeer(&self, peer: &PeerId) -> bool {
         self.contacts.get(peer).is_some_and(Contact::may_be_superpeer)
+    }
+
+    /// Takes note of how a member is connected; of its connections one that is direct is enough.
+    pub(super) fn connected_through(&mut self, peer: &PeerId, relay: bool, first: bool) {
+        let contact = self.contacts.entry(*peer).or_default();
+        contact.relayed = relay && (first || contact.relayed);
     }
 
     /// Takes note of an address at which a member was reached, unless better ones are known.
@@ -247,7 +255,7 @@ impl State {
             stored_bytes: load.stored_bytes,
             free_bytes: load.free_bytes,
             addresses: contact.map(|contact| contact.addresses.clone()).unwrap_or_default(),
-            relayed: false,
+            relayed: contact.is_some_and(|contact| contact.relayed),
         }
     }
 

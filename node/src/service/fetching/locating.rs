@@ -101,6 +101,7 @@ impl Locating {
                 () = tokio::time::sleep_until(search.until().into()) => break,
             }
         }
+        self.remember(found.iter().map(|source: &Source| source.peer).collect());
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
         found.into_iter().map(|source: Source| Source { weight: WEIGHTS / count, ..source }).collect()
     }
