@@ -351,15 +351,14 @@ impl World {
 
     fn restart(&mut self, who: Who) {
         self.network.starts(who);
-        match who.part() {
-            Part::Superpeer => self.start_superpeer(who),
-            _ => {
-                let now = self.now;
-                let questions = self.member(who).start(now);
-                self.tell(|| format!("{who} starts"));
-                self.ask_all(who, questions);
-            }
+        if who.part() == Part::Superpeer {
+            self.start_superpeer(who);
+            return;
         }
+        let now = self.now;
+        let questions = self.member(who).start(now);
+        self.tell(|| format!("{who} starts"));
+        self.ask_all(who, questions);
     }
 
     fn start_superpeer(&mut self, who: Who) {

@@ -62,8 +62,6 @@ impl Member {
                 // Whom to leave out is decided by the shell from what else it hears; here all stay askable.
                 Effect::Overdue(_) => {}
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
-                // That concerns other questions than the follower's.
-                Effect::Overdue(_) => {}
             }
         }
         questions
