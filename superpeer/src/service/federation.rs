@@ -115,18 +115,6 @@ pub(super) fn start(shared: &Arc<Shared>, peer: PeerId) -> Link {
     Link { entries, plan }
 }
 
-/// Tells another super-peer where this one is reached, as on every new connection: it passes that on to those that look
-/// for this one, and only one of the two begins to compare.
-pub(super) fn announce(shared: &Arc<Shared>, peer: PeerId) {
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        let addresses = shared.advertised().await;
-        if let Err(error) = shared.network.call::<Sync>(peer, Request::Digest { addresses }).await {
-            tracing::debug!(%peer, %error, "the own addresses could not be told; the next comparison tells them");
-        }
-    });
-}
-
 async fn push_all(shared: &Shared, peer: PeerId, mut queue: mpsc::Receiver<Entry>, plan: &Plan) {
     let mut batch = Vec::new();
     loop {

@@ -61,7 +61,7 @@ impl Shared {
         });
         if membership.role == Role::Superpeer {
             self.link(peer).connected();
-            super::federation::announce(self, peer);
+            self.ask_newcomer(peer);
         }
     }
 
