@@ -86,10 +86,10 @@ fn credential(facts: &Facts) -> Option<String> {
     if facts.expires <= facts.now {
         let why = why.unwrap_or("no super-peer has renewed it yet");
         Some(format!("this branch's credential has expired, so that members refuse it: {why}; {next}"))
-    } else if let Some(why) = why.filter(|_| facts.expires <= facts.now.plus(CREDENTIAL_WARNING)) {
-        Some(format!("this branch's credential expires within a day and could not be renewed: {why}; {next}"))
     } else {
-        None
+        why.filter(|_| facts.expires <= facts.now.plus(CREDENTIAL_WARNING)).map(|why| {
+            format!("this branch's credential expires within a day and could not be renewed: {why}; {next}")
+        })
     }
 }
 

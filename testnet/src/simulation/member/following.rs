@@ -59,6 +59,8 @@ impl Member {
                     let ask = Ask::Changes(Request::Follow { since, wait_ms });
                     questions.extend(self.question(to, Awaited::Page { question, from: to }, ask));
                 }
+                // Whom to leave out is decided by the shell from what else it hears; here all stay askable.
+                Effect::Overdue(_) => {}
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
             }
         }
