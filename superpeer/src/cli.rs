@@ -195,6 +195,11 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
                 .await
                 .during("cannot issue an invite")?;
             output.line(&invite, &invite.invite)?;
+            if invite.awaits_approval && !common.json {
+                cli::note(
+                    "the machine waits until you run `quarta-superpeer approve` here with the root key",
+                );
+            }
         }
         Command::Invites { command } => membership::invites(&common, &mut output, command).await?,
         Command::Approve { name, root_key } => {

@@ -36,7 +36,9 @@ async fn every_described_route_asks_for_the_token_and_refuses_foreign_hosts_and_
         let mut tried = 0;
         for (path, operations) in description["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
-                let target = path.replace("{file}", "x").replace("{member}", "x");
+                let target = ["{file}", "{member}", "{invite}", "{name}"]
+                    .iter()
+                    .fold(path.clone(), |path, part| path.replace(part, "x"));
                 let line = format!("{} {target}", method.to_uppercase());
                 let open = operation["security"] == serde_json::json!([{}]);
                 let (host, token) = (format!("Host: {}", api.address), api.authorization());

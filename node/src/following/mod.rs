@@ -26,9 +26,10 @@ use std::{
 use libp2p::PeerId;
 use quarta_protocols::messages::changes::Cursor;
 
-/// How long a super-peer is to keep a question open. Below the most that it would: a frozen super-peer is noticed by this
-/// and [`ANSWER_GRACE`], and an exchange of empty messages every few seconds is little.
-pub const WAIT: Duration = Duration::from_secs(5);
+/// How long a super-peer is to keep a question open. Below the most that it would: one that falls silent with its
+/// connection open, as over QUIC also a killed one does, is noticed after this and [`ANSWER_GRACE`]; and an exchange of
+/// nearly empty messages every other second is little.
+pub const WAIT: Duration = Duration::from_secs(2);
 /// How much later than its wait an answer may come at first.
 pub const ANSWER_GRACE: Duration = Duration::from_secs(2);
 /// How much later it may come in the end: each answer that is overdue doubles the grace of that connection, so that a

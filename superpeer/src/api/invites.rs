@@ -108,6 +108,7 @@ async fn issue(State(shared): Service, Json(request): Json<InviteRequest>) -> Re
         role: role.to_string(),
         uses: request.uses,
         expires: issued.expires.0,
+        awaits_approval: role == Role::Superpeer && !shared.door.authority.holds_root(),
     }))
 }
 

@@ -130,6 +130,9 @@ pub struct Invite {
     pub uses: u32,
     /// When it ends, in seconds since 1970 UTC.
     pub expires: u64,
+    /// Whether the machine has to wait until the holder of the root key approves it.
+    #[serde(default)]
+    pub awaits_approval: bool,
 }
 
 /// `GET /api/v1/invites`: a page of the invites that this super-peer issued.

@@ -5,10 +5,11 @@ use quarta_protocols::{
     cbor,
     clock::HybridTime,
     ids::RecordHash,
-    messages::sync::Kind,
-    records::State,
+    messages::sync::{Entry, Kind},
+    records::{Record, State},
 };
 use rusqlite::Connection;
+use serde_bytes::ByteBuf;
 use tempfile::TempDir;
 
 use super::{
@@ -23,7 +24,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn publish(catalog: &mut Catalog, owner: u8, record: &quarta_protocols::records::Record) -> Published {
+fn publish(catalog: &mut Catalog, owner: u8, record: &Record) -> Published {
     catalog.publish(&membership(owner), vec![record.signed().clone()], START_MS).unwrap().remove(0)
 }
 
@@ -280,7 +281,7 @@ fn a_restored_backup_knows_which_numbers_it_has_lost() {
 }
 
 /// A database as format 1 wrote it: an entry of each kind that it knew, and what it kept unread.
-fn format_1(path: &std::path::Path, from: &Catalog, unread: &[(u16, [u8; 32], Vec<u8>, Vec<u8>)]) {
+fn format_1(path: &std::path::Path, from: &Catalog, unread: &[Entry]) {
     let conn = Connection::open(path).unwrap();
     conn.execute_batch(include_str!("schema.sql")).unwrap();
     conn.pragma_update(None, "application_id", 0x5163_6174).unwrap();
@@ -296,10 +297,15 @@ fn format_1(path: &std::path::Path, from: &Catalog, unread: &[(u16, [u8; 32], Ve
          INSERT INTO invites VALUES (zeroblob(32), 0, 3, 2, 1, 2);",
     )
     .unwrap();
-    for (kind, id, payload, stamp) in unread {
+    for entry in unread {
         conn.execute(
             "INSERT INTO entries (kind, id, payload, stamp) VALUES (?1, ?2, ?3, ?4)",
-            rusqlite::params![kind, id, payload, stamp],
+            rusqlite::params![
+                entry.kind.0,
+                entry.id.as_slice(),
+                entry.payload.as_slice(),
+                cbor::to_vec(&entry.stamp)
+            ],
         )
         .unwrap();
     }
@@ -311,12 +317,10 @@ fn a_catalog_of_format_1_is_brought_to_format_2_with_all_that_is_in_it() {
     let mut newer = catalog(dir.path(), 101);
     publish(&mut newer, 1, &record(1, 1, 1, present("plan.csv")));
     let ended = newer.depart(&departure(2), START_MS).unwrap();
-    let kept = |entry: &quarta_protocols::messages::sync::Entry| {
-        (entry.kind.0, *entry.id, entry.payload.to_vec(), cbor::to_vec(&entry.stamp))
-    };
-    let mut unread: Vec<_> = ended.entries.iter().map(kept).collect();
+    let mut unread = ended.entries.clone();
     // Format 1 could not tell that this is no revocation.
-    unread.push((4, [7; 32], b"nonsense".to_vec(), cbor::to_vec(&ended.entries[0].stamp)));
+    let nonsense = ByteBuf::from(b"nonsense");
+    unread.push(Entry { kind: Kind::REVOCATION, payload: nonsense, ..ended.entries[0].clone() });
     let path = dir.path().join("102.db");
     std::fs::remove_file(&path).ok();
     format_1(&path, &newer, &unread);

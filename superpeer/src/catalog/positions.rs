@@ -120,3 +120,37 @@ fn position(row: &Row<'_>) -> Result<Position, CatalogError> {
     let number = u64::try_from(row.get::<_, i64>(0)?).map_err(CatalogError::damaged)?;
     Position::try_from(number).map_err(CatalogError::damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::catalog::{fixtures, schema};
+
+    #[test]
+    fn entries_from_before_there_were_positions_get_the_same_as_new_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = fixtures::catalog(dir.path(), 101);
+        let positions = |conn: &rusqlite::Connection| -> Vec<Option<i64>> {
+            let mut query = conn.prepare("SELECT position FROM entries ORDER BY row").unwrap();
+            query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let before = positions(&catalog.conn);
+        assert!(before.len() >= 6 && before.iter().all(Option::is_some));
+        catalog.conn.execute("UPDATE entries SET position = NULL", []).unwrap();
+        let tx = catalog.conn.transaction().unwrap();
+        super::fill(&tx).unwrap();
+        tx.commit().unwrap();
+        assert_eq!(positions(&catalog.conn), before);
+    }
+
+    #[test]
+    fn the_moment_of_the_last_comparison_outlasts_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = schema::open(&dir.path().join("catalog.db"), &fixtures::trust()).unwrap();
+        assert_eq!(schema::last_comparison(&conn).unwrap(), None);
+        schema::keep_comparison(&conn, 7).unwrap();
+        schema::keep_comparison(&conn, 9).unwrap();
+        drop(conn);
+        let conn = schema::open(&dir.path().join("catalog.db"), &fixtures::trust()).unwrap();
+        assert_eq!(schema::last_comparison(&conn).unwrap(), Some(9));
+    }
+}

@@ -1,7 +1,6 @@
 //! When to compare catalogs with another super-peer.
 //!
-//! Both compare every [`COMPARE_EVERY`] while nothing suggests a difference; a comparison that the other began counts for
-//! both. On a new connection only one of the two begins, or they would exchange everything twice: the one with the lower
+//! Both compare every [`COMPARE_EVERY`] while nothing suggests a difference, each to tell its addresses too. On a new connection only one of the two begins, or they would exchange everything twice: the one with the lower
 //! peer id. The other one waits for [`FOLLOW_AFTER`], in case that one does not.
 
 use std::time::{Duration, Instant};
@@ -49,13 +48,13 @@ impl Agenda {
         self.bring_forward(now, MAKE_UP_AFTER);
     }
 
-    /// The other began a comparison and is at it.
+    /// The other began a comparison and is at it, or has just ended one.
     pub fn left_to_other(&mut self, now: Instant) {
         self.due = self.due.max(now + FOLLOW_AFTER);
     }
 
-    /// The other found both to be equal.
-    pub fn agreed(&mut self, now: Instant) {
+    /// An own session begins. What asks for the next one from here on is not forgotten when it ends.
+    pub fn begun(&mut self, now: Instant) {
         self.due = now + COMPARE_EVERY;
     }
 
@@ -70,12 +69,12 @@ impl Agenda {
                 FAULTY_PAUSE
             }
         };
-        self.due = now + pause;
+        self.bring_forward(now, pause);
     }
 
-    /// An own session broke off: the next connection, or the time, begins another one.
+    /// An own session broke off, with its connection or a disk: it is tried once more soon.
     pub fn broke_off(&mut self, now: Instant) {
-        self.due = now + COMPARE_EVERY;
+        self.bring_forward(now, FOLLOW_AFTER);
     }
 
     fn bring_forward(&mut self, now: Instant, pause: Duration) {
@@ -102,8 +101,6 @@ mod tests {
         let later = now + Duration::from_secs(3);
         second.left_to_other(later);
         assert_eq!(second.due(), later + FOLLOW_AFTER, "it is still at it");
-        second.agreed(later);
-        assert_eq!(second.due(), later + COMPARE_EVERY);
     }
 
     #[test]
@@ -122,6 +119,30 @@ mod tests {
         first.connected(now);
         first.missed(now);
         assert_eq!(first.due(), now);
+    }
+
+    #[test]
+    fn what_happens_during_a_session_is_not_forgotten_when_it_ends() {
+        let (mut first, _, now) = agendas();
+        first.connected(now);
+        first.begun(now);
+        assert_eq!(first.due(), now + COMPARE_EVERY);
+        let meanwhile = now + Duration::from_secs(2);
+        first.connected(meanwhile);
+        first.broke_off(meanwhile + Duration::from_secs(1));
+        assert_eq!(first.due(), meanwhile, "the old connection went, the new one is there");
+        first.begun(meanwhile);
+        first.missed(meanwhile);
+        first.ended(Ending::Equal, meanwhile, 0);
+        assert_eq!(first.due(), meanwhile + MAKE_UP_AFTER);
+    }
+
+    #[test]
+    fn a_session_that_broke_off_is_tried_again_soon() {
+        let (mut first, _, now) = agendas();
+        first.begun(now);
+        first.broke_off(now);
+        assert_eq!(first.due(), now + FOLLOW_AFTER);
     }
 
     #[test]

@@ -23,6 +23,8 @@
 pub mod agenda;
 pub mod agreement;
 pub mod answer;
+#[cfg(test)]
+mod catalogs;
 pub mod session;
 mod trie;
 pub mod turns;

@@ -2,8 +2,9 @@
 //!
 //! The catalog says who is a super-peer and not where: addresses change without anybody's signature. Each super-peer
 //! tells its own to those that it is connected to. That alone leaves two apart that never were, such as two that joined
-//! at the same time or one that has moved while the other was down. So whoever cannot reach another super-peer asks the
-//! ones that it can reach. What these say is only where to dial: who answers there proves itself.
+//! at the same time or one that has moved while the other was down. So a super-peer asks each one that connects, and who
+//! cannot reach another one asks those that it can reach. What they say is only where to dial: who answers there proves
+//! itself.
 
 use std::sync::Arc;
 
@@ -40,6 +41,26 @@ impl Shared {
                 shared.ask_where(peer).await;
             }
             shared.state().dialling.remove(&peer);
+        });
+    }
+
+    /// Hears from a super-peer that has connected where it is reached, so that nodes are told at once, and where those
+    /// are that were never met.
+    pub(super) fn ask_newcomer(self: &Arc<Self>, peer: PeerId) {
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let Ok(Response::Superpeers(told)) =
+                shared.network.call::<Admission>(peer, Request::Discover).await
+            else {
+                return;
+            };
+            let own = shared.identity.keys.peer();
+            for told in told.into_iter().filter(|told| told.peer != own) {
+                // Hearsay does not replace what is known.
+                if told.peer == peer || shared.state().addresses_of(&told.peer).is_empty() {
+                    shared.hear_addresses(told.peer, told.addresses);
+                }
+            }
         });
     }
 

@@ -75,6 +75,10 @@ impl Plan {
         self.changed.notify_one();
     }
 
+    fn begun(&self) {
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner).begun(Instant::now());
+    }
+
     fn due(&self) -> Instant {
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner).due()
     }
@@ -96,11 +100,6 @@ impl Link {
     /// The other is reconciling, and sees to it.
     fn left_to_other(&self) {
         self.plan.change(|agenda| agenda.left_to_other(Instant::now()));
-    }
-
-    /// The other found that both agree.
-    fn agreed(&self) {
-        self.plan.change(|agenda| agenda.agreed(Instant::now()));
     }
 }
 

@@ -13,7 +13,10 @@ use quarta_protocols::{
 };
 
 use super::Shared;
-use crate::admission::{Attempts, Authority, Redemption};
+use crate::{
+    admission::{Attempts, Authority, Redemption},
+    catalog::Observed,
+};
 
 /// What admits: the keys, and the memory of who tried how often.
 pub(crate) struct Door {
@@ -61,6 +64,7 @@ pub(super) async fn redeem(shared: &Arc<Shared>, redemption: Redemption, remote:
             } else {
                 tracing::info!(%peer, %name, reason = %refusal, "a joiner was refused");
                 shared.door.attempts().refused(address, Instant::now());
+                shared.observe(Observed::Refused, peer, format!("wished to join as {name}: {refusal}"));
             }
             Response::Refused(refusal)
         }

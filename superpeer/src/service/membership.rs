@@ -19,7 +19,7 @@ use quarta_protocols::{
 
 use super::{Shared, wall_ms};
 use crate::{
-    catalog::{self, EnrolError, Reader, Standing, Taken},
+    catalog::{self, EnrolError, Observed, Reader, Standing, Taken},
     health::Input,
 };
 
@@ -37,23 +37,31 @@ impl Shared {
                 state.reached_at(&peer, &admitted.remote);
             }
         }
+        // Before the catalog is asked: what it says of an ended membership must come last.
+        if first {
+            self.feed(Input::Connected(peer, membership.role));
+        }
         let enrolment = admitted.presented.enrolled.enrolment().clone();
         let shared = self.clone();
         tokio::spawn(async move {
             match shared.store.write(move |catalog| catalog.meet(enrolment, wall_ms())).await {
                 Ok(Ok(entries)) => entries.iter().for_each(|entry| shared.push(entry)),
                 Ok(Err(EnrolError::Ended(standing))) => shared.end(peer, standing).await,
+                Ok(Err(error @ EnrolError::IssuerEnded)) => {
+                    tracing::warn!(%peer, %error, "a peer is sent away");
+                    shared.observe(Observed::Refused, peer, error.to_string());
+                    shared.feed(Input::Forgotten(peer));
+                    shared.network.disconnect(peer).await;
+                }
                 Ok(Err(error)) => tracing::error!(%error, "a member could not be noted"),
                 Err(error) => tracing::error!(%error, "a member could not be noted"),
             }
             // Those who follow are told of it only once it stands in the catalog.
             shared.following.touch(peer);
         });
-        if first {
-            self.feed(Input::Connected(peer, membership.role));
-        }
         if membership.role == Role::Superpeer {
             self.link(peer).connected();
+            self.ask_newcomer(peer);
         }
     }
 

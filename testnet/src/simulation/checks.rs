@@ -90,6 +90,8 @@ struct Disk {
     contents: Contents,
     /// The number of the last change that was looked at.
     sequence: i64,
+    /// What SQLite said when it was looked at last: another number when somebody has written since.
+    version: i64,
     /// What each other super-peer had when this one's process started.
     others_at_start: Vec<Contents>,
 }
@@ -155,6 +157,9 @@ impl Truth {
     /// A member was admitted, or was one from the beginning.
     pub fn enrolled(&mut self, enrolment: Enrolment) {
         let bytes = cbor::to_vec(&enrolment);
+        if self.genuine.contains_key(&hash(Kind::MEMBER, &bytes)) {
+            return;
+        }
         if let Ok(enrolled) = enrolment.verify(&cast().trust) {
             self.genuine.insert(hash(Kind::MEMBER, &bytes), Genuine::Member(Box::new(enrolled)));
         }
@@ -195,6 +200,8 @@ impl Truth {
         let conn = open(database).expect("a catalog in use can be read");
         let disk = self.disks.entry(superpeer).or_default();
         disk.conn = Some(conn);
+        // The first look at a connection is never left out.
+        disk.version = 0;
         disk.others_at_start = others;
         self.look(superpeer, Cause::Honest);
     }
@@ -247,7 +254,11 @@ impl Truth {
     /// Reads a super-peer's disk, and whether what changed was allowed to.
     pub fn look(&mut self, superpeer: Who, cause: Cause) {
         let Some(mut disk) = self.disks.remove(&superpeer) else { return };
-        if let Some(conn) = &disk.conn {
+        if let Some(conn) = &disk.conn
+            && let version = version(conn).expect("a catalog can be read at any time")
+            && version != disk.version
+        {
+            disk.version = version;
             let (changed, sequence) =
                 changed(conn, disk.sequence).expect("a catalog can be read at any time");
             disk.sequence = sequence;
@@ -356,13 +367,16 @@ impl Truth {
             }
             _ => {}
         }
-        if matches!(
-            answer,
-            Answer::Admission(admission::Response::Joined { .. } | admission::Response::Renewed(_))
-        ) {
+        if let Answer::Admission(
+            admission::Response::Joined { credential, .. } | admission::Response::Renewed(credential),
+        ) = answer
+        {
             if verdict == Some(Verdict::Refused) {
                 self.violated(Rule::NothingInvalid, || format!("{superpeer} admitted an adversary"));
+                return;
             }
+            // Where a newer one stands in the catalog, this one does not, and is genuine all the same.
+            self.enrolled(to.identity().enrolment(credential.clone()));
             self.check_reconciled(superpeer, to);
         }
     }
@@ -566,6 +580,11 @@ struct Stored {
     payload: Payload,
     bytes: Vec<u8>,
     stamped_by: Option<Who>,
+}
+
+/// A number that changes whenever another connection has committed.
+fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// What a catalog's database says has changed since a number, and the last number.

@@ -266,9 +266,10 @@ impl World {
     fn member_stays(&mut self) {
         let (who, superpeer) = (self.any_member(), self.any_superpeer());
         let name = self.any_member().identity().name.clone();
+        let renews = self.rng.random_bool(0.4);
         let member = self.member(who);
-        let question =
-            member.join(name).or_else(|| member.leave(superpeer)).or_else(|| member.renew(superpeer));
+        let question = member.join(name).or_else(|| member.leave(superpeer));
+        let question = question.or_else(|| renews.then(|| member.renew(superpeer)).flatten());
         self.ask_all(who, question);
     }
 
@@ -350,15 +351,14 @@ impl World {
 
     fn restart(&mut self, who: Who) {
         self.network.starts(who);
-        match who.part() {
-            Part::Superpeer => self.start_superpeer(who),
-            _ => {
-                let now = self.now;
-                let questions = self.member(who).start(now);
-                self.tell(|| format!("{who} starts"));
-                self.ask_all(who, questions);
-            }
+        if who.part() == Part::Superpeer {
+            self.start_superpeer(who);
+            return;
         }
+        let now = self.now;
+        let questions = self.member(who).start(now);
+        self.tell(|| format!("{who} starts"));
+        self.ask_all(who, questions);
     }
 
     fn start_superpeer(&mut self, who: Who) {
@@ -635,12 +635,18 @@ impl World {
                     self.now = self.now.plus(QUIET_PAUSE);
                     self.superpeer_ticks(who, other);
                     self.drain();
+                    if self.truth.broken().is_some() {
+                        return;
+                    }
                 }
             }
             for who in Who::members() {
                 self.member_comes_to_rest(who, round);
+                if self.truth.broken().is_some() {
+                    return;
+                }
             }
-            if self.truth.broken().is_some() || self.is_quiet() {
+            if self.is_quiet() {
                 break;
             }
         }
@@ -654,8 +660,9 @@ impl World {
         let now = self.now;
         let superpeer = Who::superpeer(who.index() + round);
         let member = self.member(who);
-        let question = if round < SUPERPEERS { member.renew(superpeer) } else { None };
+        let question = if member.is_turned_away() { member.renew(superpeer) } else { None };
         let question = question.or_else(|| member.leave(superpeer));
+        let question = question.or_else(|| member.join(who.identity().name.clone()));
         self.ask_all(who, question);
         self.drain();
         let question = self.member(who).tell(superpeer, usize::MAX);
@@ -686,6 +693,9 @@ impl World {
         for _ in 0..QUIET_LETTERS_MAX {
             let Some(letter) = self.network.take_oldest() else { return };
             self.arrive(letter);
+            if self.truth.broken().is_some() {
+                return;
+            }
         }
         self.truth.violated(Rule::Converge, || "the machines do not stop talking".to_owned());
     }

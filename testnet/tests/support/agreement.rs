@@ -81,3 +81,23 @@ fn difference(all: &[(&str, BTreeSet<String>)]) -> Option<String> {
         })
     })
 }
+
+/// Waits until the signed events of the audit trail are the same on all super-peers that run, and gives them, each as
+/// its line of JSON.
+pub async fn same_trail(network: &Network) -> BTreeSet<String> {
+    let waited = until(DEADLINE, async || {
+        let mut trails = Vec::new();
+        for superpeer in network.cluster.superpeers().filter(|superpeer| superpeer.pid().is_some()) {
+            match superpeer.succeed(&["log", "--signed", "--limit", "10000", "--json"], "").await {
+                Ok(log) => trails.push((superpeer.name(), log.lines().map(ToOwned::to_owned).collect())),
+                Err(error) => return Look::failed(error),
+            }
+        }
+        match difference(&trails) {
+            Some(difference) => Look::NotYet(difference),
+            None => Look::of(trails.pop().map(|(_, trail)| trail), || "no super-peer runs".to_owned()),
+        }
+    })
+    .await;
+    waited.map(|(trail, _)| trail).unwrap_or_else(|late| panic!("the trails are not the same: {late}"))
+}

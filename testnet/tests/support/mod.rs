@@ -27,6 +27,8 @@ use tempfile::TempDir;
 pub const DEADLINE: Duration = Duration::from_mins(1);
 /// How soon a killed node is off the lists, and one that runs and is reachable again is on them.
 pub const TWO_SECONDS: Duration = Duration::from_secs(2);
+/// How long a person at a branch waits at most while super-peers are lost.
+pub const PROMPT: Duration = Duration::from_secs(3);
 pub const MIB: usize = 1 << 20;
 
 /// The binaries as users have them, from the folder that Cargo built this test's launcher into.
@@ -94,6 +96,11 @@ impl Network {
     /// The name of a node, for calls that change the cluster.
     pub fn name(&self, index: usize) -> String {
         self.node(index).name().to_owned()
+    }
+
+    /// The names of all members, super-peers first.
+    pub fn names(&self) -> Vec<String> {
+        self.cluster.members().iter().map(|member| member.name().to_owned()).collect()
     }
 
     /// Shares bytes at a node under a name.
@@ -190,6 +197,16 @@ where
         Ok(((), at)) => at,
         Err(late) => panic!("{late}"),
     }
+}
+
+/// Runs a command that must succeed within [`PROMPT`], and gives what it printed.
+pub async fn promptly(member: &Member, args: &[&str], input: &str) -> String {
+    let asked = Instant::now();
+    let printed = member.succeed(args, input).await.unwrap_or_else(|error| panic!("{args:?}: {error}"));
+    let took = asked.elapsed();
+    println!("{} {}: {:.2} s", member.name(), args[0], took.as_secs_f64());
+    assert!(took <= PROMPT, "{args:?} at {} took {took:?}", member.name());
+    printed
 }
 
 /// How a member stands at a super-peer.

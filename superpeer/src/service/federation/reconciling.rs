@@ -29,10 +29,9 @@ pub(super) async fn run(shared: Arc<Shared>, peer: PeerId, plan: Arc<Plan>) {
             () = plan.changed.notified() => continue,
             () = sleep_until(plan.due().into()) => {}
         }
-        let Some(membership) = shared.superpeer_membership(&peer).await else {
-            plan.change(|agenda| agenda.broke_off(Instant::now()));
-            continue;
-        };
+        // Where it is not connected there is nothing to be done: the next connection brings the next one forward.
+        plan.begun();
+        let Some(membership) = shared.superpeer_membership(&peer).await else { continue };
         let Some(turn) = Turn::take(&shared.federation) else {
             plan.change(|agenda| agenda.ended(Ending::Busy, Instant::now(), rand::random()));
             continue;
@@ -59,7 +58,9 @@ struct Turn<'a>(&'a Federation);
 
 impl<'a> Turn<'a> {
     fn take(federation: &'a Federation) -> Option<Self> {
-        federation.turns().begin(Instant::now()).then_some(Self(federation))
+        let begun = federation.turns().begin(Instant::now());
+        // Not made before: dropping one ends a turn.
+        begun.then(|| Self(federation))
     }
 }
 
