@@ -260,7 +260,7 @@ mod tests {
         let mut times = Vec::new();
         for seed in 0..50 {
             let mut world = World::new(FORTNIGHT, seed);
-            world.run(FORTNIGHT / 2 - Duration::from_secs(1));
+            world.run(FORTNIGHT.mul_f64(0.4999));
             assert_eq!(world.attempts, 0);
             while world.attempts == 0 {
                 world.run(LOOK_EVERY);

@@ -188,7 +188,7 @@ impl Shared {
             match tokio::time::timeout(TELL_TIMEOUT, telling).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "a super-peer does not hear that this node signs off")
+                    tracing::debug!(%peer, %error, "a super-peer does not hear that this node signs off");
                 }
                 Err(_) => tracing::debug!(%peer, "a super-peer does not hear that this node signs off"),
             }
