@@ -60,6 +60,8 @@ impl Member {
                     questions.extend(self.question(to, Awaited::Page { question, from: to }, ask));
                 }
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
+                // It asks another by itself.
+                Effect::Overdue(_) => {}
             }
         }
         questions
