@@ -62,6 +62,8 @@ impl Member {
                 // Whom to leave out is decided by the shell from what else it hears; here all stay askable.
                 Effect::Overdue(_) => {}
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
+                // It asks another by itself.
+                Effect::Overdue(_) => {}
             }
         }
         questions
