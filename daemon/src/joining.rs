@@ -148,6 +148,9 @@ pub async fn join_via(
                 }
                 Refusal::OtherName => "give that member's name with --name",
                 Refusal::TooManyAttempts | Refusal::Unavailable => "try again later",
+                Refusal::NotReconciled | Refusal::CutOff => {
+                    "try again with the same invite once it has, or ask another super-peer for one"
+                }
                 _ => next_invite,
             };
             Err(Failure::new(what, refusal.to_string(), next).code(ExitCode::NotPermitted))

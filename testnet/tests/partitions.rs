@@ -4,17 +4,22 @@
 
 mod support;
 
+use quarta_daemon::Role;
 use quarta_node::api::model::File;
-use std::time::Duration;
-use support::agreement::agreement;
-use support::{MIB, Network, bytes, eventually, state};
+use std::time::{Duration, Instant};
+use support::agreement::{agreement, same_trail};
+use support::{MIB, Network, assert_within, bytes, eventually, outsider, state};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// How soon a revoked member's connections are closed wherever a reachable super-peer is known.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
+/// Who joins while the network is in two parts.
+const TARDE: &str = "filial-tarde";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sides_of_a_cut_go_on_and_are_one_network_again_when_it_is_healed() {
-    let Some((network, lan)) = Network::start_apart(3, 4, SECOND, &[], |_| {}).await else { return };
-    let names: Vec<_> = network.cluster.members().iter().map(|member| member.name().to_owned()).collect();
+    let Some((mut network, lan)) = Network::start_apart(3, 4, SECOND, &[TARDE], |_| {}).await else { return };
+    let names = network.names();
     let all: Vec<_> = names.iter().map(String::as_str).collect();
     let [sp1, sp2, sp3, recife, natal, belem, manaus] = all[..] else { panic!("{all:?}") };
     let before = network.share(0, "antes.bin", &bytes(1, MIB)).await;
@@ -39,21 +44,51 @@ async fn both_sides_of_a_cut_go_on_and_are_one_network_again_when_it_is_healed()
         assert_eq!(heard, [], "it came through the cut");
     }
 
+    // One side admits a member, the other ends a membership.
+    let invite = network.superpeer(0).superpeer().invite("node", 1, SECOND * 600).await.unwrap().invite;
+    let mut late = outsider(TARDE, Role::Node);
+    lan.place_member(&mut late).unwrap();
+    network.cluster.join(late, &invite).await.unwrap();
+    network.cluster.ready(TARDE).await.unwrap();
+    let new = network.share(4, "de-tarde.bin", &bytes(4, MIB)).await;
+    listed(&network, &[0], &new).await;
+    let revoked = Instant::now();
+    network.superpeer(1).succeed(&["revoke", manaus], "").await.unwrap();
+    let refused = eventually("the revoked node is let in by nobody", async || {
+        let status = network.node(3).node().status().await.unwrap();
+        let reachable = |name: &str| name == sp2 || name == sp3;
+        status.superpeers.iter().all(|superpeer| !(reachable(&superpeer.name) && superpeer.connected))
+    })
+    .await;
+    assert_within(CLOSED_WITHIN, revoked, (manaus.to_owned(), Ok(refused)), "its connections are closed");
+
     lan.heal().unwrap();
-    let healed = std::time::Instant::now();
+    let healed = Instant::now();
     // The listings must have crossed before it means something that they agree.
-    listed(&network, &[2, 3], &here).await;
+    listed(&network, &[2], &here).await;
     listed(&network, &[0, 1], &there).await;
-    let agreed = agreement(&network, &all).await;
-    println!("one network again after {:.2} s", agreed.duration_since(healed).as_secs_f64());
+    let agreed = agreement(&network, &[sp1, sp2, sp3, recife, natal, belem, TARDE]).await;
+    println!("one network again after {:.2} s", (agreed - healed).as_secs_f64());
     for superpeer in network.cluster.superpeers() {
         let files = superpeer.superpeer().files().await.unwrap();
-        assert_eq!(files.len(), 3, "every acknowledged file is in the catalog of {}", superpeer.name());
-        assert!(superpeer.superpeer().members().await.unwrap().iter().all(|member| member.state == "online"));
+        assert_eq!(files.len(), 4, "every acknowledged file is in the catalog of {}", superpeer.name());
+        for member in superpeer.superpeer().members().await.unwrap() {
+            let expected = if member.name == manaus { "revoked" } else { "online" };
+            assert_eq!(member.state, expected, "{} at {}", member.name, superpeer.name());
+        }
     }
+    assert!(
+        same_trail(&network).await.iter().any(|event| event.contains("revoked") && event.contains(manaus))
+    );
     network.fetch(0, &there).await;
-    network.fetch(3, &here).await;
+    network.fetch(2, &new).await;
+    assert!(status_tells(&network, 3, "revoked").await, "it is told why");
     network.stop().await;
+}
+
+async fn status_tells(network: &Network, node: usize, word: &str) -> bool {
+    let status = network.node(node).node().status().await.unwrap();
+    status.problems.iter().any(|problem| problem.contains(word))
 }
 
 /// Waits until nodes list a file.
