@@ -60,6 +60,8 @@ impl Member {
                     questions.extend(self.question(to, Awaited::Page { question, from: to }, ask));
                 }
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
+                // A hint for whoever asks super-peers; nobody here waits for one.
+                Effect::Overdue(_) => {}
             }
         }
         questions
