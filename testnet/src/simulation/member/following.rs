@@ -62,7 +62,7 @@ impl Member {
                 // Whom to leave out is decided by the shell from what else it hears; here all stay askable.
                 Effect::Overdue(_) => {}
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
-                // It asks another by itself.
+                // A hint for whoever asks super-peers; nobody here waits for one.
                 Effect::Overdue(_) => {}
             }
         }
