@@ -13,7 +13,7 @@
 //! - [`identity`]: its keys, credential and super-peers in that folder;
 //! - [`joining`]: how an invite becomes a membership;
 //! - [`renewal`]: when it renews its credential;
-//! - [`renewing`]: how;
+//! - [`renewing`]: whom it asks, and what it believes of the answer;
 //! - [`reach`]: where it listens, and what it tells others of that;
 //! - [`settings`]: `settings.toml` in that folder;
 //! - [`log`]: what a process says on stderr;

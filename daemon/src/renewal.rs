@@ -176,7 +176,7 @@ fn doubled((first, longest): (Duration, Duration), times: u32) -> Duration {
     first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(longest)
 }
 
-/// Spreads neighbouring numbers (SplitMix64's finaliser).
+/// Spreads neighbouring numbers (the finaliser of `SplitMix64`).
 const fn mixed(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -260,7 +260,7 @@ mod tests {
         let mut times = Vec::new();
         for seed in 0..50 {
             let mut world = World::new(FORTNIGHT, seed);
-            world.run(FORTNIGHT / 2 - Duration::from_secs(1));
+            world.run(FORTNIGHT.mul_f64(0.4999));
             assert_eq!(world.attempts, 0);
             while world.attempts == 0 {
                 world.run(LOOK_EVERY);

@@ -85,12 +85,14 @@ fn credential(facts: &Facts) -> Option<String> {
         "this node keeps trying; see that a super-peer runs and is reachable, or ask who runs the network";
     if facts.expires <= facts.now {
         let why = why.unwrap_or("no super-peer has renewed it yet");
-        Some(format!("this branch's credential has expired, so that members refuse it: {why}; {next}"))
-    } else if let Some(why) = why.filter(|_| facts.expires <= facts.now.plus(CREDENTIAL_WARNING)) {
-        Some(format!("this branch's credential expires within a day and could not be renewed: {why}; {next}"))
-    } else {
-        None
+        return Some(format!(
+            "this branch's credential has expired, so that members refuse it: {why}; {next}"
+        ));
     }
+    let soon = facts.expires <= facts.now.plus(CREDENTIAL_WARNING);
+    why.filter(|_| soon).map(|why| {
+        format!("this branch's credential expires within a day and could not be renewed: {why}; {next}")
+    })
 }
 
 fn superpeers(facts: &Facts) -> Option<String> {

@@ -133,9 +133,14 @@ impl Shared {
     }
 
     /// Renews, and not at the one that issued the present credential: it may not have heard, or not care, that it was
-    /// revoked. Whoever claims that falsely makes this node ask another super-peer, and nothing more.
+    /// revoked. Nor is it followed while another can be, whose news will show. Whoever claims that falsely makes this node
+    /// prefer another super-peer, and nothing more.
     fn shun_the_issuer(&self) {
-        *self.own.shunned.lock().unwrap_or_else(PoisonError::into_inner) = self.own.membership().issuer;
+        let issuer = self.own.membership().issuer;
+        *self.own.shunned.lock().unwrap_or_else(PoisonError::into_inner) = issuer;
+        if let Some(issuer) = issuer {
+            self.superpeers.doubt(issuer);
+        }
         self.own.keeper.renew_soon();
     }
 
@@ -183,7 +188,7 @@ impl Shared {
             match tokio::time::timeout(TELL_TIMEOUT, telling).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(%peer, %error, "a super-peer does not hear that this node signs off")
+                    tracing::debug!(%peer, %error, "a super-peer does not hear that this node signs off");
                 }
                 Err(_) => tracing::debug!(%peer, "a super-peer does not hear that this node signs off"),
             }

@@ -60,6 +60,8 @@ pub(crate) struct Superpeers {
 struct State {
     superpeers: HashMap<PeerId, Superpeer>,
     roster: Roster,
+    /// One that others say was revoked: it may withhold just that, so it is asked and followed last.
+    doubted: Option<PeerId>,
     /// Where the list stands, for super-peers that are heard of later.
     position: Position,
     /// Own files that no super-peer has acknowledged yet.
@@ -107,7 +109,7 @@ impl Superpeers {
             }
         }
         let unpublished = own_files.into_iter().collect();
-        let state = State { superpeers, roster: Roster::default(), position, unpublished };
+        let state = State { superpeers, roster: Roster::default(), doubted: None, position, unpublished };
         Self { own, state: Mutex::new(state), changed: Notify::new() }
     }
 
@@ -353,15 +355,21 @@ impl Superpeers {
 
     /// The connected super-peers in this node's order of preference.
     pub(crate) fn connected_peers(&self) -> Vec<PeerId> {
-        let mut peers: Vec<PeerId> = self
-            .state()
+        let state = self.state();
+        let mut peers: Vec<PeerId> = state
             .superpeers
             .iter()
             .filter(|(_, superpeer)| superpeer.liaison.is_connected())
             .map(|(peer, _)| *peer)
             .collect();
-        peers.sort_by_cached_key(|peer| preference(&self.own, peer));
+        peers.sort_by_cached_key(|peer| (state.doubted == Some(*peer), preference(&self.own, peer)));
         peers
+    }
+
+    /// Others say that this one was revoked.
+    pub(super) fn doubt(&self, peer: PeerId) {
+        self.state().doubted = Some(peer);
+        self.changed.notify_one();
     }
 
     /// All known ones with their addresses.

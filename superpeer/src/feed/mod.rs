@@ -105,7 +105,7 @@ mod tests {
         credentials::{Role, UnixSeconds},
         limits::{ADDRESSES_MAX, PAGE_MESSAGE_BYTES},
         messages::{
-            changes::{Change, Response},
+            changes::{Change, Request, Response},
             index::{ListedMember, MemberState},
         },
         names::MemberName,
@@ -145,6 +145,19 @@ mod tests {
         for kind in [Kind::EVENT, Kind(0), Kind(6), Kind(u16::MAX)] {
             assert!(!is_shown(kind));
         }
+    }
+
+    #[test]
+    fn an_exchange_without_news_is_small() {
+        let follow = Request::Follow { since: Some(cursor(0xff, u64::MAX)), wait_ms: 10_000 };
+        let nothing = Response::Page {
+            cursor: cursor(0xff, u64::MAX),
+            restart: false,
+            changes: Vec::new(),
+            members: Vec::new(),
+            more: false,
+        };
+        assert!(cbor::to_vec(&follow).len() + cbor::to_vec(&nothing).len() <= 256);
     }
 
     #[test]

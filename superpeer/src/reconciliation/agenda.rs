@@ -1,7 +1,6 @@
 //! When to compare catalogs with another super-peer.
 //!
-//! Both compare every [`COMPARE_EVERY`] while nothing suggests a difference; a comparison that the other began counts for
-//! both. On a new connection only one of the two begins, or they would exchange everything twice: the one with the lower
+//! Both compare every [`COMPARE_EVERY`] while nothing suggests a difference, each to tell its addresses too. On a new connection only one of the two begins, or they would exchange everything twice: the one with the lower
 //! peer id. The other one waits for [`FOLLOW_AFTER`], in case that one does not.
 
 use std::time::{Duration, Instant};
@@ -49,14 +48,9 @@ impl Agenda {
         self.bring_forward(now, MAKE_UP_AFTER);
     }
 
-    /// The other began a comparison and is at it.
+    /// The other began a comparison and is at it, or has just ended one.
     pub fn left_to_other(&mut self, now: Instant) {
         self.due = self.due.max(now + FOLLOW_AFTER);
-    }
-
-    /// The other found both to be equal.
-    pub fn agreed(&mut self, now: Instant) {
-        self.due = now + COMPARE_EVERY;
     }
 
     /// An own session begins. What asks for the next one from here on is not forgotten when it ends.
@@ -107,8 +101,6 @@ mod tests {
         let later = now + Duration::from_secs(3);
         second.left_to_other(later);
         assert_eq!(second.due(), later + FOLLOW_AFTER, "it is still at it");
-        second.agreed(later);
-        assert_eq!(second.due(), later + COMPARE_EVERY);
     }
 
     #[test]

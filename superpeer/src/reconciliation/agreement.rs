@@ -111,7 +111,7 @@ mod tests {
     fn one_that_is_cut_off_for_a_week_stops_and_goes_on_when_it_is_back() {
         let now = Instant::now();
         let mut agreement = compared(now);
-        let (almost, late) = (CUT_OFF_AFTER - Duration::from_secs(1), CUT_OFF_AFTER);
+        let (almost, late) = (CUT_OFF_AFTER.saturating_sub(Duration::from_secs(1)), CUT_OFF_AFTER);
         assert_eq!(agreement.may_admit(false, now + almost, WALL.plus(almost)), Ok(()));
         assert_eq!(agreement.may_admit(false, now + late, WALL.plus(late)), Err(Refusal::CutOff));
         assert_eq!(

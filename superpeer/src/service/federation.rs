@@ -101,11 +101,6 @@ impl Link {
     fn left_to_other(&self) {
         self.plan.change(|agenda| agenda.left_to_other(Instant::now()));
     }
-
-    /// The other found that both agree.
-    fn agreed(&self) {
-        self.plan.change(|agenda| agenda.agreed(Instant::now()));
-    }
 }
 
 /// Starts the tasks for one other super-peer.

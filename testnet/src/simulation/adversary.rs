@@ -191,12 +191,12 @@ impl Adversary {
             }
             5 => {
                 let record = record_of(node, rng);
-                let entry = stamped(node, Kind::FILE, *record_id(&record), cbor(&record));
+                let entry = stamped(node, Kind::FILE, record_id(&record), cbor(&record));
                 refused(node, own, push(entry), "a node pushes as if it were a super-peer")
             }
             6 => {
                 let record = tampered(node, rng);
-                let entry = stamped(bad, Kind::FILE, *record_id(&record), cbor(&record));
+                let entry = stamped(bad, Kind::FILE, record_id(&record), cbor(&record));
                 refused(bad, superpeers_own, push(entry), "a super-peer pushes a forged record")
             }
             7 => {
@@ -285,8 +285,8 @@ fn record_of(owner: Who, rng: &mut SmallRng) -> SignedRecord {
     SignedRecord::new(&body_of(owner, rng), &cast().trust.network, &owner.identity().key)
 }
 
-fn record_id(record: &SignedRecord) -> Box<[u8; 32]> {
-    Box::new(record.peek().map_or([0; 32], |body| *body.file.as_bytes()))
+fn record_id(record: &SignedRecord) -> [u8; 32] {
+    record.peek().map_or([0; 32], |body| *body.file.as_bytes())
 }
 
 /// A record signed with a key that is nobody's.

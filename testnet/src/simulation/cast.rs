@@ -19,7 +19,7 @@ pub const SUPERPEERS: usize = 3;
 /// Nodes that are members from the beginning.
 pub const NODES: usize = 3;
 /// Machines that are no members at the beginning and compete for invites.
-pub const STRANGERS: usize = 3;
+pub const STRANGERS: usize = 2;
 /// When every schedule begins, in milliseconds since 1970.
 pub const START_MS: u64 = START.0 * 1000;
 /// The same in seconds.

@@ -90,6 +90,8 @@ struct Disk {
     contents: Contents,
     /// The number of the last change that was looked at.
     sequence: i64,
+    /// What SQLite said when it was looked at last: another number when somebody has written since.
+    version: i64,
     /// What each other super-peer had when this one's process started.
     others_at_start: Vec<Contents>,
 }
@@ -198,6 +200,8 @@ impl Truth {
         let conn = open(database).expect("a catalog in use can be read");
         let disk = self.disks.entry(superpeer).or_default();
         disk.conn = Some(conn);
+        // The first look at a connection is never left out.
+        disk.version = 0;
         disk.others_at_start = others;
         self.look(superpeer, Cause::Honest);
     }
@@ -250,7 +254,11 @@ impl Truth {
     /// Reads a super-peer's disk, and whether what changed was allowed to.
     pub fn look(&mut self, superpeer: Who, cause: Cause) {
         let Some(mut disk) = self.disks.remove(&superpeer) else { return };
-        if let Some(conn) = &disk.conn {
+        if let Some(conn) = &disk.conn
+            && let version = version(conn).expect("a catalog can be read at any time")
+            && version != disk.version
+        {
+            disk.version = version;
             let (changed, sequence) =
                 changed(conn, disk.sequence).expect("a catalog can be read at any time");
             disk.sequence = sequence;
@@ -572,6 +580,11 @@ struct Stored {
     payload: Payload,
     bytes: Vec<u8>,
     stamped_by: Option<Who>,
+}
+
+/// A number that changes whenever another connection has committed.
+fn version(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// What a catalog's database says has changed since a number, and the last number.

@@ -57,12 +57,11 @@ impl Fault {
     /// How often it happens in a hundred steps, of a schedule that has it. Those of letters are in a hundred letters.
     const fn per_hundred(self) -> f64 {
         match self {
-            Self::Partition => 1.5,
             Self::OneWayCut | Self::RestoredBackup | Self::ClockYearsOff => 0.7,
             Self::Lost => 6.0,
             Self::Duplicated => 5.0,
             Self::Reordered => 50.0,
-            Self::SuperpeerCrash | Self::CrashBeforeAnswer | Self::MemberCrash => 1.5,
+            Self::Partition | Self::SuperpeerCrash | Self::CrashBeforeAnswer | Self::MemberCrash => 1.5,
             Self::ClockJump => 1.0,
             Self::LongSilence => 0.4,
             Self::Replay => 3.0,

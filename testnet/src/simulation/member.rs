@@ -14,7 +14,7 @@ use quarta_protocols::{
     credentials::Credential,
     endings::Departure,
     ids::{ContentId, FileId, RecordHash, Sha256},
-    messages::{admission, index},
+    messages::{admission, changes::Cursor, index},
     names::{FileName, MemberName},
     records::{Access, Body, Entry, Link, Origin, Record, State},
     signing::Signed,
@@ -52,6 +52,10 @@ pub struct Member {
     /// Its latest records.
     records: BTreeMap<FileId, Record>,
     outbox: Vec<Record>,
+    /// Whether a gate has closed on it since it got its credential.
+    turned_away: bool,
+    /// For [`Sabotage::OneCursorForAll`].
+    cursor: Option<Cursor>,
     calls: u64,
 }
 
@@ -119,6 +123,8 @@ impl Member {
             files: BTreeMap::new(),
             records: BTreeMap::new(),
             outbox: Vec::new(),
+            turned_away: false,
+            cursor: None,
             calls: 0,
         }
     }
@@ -273,6 +279,11 @@ impl Member {
         self.question(issuer, Awaited::Joining, ask)
     }
 
+    /// Whether its credential was not good enough for a super-peer.
+    pub const fn is_turned_away(&self) -> bool {
+        self.turned_away
+    }
+
     /// Asks for a new credential.
     pub fn renew(&mut self, superpeer: Who) -> Option<Question> {
         let credential = self.credential.clone().filter(|_| self.standing == Standing::Staying)?;
@@ -317,6 +328,7 @@ impl Member {
         let Some(awaited) = self.running.as_mut().and_then(|running| running.awaited.remove(&call)) else {
             return Learned::default();
         };
+        self.turned_away |= matches!(answer, Answer::Closed);
         match (awaited, answer) {
             (Awaited::Publication(hashes), Answer::Index(index::Response::Published(outcomes))) => {
                 let refused = |outcome: &index::Publication| {
@@ -333,13 +345,15 @@ impl Member {
                 return Learned { questions: self.look_around(now), read: false };
             }
             (Awaited::Joining, Answer::Admission(admission::Response::Refused(refusal))) => {
-                use admission::Refusal::{InviteExpired, InviteUsed, UnknownInvite};
-                if matches!(refusal, InviteUsed | UnknownInvite | InviteExpired) {
+                // Who hears that it has been used tries again all the same: it may be forgotten.
+                use admission::Refusal::{InviteExpired, UnknownInvite};
+                if matches!(refusal, UnknownInvite | InviteExpired) {
                     self.invite = None;
                 }
             }
             (Awaited::Renewing, Answer::Admission(admission::Response::Renewed(credential))) => {
                 self.credential = Some(credential);
+                self.turned_away = false;
             }
             (Awaited::Leaving, Answer::Admission(admission::Response::Farewell)) => {
                 self.standing = Standing::Gone;

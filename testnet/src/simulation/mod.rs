@@ -88,6 +88,7 @@ impl Schedule {
     /// The shortest beginning of this schedule that breaks a rule too, found by running ever fewer steps.
     ///
     /// A schedule's first steps do not depend on how many follow, so the shorter one is a prefix of the longer.
+    #[must_use]
     pub fn shrink(self) -> Self {
         // Not all shorter ones fail: the search need not find the very shortest, but what it finds does fail.
         let (mut fails, mut holds) = (self.steps, 0);

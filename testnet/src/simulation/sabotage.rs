@@ -8,8 +8,8 @@
 pub enum Sabotage {
     /// A super-peer says that records are stored, and stores them later.
     AcknowledgesBeforeStoring,
-    /// A super-peer takes every cursor for its own, also one from a future that it has lost with its disk.
-    BelievesEveryCursor,
+    /// A member has one cursor for all super-peers, and these take it for their own.
+    OneCursorForAll,
     /// A super-peer forgets who used its invites when it crashes.
     ForgetsInviteUses,
     /// Reconciliation leaves one branch of sixteen out.

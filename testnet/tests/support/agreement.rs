@@ -99,5 +99,5 @@ pub async fn same_trail(network: &Network) -> BTreeSet<String> {
         }
     })
     .await;
-    waited.map(|(trail, _)| trail).unwrap_or_else(|late| panic!("the trails are not the same: {late}"))
+    waited.map_or_else(|late| panic!("the trails are not the same: {late}"), |(trail, _)| trail)
 }

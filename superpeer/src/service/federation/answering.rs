@@ -56,7 +56,7 @@ async fn to(
             let own = digest(shared, peer, addresses).await?;
             shared.federation.turns().compared(peer);
             if own == theirs {
-                shared.link(peer).agreed();
+                shared.link(peer).left_to_other();
                 shared.compared().await;
             }
             Response::Digest(own)

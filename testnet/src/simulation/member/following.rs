@@ -51,6 +51,10 @@ impl Member {
             match effect {
                 Effect::Ask { question, peer, since, wait } => {
                     let Some(to) = Who::of_peer(&peer) else { continue };
+                    let since = match self.sabotage {
+                        Some(Sabotage::OneCursorForAll) => self.cursor.or(since),
+                        _ => since,
+                    };
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let ask = Ask::Changes(Request::Follow { since, wait_ms });
                     questions.extend(self.question(to, Awaited::Page { question, from: to }, ask));
@@ -58,7 +62,7 @@ impl Member {
                 // Whom to leave out is decided by the shell from what else it hears; here all stay askable.
                 Effect::Overdue(_) => {}
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
-                // That concerns other questions than the follower's.
+                // A hint for whoever asks super-peers; nobody here waits for one.
                 Effect::Overdue(_) => {}
             }
         }
@@ -93,8 +97,10 @@ impl Member {
         let Response::Page { cursor, restart, changes, members, more } = response else {
             return Learned { questions: self.page_failed(now, question), read: false };
         };
+        self.cursor = Some(cursor);
         let mut questions = self.hears(now, Input::Arrived(question));
         let wall_ms = self.clock.wall_ms(now);
+        let read = !changes.is_empty();
         let Some(running) = &self.running else { return Learned::default() };
         // As in production, also the answer to a question that was given up is written.
         let unknown = running.database.unknown(changes).expect("an open database can be read");
@@ -110,7 +116,7 @@ impl Member {
             self.standing = Standing::Gone;
         }
         questions.extend(self.hears(now, Input::Stored { question, cursor, restart, more }));
-        Learned { questions, read: true }
+        Learned { questions, read }
     }
 
     pub(super) fn page_failed(&mut self, now: Moment, question: u64) -> Vec<Question> {

@@ -183,7 +183,7 @@ impl Running {
         let known =
             since.is_some_and(|cursor| self.reader.knows_run(cursor.run, cursor.sequence).unwrap_or(false));
         let beginning = match (sabotage, since) {
-            (Some(Sabotage::BelievesEveryCursor), Some(cursor)) => {
+            (Some(Sabotage::OneCursorForAll), Some(cursor)) => {
                 let seen = Head { sequence: cursor.sequence, condition: 0 };
                 Beginning { seen, restart: false }
             }
