@@ -59,8 +59,6 @@ impl Member {
                     let ask = Ask::Changes(Request::Follow { since, wait_ms });
                     questions.extend(self.question(to, Awaited::Page { question, from: to }, ask));
                 }
-                // Whom to leave out is decided by the shell from what else it hears; here all stay askable.
-                Effect::Overdue(_) => {}
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
                 // A hint for whoever asks super-peers; nobody here waits for one.
                 Effect::Overdue(_) => {}
