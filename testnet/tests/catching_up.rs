@@ -90,6 +90,8 @@ async fn a_super_peer_from_an_old_backup_a_long_dead_and_a_new_one_catch_up_and_
         "the new one has caught up {:.2} s after the dead one's start",
         (agreed - started).as_secs_f64()
     );
+    let trail = same_trail(&network).await;
+    assert!(trail.iter().any(|event| event.contains("revoked") && event.contains(belem)), "{trail:?}");
     network.stop().await;
 }
 
