@@ -92,8 +92,8 @@ struct Disk {
     sequence: i64,
     /// What SQLite said when it was looked at last: another number when somebody has written since.
     version: i64,
-    /// What each other super-peer had when this one's process started.
-    others_at_start: Vec<Contents>,
+    /// What each other super-peer had when this one's process started, but for what was lost with disks since.
+    others_at_start: Vec<(Who, Contents)>,
 }
 
 #[derive(Debug)]
@@ -195,7 +195,7 @@ impl Truth {
             .disks
             .iter()
             .filter(|(other, _)| **other != superpeer)
-            .map(|(_, disk)| disk.contents.clone())
+            .map(|(other, disk)| (*other, disk.contents.clone()))
             .collect();
         let conn = open(database).expect("a catalog in use can be read");
         let disk = self.disks.entry(superpeer).or_default();
@@ -235,10 +235,12 @@ impl Truth {
         self.forgotten.extend(lost.map(|(_, payload)| payload));
         let held: Vec<Contents> = disks.values().map(|disk| disk.contents.clone()).collect();
         for disk in self.disks.values_mut() {
-            for other in &mut disk.others_at_start {
-                other.retain(|key, payload| {
+            for (other, contents) in &mut disk.others_at_start {
+                contents.retain(|key, payload| {
                     let promise = Promise { by: superpeer, key: *key, payload: Some(*payload) };
-                    held.iter().any(|contents| covers(&self.genuine, contents, &promise))
+                    // From the restored one nobody can hear any more of what its backup lacks.
+                    let told = *other != superpeer || covers(&self.genuine, &backup.0, &promise);
+                    told && held.iter().any(|contents| covers(&self.genuine, contents, &promise))
                 });
             }
         }
@@ -446,7 +448,7 @@ impl Truth {
         };
         // At the very first start not all others had been looked at.
         let known = disk.others_at_start.len() == SUPERPEERS - 1;
-        if known && !disk.others_at_start.iter().any(has_all) {
+        if known && !disk.others_at_start.iter().any(|(_, contents)| has_all(contents)) {
             self.violated(Rule::ReconciledFirst, || {
                 format!(
                     "{superpeer} gave {peer} a credential, and lacks what every other one had at its start"
