@@ -5,7 +5,7 @@
 //! in its place, and the first at once with what there is, since its asker has given up on it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -51,7 +51,8 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Waiting {
     head: Head,
-    members: HashMap<PeerId, Waiter>,
+    /// In an order, so that the same inputs have the same effects in the same order.
+    members: BTreeMap<PeerId, Waiter>,
     ends: BTreeSet<(Instant, PeerId)>,
     /// When those are told that wait for what has come.
     tell_at: Option<Instant>,
@@ -207,7 +208,7 @@ mod tests {
         ) {
             let mut now = Instant::now();
             let mut waiting = Waiting::default();
-            let mut open: HashMap<u64, (Instant, u64)> = HashMap::new();
+            let mut open: BTreeMap<u64, (Instant, u64)> = BTreeMap::new();
             let (mut sequence, mut question) = (0, 0);
             let mut moved = now;
             for (seed, asks_now, wait) in steps {
