@@ -20,6 +20,7 @@
 //! - [`open_files`]: how many files and connections it may have open;
 //! - [`disk`]: whether its data folder can be written;
 //! - [`clocks`]: whether its clock is right;
+//! - [`timer`]: when something is due again, if it is;
 //! - [`shutdown`]: signals, and what systemd is told;
 //! - [`observer`]: what the network layer sees, as metrics;
 //! - [`http`]: the local API's listener, on a Unix socket and a TCP address;
@@ -44,5 +45,6 @@ pub mod renewal;
 pub mod renewing;
 pub mod settings;
 pub mod shutdown;
+pub mod timer;
 
 pub use data_dir::{DataDir, Lock, Marker, Role};

@@ -12,6 +12,7 @@ use crate::clocks::Offset;
 use crate::data_dir::Folder;
 use crate::identity::{self, Identity};
 use crate::renewal::{Input, Schedule, Validity};
+use crate::timer;
 use libp2p::{Multiaddr, PeerId};
 use quarta_protocols::credentials::{Credential, Membership, UnixSeconds};
 use quarta_protocols::members::Enrolment;
@@ -100,15 +101,9 @@ impl Keeper {
             }
             input = Input::Tick;
             let wakeup = self.schedule().next_wakeup(Instant::now(), UnixSeconds::now());
-            let timer = async {
-                match wakeup.filter(|_| !paused) {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = timer => {}
+                () = timer::until(wakeup.filter(|_| !paused)) => {}
                 () = self.woken.notified() => {}
             }
             if self.refused.swap(false, Ordering::SeqCst) {

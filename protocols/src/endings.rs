@@ -22,6 +22,31 @@ use crate::{
 /// The largest encoded departure or revocation as it travels, in bytes: two tokens and a statement.
 pub const ENDING_MAX_BYTES: usize = 8 * 1024;
 
+/// How a membership ended: what its former member is told when it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// By the member itself. It may still ask for admission, to hear again that it has left.
+    Left,
+    /// It was revoked: it gets not even that, and neither do those whose credential it issued.
+    Revoked,
+    /// A super-peer revoked a peer of which nothing else is known yet. That ends a node's membership and no
+    /// super-peer's, so no credential of a node lets it in.
+    RevokedNode,
+}
+
+impl Ended {
+    /// What follows from the endings of a peer, and from its role where that is known.
+    pub const fn of(left: bool, revoked: bool, by_root: bool, role: Option<Role>) -> Option<Self> {
+        match role {
+            _ if by_root => Some(Self::Revoked),
+            Some(Role::Node) if revoked => Some(Self::Revoked),
+            _ if left => Some(Self::Left),
+            None if revoked => Some(Self::RevokedNode),
+            _ => None,
+        }
+    }
+}
+
 /// "I leave for good."
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Departure {

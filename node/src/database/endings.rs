@@ -3,12 +3,12 @@
 use libp2p::PeerId;
 use quarta_protocols::{
     cbor,
-    credentials::Trust,
-    endings::{Departure, RevocationNotice, Revoked},
+    credentials::{Role, Trust},
+    endings::{Departure, Ended, RevocationNotice, Revoked},
     messages::sync::Kind,
     signing::Signed,
 };
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{OptionalExtension, Row, Transaction};
 
 use super::{Database, DatabaseError, peer};
 
@@ -21,22 +21,25 @@ pub struct Endings {
     pub revocations: Vec<RevocationNotice>,
 }
 
-/// Which of the endings are in effect: a departure always, the root's revocation always, a super-peer's where the member
-/// is a node.
-const IN_EFFECT: &str = "SELECT DISTINCT e.peer FROM endings e LEFT JOIN members m ON m.peer = e.peer
-    WHERE (e.kind = 3 OR e.by_root OR m.role = 'node')";
+/// What [`Ended::of`] follows from, for each peer that has an ending.
+const FACTS: &str = "SELECT e.peer, max(e.kind = 3), max(e.kind = 4), max(e.by_root), m.role
+    FROM endings e LEFT JOIN members m ON m.peer = e.peer";
 
 impl Database {
     /// Everybody whose membership has ended.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn ended(&self) -> Result<Vec<PeerId>, DatabaseError> {
+    pub fn ended(&self) -> Result<Vec<(PeerId, Ended)>, DatabaseError> {
         let connection = self.connection();
-        let mut rows = connection.prepare_cached(IN_EFFECT)?;
-        rows.query_map([], |row| row.get::<_, Vec<u8>>(0))?
-            .map(|bytes| peer(&bytes?, "the end of a membership"))
-            .collect()
+        let mut rows = connection.prepare_cached(&format!("{FACTS} GROUP BY e.peer"))?;
+        let mut rows = rows.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let peer = peer(&row.get::<_, Vec<u8>>(0)?, "the end of a membership")?;
+            all.extend(ended(row)?.map(|ended| (peer, ended)));
+        }
+        Ok(all)
     }
 
     /// All endings as signed, for a super-peer that may have lost them.
@@ -95,8 +98,15 @@ pub(super) fn revoke(
     Ok(true)
 }
 
-/// Whether a membership has ended.
-pub(super) fn is_ended(transaction: &Transaction<'_>, member: &PeerId) -> rusqlite::Result<bool> {
-    let sql = format!("{IN_EFFECT} AND e.peer = ?1");
-    transaction.prepare_cached(&sql)?.exists([member.to_bytes()])
+/// How a membership has ended, if it has.
+pub(super) fn ended_of(transaction: &Transaction<'_>, member: &PeerId) -> rusqlite::Result<Option<Ended>> {
+    let sql = format!("{FACTS} WHERE e.peer = ?1 GROUP BY e.peer");
+    let found = transaction.prepare_cached(&sql)?.query_row([member.to_bytes()], ended).optional()?;
+    Ok(found.flatten())
+}
+
+fn ended(facts: &Row<'_>) -> rusqlite::Result<Option<Ended>> {
+    let role: Option<String> = facts.get(4)?;
+    let role = role.map(|role| if role == "node" { Role::Node } else { Role::Superpeer });
+    Ok(Ended::of(facts.get(1)?, facts.get(2)?, facts.get(3)?, role))
 }

@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use quarta_protocols::{
     cbor,
     credentials::Trust,
-    endings::{Departure, RevocationNotice},
+    endings::{Departure, Ended, RevocationNotice},
     ids::ID_BYTES,
     members::Enrolment,
     messages::{
@@ -46,7 +46,7 @@ pub struct Taken {
     /// Members whose state is another than before.
     pub moved: Vec<ListedMember>,
     /// Members whose membership has ended.
-    pub ended: Vec<PeerId>,
+    pub ended: Vec<(PeerId, Ended)>,
 }
 
 impl Database {
@@ -141,9 +141,7 @@ impl Database {
             }
         }
         for member in touched {
-            if endings::is_ended(&transaction, &member)? {
-                taken.ended.push(member);
-            }
+            taken.ended.extend(endings::ended_of(&transaction, &member)?.map(|ended| (member, ended)));
         }
         let sql = "INSERT OR REPLACE INTO cursors (superpeer, store, run, sequence, condition)
             VALUES (?1, ?2, ?3, ?4, ?5)";

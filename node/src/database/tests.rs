@@ -5,7 +5,7 @@ use quarta_protocols::{
     cbor,
     content::{ContentKey, Geometry, Manifest},
     credentials::{Credential, Grant, Role, Trust, UnixSeconds},
-    endings::{Departure, RevocationNotice},
+    endings::{Departure, Ended, RevocationNotice},
     ids::{FileId, Sha256},
     keys::SealingSecret,
     members::{Enrolled, Enrolment},
@@ -380,21 +380,25 @@ fn a_super_peers_revocation_ends_a_node_as_soon_as_it_is_known_to_be_one_and_nev
         News::Revocation(Box::new(notice.verify(&world.trust).unwrap()))
     };
     let take = |news| world.database.take_page(&page(news, Vec::new(), 1), &world.trust, 1).unwrap().ended;
-    assert_eq!(take(vec![revoked(node), revoked(central)]), [], "nothing is known of who they are");
+    let mut unknown = take(vec![revoked(node), revoked(central)]);
+    unknown.sort_by_key(|(peer, _)| *peer != node);
+    assert_eq!(
+        unknown,
+        [(node, Ended::RevokedNode), (central, Ended::RevokedNode)],
+        "who they are is not known"
+    );
     let enrolments = vec![
         News::Member(Box::new(enrolled(&world, &keys[0], Role::Node))),
         News::Member(Box::new(enrolled(&world, &keys[1], Role::Superpeer))),
     ];
-    assert_eq!(take(enrolments), [node]);
+    assert_eq!(take(enrolments), [(node, Ended::Revoked)]);
     assert_eq!(take(vec![revoked(node)]), [], "known");
     let by_root = RevocationNotice::by_root(central, &root, &world.trust).verify(&world.trust).unwrap();
-    assert_eq!(take(vec![News::Revocation(Box::new(by_root))]), [central]);
+    assert_eq!(take(vec![News::Revocation(Box::new(by_root))]), [(central, Ended::Revoked)]);
     let world = world.reopened();
     let mut ended = world.database.ended().unwrap();
-    ended.sort();
-    let mut both = vec![node, central];
-    both.sort();
-    assert_eq!(ended, both);
+    ended.sort_by_key(|(peer, _)| *peer != node);
+    assert_eq!(ended, [(node, Ended::Revoked), (central, Ended::Revoked)]);
     // Whatever a super-peer says of them.
     world.database.remember_member(&listed(node, &[], MemberState::Online), 5).unwrap();
     assert_eq!(world.database.member(&node).unwrap().unwrap().listed.state, MemberState::Revoked);
@@ -417,14 +421,18 @@ fn a_departure_is_final_and_a_super_peers_word_renames_nobody() {
         ..listed(member, &["/ip4/10.0.0.1/tcp/1"], MemberState::Online)
     };
     let taken = world.database.take_page(&page(news, vec![renamed], 1), &world.trust, 1).unwrap();
-    assert_eq!((taken.enrolled, taken.ended), (1, vec![member]));
+    assert_eq!((taken.enrolled, taken.ended), (1, vec![(member, Ended::Left)]));
     let known = world.database.member(&member).unwrap().unwrap().listed;
     assert_eq!((known.name.as_str(), known.role, known.state), ("recife", Role::Node, MemberState::Left));
     assert_eq!(world.database.endings().unwrap().departures, [left]);
     let forget = vec![News::ForgetMember(Enrolment::id_of(&member))];
     world.database.take_page(&page(forget, Vec::new(), 2), &world.trust, 1).unwrap();
     assert_eq!(world.database.member(&member).unwrap(), None);
-    assert_eq!(world.database.ended().unwrap(), [member], "the end of a membership is never forgotten");
+    assert_eq!(
+        world.database.ended().unwrap(),
+        [(member, Ended::Left)],
+        "the end of a membership is never forgotten"
+    );
 }
 
 #[test]

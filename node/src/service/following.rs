@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::future::join_all;
 use libp2p::PeerId;
+use quarta_daemon::timer;
 use quarta_protocols::{
     cbor,
     messages::{
@@ -62,17 +63,11 @@ pub(super) async fn follow(shared: Arc<Shared>, cursors: HashMap<PeerId, Cursor>
             }
         }
         let wakeup = follower.next_wakeup();
-        let timer = async {
-            match wakeup {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         let input = tokio::select! {
             () = shared.stop.cancelled() => return,
             Some(input) = answered.recv() => input,
             () = shared.superpeers.changed() => Input::Askable(shared.superpeers.askable()),
-            () = timer => Input::Tick,
+            () = timer::until(wakeup) => Input::Tick,
         };
         effects = follower.handle(Instant::now(), input);
     }
@@ -162,13 +157,13 @@ async fn verified(
 
 /// What follows from what was new.
 async fn act_on(shared: &Arc<Shared>, taken: Taken) {
-    for peer in taken.ended {
+    for (peer, ended) in taken.ended {
         if peer == shared.identity.keys.peer() {
             tracing::error!("this branch's membership has ended; ask who runs the network");
             continue;
         }
         tracing::warn!(%peer, "a membership has ended; nothing is exchanged with that member any more");
-        shared.network.revoke(peer).await;
+        shared.network.end(peer, ended).await;
         shared.issuer_may_be_gone(peer);
         shared.superpeers.forget(shared, &peer);
         let known = shared.clone();

@@ -46,11 +46,12 @@ use quarta_daemon::{
     observer::Recorder,
     open_files::OpenFiles,
     reach::{Reach, http_address},
-    settings, shutdown,
+    settings, shutdown, timer,
 };
 use quarta_metrics::registry::{Registry, Service};
 use quarta_protocols::{
     credentials::Role,
+    endings::Ended,
     ids::FileId,
     messages::{
         admission,
@@ -179,8 +180,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let known = quarta_daemon::identity::load_superpeers(dir.folder()).map_err(|e| Failure::told(&e))?;
     let own_files = stored.own_files;
     // Before anybody can connect.
-    for peer in stored.ended {
-        network.revoke(peer).await;
+    for (peer, ended) in stored.ended {
+        network.end(peer, ended).await;
     }
     let own = membership::Own::new(&identity, dir.folder())?;
     network.sign_off(own.is_signed_off()).await;
@@ -256,7 +257,7 @@ struct Stored {
     /// Members as they were when the last run ended.
     members: Vec<ListedMember>,
     /// Those whose membership has ended.
-    ended: Vec<PeerId>,
+    ended: Vec<(PeerId, Ended)>,
     /// How far super-peers were followed.
     cursors: HashMap<PeerId, Cursor>,
 }
@@ -341,19 +342,13 @@ async fn events_until_stopped(shared: &Arc<Shared>, mut events: mpsc::Receiver<E
     shared.superpeers.feed_all(shared, Input::Tick);
     loop {
         let wakeup = shared.superpeers.next_wakeup();
-        let timer = async {
-            match wakeup {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = shared.stop.cancelled() => return,
             event = events.recv() => match event {
                 Some(event) => on_event(shared, event),
                 None => return,
             },
-            () = timer => shared.superpeers.feed_all(shared, Input::Tick),
+            () = timer::until(wakeup) => shared.superpeers.feed_all(shared, Input::Tick),
             () = shared.rescheduled.notified() => {}
         }
     }

@@ -13,13 +13,14 @@ use super::{
     dial::Waiter,
     error::{CallError, ConnectError},
     event::Admitted,
-    gate::{Ended, SoftwareVersion},
+    gate::SoftwareVersion,
     lane::{Call, Question, Spoken},
     limits::{CONNECT_TIMEOUT, STREAM_OPEN_TIMEOUT},
     transport::Transport,
 };
 use crate::{
     credentials::Trust,
+    endings::Ended,
     members::Enrolment,
     messages::chunk::{Head, Request},
 };
@@ -215,16 +216,10 @@ impl Network {
     }
 
     /// Closes all connections with a peer and refuses it from now on, until the process ends: the service tells the
-    /// network again at its next start. So are members whose credential it issued, until they show one of another
-    /// super-peer.
-    pub async fn revoke(&self, peer: PeerId) {
-        let _ = self.send(Command::End(peer, Ended::Revoked)).await;
-    }
-
-    /// The same for a peer that has left by itself, whose *admission* requests are still heard: it may not know yet
-    /// that its departure has arrived.
-    pub async fn part(&self, peer: PeerId) {
-        let _ = self.send(Command::End(peer, Ended::Left)).await;
+    /// network again at its next start. So are members whose credential a revoked peer issued, until they show one of
+    /// another super-peer.
+    pub async fn end(&self, peer: PeerId, ended: Ended) {
+        let _ = self.send(Command::End(peer, ended)).await;
     }
 
     /// Signs off: closes every connection, and from now on dials nobody and lets nobody in. Or ends that.

@@ -7,6 +7,7 @@ use libp2p::identity::Keypair;
 use quarta_protocols::{
     cbor,
     credentials::{CLOCK_SKEW, Role, UnixSeconds},
+    endings::Ended,
     ids::ContentId,
     messages::{admission, admission::Admission, chunk, index::Index, poll::Poll, sync, sync::Sync},
     network::{CallError, ConnectError, Event, Refusal, Transport},
@@ -183,7 +184,7 @@ async fn a_revoked_member_is_cut_off_and_not_let_in_again() {
         let mut node = world.member(Role::Node, over).await;
         node.network.connect(peer, addresses.clone()).await.unwrap();
         superpeer.until_admitted(node.peer).await;
-        superpeer.network.revoke(node.peer).await;
+        superpeer.network.end(node.peer, Ended::Revoked).await;
         node.until_departed(peer).await;
         superpeer.until_departed(node.peer).await;
         let again = node.network.connect(peer, addresses.clone()).await;
@@ -204,7 +205,7 @@ async fn a_member_that_has_left_is_cut_off_and_may_ask_for_admission_still() {
     let mut node = world.member(Role::Node, Over::Tcp).await;
     node.network.connect(peer, addresses.clone()).await.unwrap();
     superpeer.until_admitted(node.peer).await;
-    superpeer.network.part(node.peer).await;
+    superpeer.network.end(node.peer, Ended::Left).await;
     node.until_departed(peer).await;
     superpeer.until_departed(node.peer).await;
     let again = node.network.connect(peer, addresses.clone()).await;
@@ -213,8 +214,8 @@ async fn a_member_that_has_left_is_cut_off_and_may_ask_for_admission_still() {
     node.network.connect_stranger(addresses[0].clone()).await.unwrap();
     assert!(node.network.call::<Admission>(peer, admission::Request::Discover).await.is_ok());
     // Who has left can be revoked, and not the other way round.
-    network.revoke(node.peer).await;
-    network.part(node.peer).await;
+    network.end(node.peer, Ended::Revoked).await;
+    network.end(node.peer, Ended::Left).await;
     let again = node.network.connect(peer, addresses).await;
     assert_eq!(again.unwrap_err(), ConnectError::Refused(Refusal::Revoked));
 }
@@ -230,7 +231,7 @@ async fn the_members_of_a_revoked_issuer_are_cut_off_until_another_super_peer_ha
         let mut node = world.start(key.clone(), Role::Node, Some(by_first), over).await;
         node.network.connect(verifier.peer, addresses.clone()).await.unwrap();
         verifier.until_admitted(node.peer).await;
-        verifier.network.revoke(world.issuer()).await;
+        verifier.network.end(world.issuer(), Ended::Revoked).await;
         node.until_departed(verifier.peer).await;
         verifier.until_departed(node.peer).await;
         let refused = node.network.connect(verifier.peer, addresses.clone()).await;

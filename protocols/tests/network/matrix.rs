@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, request_response::OutboundFai
 use quarta_protocols::{
     cbor,
     credentials::{Role, UnixSeconds},
+    endings::Ended,
     members::Enrolment,
     messages::{changes, sync},
     network::Network,
@@ -68,10 +69,10 @@ async fn nothing_is_offered_to_whoever_presents_no_good_credential(role: Role, o
     let victim = Victim::start(&world, role, over).await;
     let now = UnixSeconds::now();
     let [key, revoked, left, orphan] = std::array::from_fn(|_| Keypair::generate_ed25519());
-    victim.network.revoke(peer_of(&revoked)).await;
-    victim.network.part(peer_of(&left)).await;
+    victim.network.end(peer_of(&revoked), Ended::Revoked).await;
+    victim.network.end(peer_of(&left), Ended::Left).await;
     let stolen_superpeer = Keypair::generate_ed25519();
-    victim.network.revoke(peer_of(&stolen_superpeer)).await;
+    victim.network.end(peer_of(&stolen_superpeer), Ended::Revoked).await;
     let mut presented: Vec<(&Keypair, Option<Enrolment>)> = vec![
         (&key, None),
         (&revoked, Some(world.enrol(&revoked, Role::Node, now))),
@@ -133,7 +134,7 @@ async fn a_revoked_machine_is_not_even_offered_admission() {
         for role in [Role::Superpeer, Role::Node] {
             let victim = Victim::start(&world, role, over).await;
             let key = Keypair::generate_ed25519();
-            victim.network.revoke(peer_of(&key)).await;
+            victim.network.end(peer_of(&key), Ended::Revoked).await;
             assert!(victim.does_not_offer(&victim.name("admission"), &key, None).await);
         }
     }

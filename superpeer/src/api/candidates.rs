@@ -112,7 +112,7 @@ async fn approve(
     let member = approved.membership;
     tracing::info!(member = %member.name, peer = %member.peer, "a super-peer was approved");
     shared.state().meet(&member, String::new());
-    approved.entries.iter().for_each(|entry| shared.push(entry));
+    shared.push(&approved.entries);
     Ok(Json(Approved {
         name: member.name.to_string(),
         peer_id: member.peer.to_string(),

@@ -127,7 +127,7 @@ async fn revoke(
             error => broken(&error),
         })?;
     tracing::warn!(member = %name, %peer, "a member was revoked");
-    ended.entries.iter().for_each(|entry| shared.push(entry));
+    shared.push(&ended.entries);
     shared.end(peer, ended.standing).await;
     Ok(Json(shared.describe(catalog::Member { standing: ended.standing, ..member }).into()))
 }

@@ -3,6 +3,7 @@
 use libp2p::PeerId;
 use quarta_protocols::{
     credentials::{Role, UnixSeconds},
+    endings::Ended,
     members::Enrolment,
     messages::sync::Kind,
     names::MemberName,
@@ -10,7 +11,7 @@ use quarta_protocols::{
 use rusqlite::params;
 
 use super::{
-    CatalogError, Reader,
+    Applied, CatalogError, Reader,
     reader::{MATCHES_MAX, member_name, peer},
     standing::{STANDING, Standing},
 };
@@ -151,22 +152,27 @@ impl Reader {
         Ok(members)
     }
 
-    /// All whose membership has ended, in no order.
+    /// All whose membership has ended, in no order, as [`Applied`] tells it when it becomes known.
     ///
     /// # Errors
     /// [`CatalogError`] where the database fails.
-    pub fn ended(&self) -> Result<Vec<(PeerId, Standing)>, CatalogError> {
-        let mut rows = self.conn.prepare_cached(&format!(
-            "SELECT peer, {STANDING} FROM members
-             WHERE peer IN (SELECT peer FROM departures UNION SELECT peer FROM revocations)"
-        ))?;
+    pub fn ended(&self) -> Result<Vec<Applied>, CatalogError> {
+        let mut rows = self.conn.prepare_cached(
+            "SELECT e.peer, max(e.departed), max(e.revoked), max(e.by_root), m.superpeer
+             FROM (SELECT peer, TRUE AS departed, FALSE AS revoked, FALSE AS by_root FROM departures
+                   UNION ALL SELECT peer, FALSE, TRUE, by_root FROM revocations) AS e
+             LEFT JOIN members AS m ON m.peer = e.peer GROUP BY e.peer",
+        )?;
         let mut rows = rows.query([])?;
         let mut ended = Vec::new();
         while let Some(row) = rows.next()? {
-            let standing = Standing::from_sql(row.get(1)?);
-            if !standing.is_member() {
-                ended.push((peer(row, 0)?, standing));
-            }
+            let (peer, left, revoked, by_root) = (peer(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            let role = row.get::<_, Option<bool>>(4)?.map(|it| if it { Role::Superpeer } else { Role::Node });
+            ended.extend(Ended::of(left, revoked, by_root, role).map(|ended| match ended {
+                Ended::Left => Applied::Ended { peer, standing: Standing::Left },
+                Ended::Revoked => Applied::Ended { peer, standing: Standing::Revoked },
+                Ended::RevokedNode => Applied::EndedAsNode(peer),
+            }));
         }
         Ok(ended)
     }

@@ -50,13 +50,17 @@ pub enum Applied {
     },
     /// A member is new or has a newer credential.
     Member(Membership),
-    /// A membership has ended, or an ended member's own entry is new. May be told more than once.
+    /// A membership has ended, or an ended member's own entry is new. May be told more than once, and before anything
+    /// else is known of the member.
     Ended {
         /// Whose.
         peer: PeerId,
         /// How: never [`Standing::Member`].
         standing: Standing,
     },
+    /// A super-peer has revoked a peer of which nothing else is known yet. That ends a node's membership, and no
+    /// super-peer's.
+    EndedAsNode(PeerId),
     /// Something of a kind that this version does not know.
     Unknown(Kind),
 }
@@ -148,8 +152,18 @@ pub(super) fn is_made_by(payload: &Payload, own: &PeerId) -> bool {
 /// What an entry that was just stored changes here.
 fn applied(write: &Write<'_>, new: &Verified) -> Result<Option<Applied>, CatalogError> {
     let ended = |peer: PeerId| {
-        let standing = write.standing_of(&peer)?.filter(|standing| !standing.is_member());
-        Ok::<_, CatalogError>(standing.map(|standing| Applied::Ended { peer, standing }))
+        let known = write.standing_of(&peer)?;
+        let standing = match known {
+            Some(standing) => standing,
+            None => write.standing_as(&peer, Role::Superpeer)?,
+        };
+        Ok::<_, CatalogError>(if !standing.is_member() {
+            Some(Applied::Ended { peer, standing })
+        } else if known.is_none() && !write.standing_as(&peer, Role::Node)?.is_member() {
+            Some(Applied::EndedAsNode(peer))
+        } else {
+            None
+        })
     };
     Ok(match &new.payload {
         Payload::File(record) => Some(Applied::File {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use quarta_daemon::timer;
 use quarta_protocols::{
     messages::{
         changes::{Change, Changes, Cursor, Request, Response, WAIT_MAX},
@@ -96,7 +97,7 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked<Changes>) {
                     .await;
                 match taken {
                     Ok(Ok(taken)) => {
-                        taken.entries.iter().for_each(|entry| shared.push(entry));
+                        shared.push(&taken.entries);
                         shared.apply(&taken.applied).await;
                         responder.respond(Response::Noted);
                     }
@@ -236,17 +237,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             (effects, wakeup)
         };
         perform(&shared, effects);
-        let timer = async {
-            match wakeup {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = shared.stop.cancelled() => return,
             () = following.news.notified() => {}
             _ = sequence.changed() => {}
-            () = timer => {}
+            () = timer::until(wakeup) => {}
         }
     }
 }

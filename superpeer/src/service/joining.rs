@@ -54,7 +54,7 @@ pub(super) async fn redeem(shared: &Arc<Shared>, redemption: Redemption, remote:
         Ok(Ok(admitted)) => {
             tracing::info!(member = %admitted.membership.name, role = %admitted.membership.role, %peer, "a member joined");
             shared.state().meet(&admitted.membership, String::new());
-            admitted.entries.iter().for_each(|entry| shared.push(entry));
+            shared.push(&admitted.entries);
             Response::Joined { credential: admitted.credential, superpeers: shared.superpeers().await }
         }
         Ok(Err(error)) => {

@@ -1,6 +1,6 @@
 //! Who is a member and where: what connections, the catalog and other super-peers tell of it.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use quarta_daemon::{
@@ -9,6 +9,7 @@ use quarta_daemon::{
 };
 use quarta_protocols::{
     credentials::{Membership, Role, UnixSeconds},
+    endings::Ended,
     messages::{
         admission::PeerAddresses,
         index::{ListedMember, MemberState},
@@ -45,7 +46,7 @@ impl Shared {
         let shared = self.clone();
         tokio::spawn(async move {
             match shared.store.write(move |catalog| catalog.meet(enrolment, wall_ms())).await {
-                Ok(Ok(entries)) => entries.iter().for_each(|entry| shared.push(entry)),
+                Ok(Ok(entries)) => shared.push(&entries),
                 Ok(Err(EnrolError::Ended(standing))) => shared.end(peer, standing).await,
                 Ok(Err(error @ EnrolError::IssuerEnded)) => {
                     tracing::warn!(%peer, %error, "a peer is sent away");
@@ -96,6 +97,7 @@ impl Shared {
                     self.feed(Input::Known(membership.peer, membership.role));
                 }
                 catalog::Applied::Ended { peer, standing } => self.end(*peer, *standing).await,
+                catalog::Applied::EndedAsNode(peer) => self.network.end(*peer, Ended::RevokedNode).await,
                 catalog::Applied::File { .. } | catalog::Applied::Unknown(_) => {}
             }
         }
@@ -116,10 +118,8 @@ impl Shared {
     }
 
     async fn close_to(&self, peer: PeerId, standing: Standing) {
-        match standing {
-            Standing::Left => self.network.part(peer).await,
-            Standing::Member | Standing::Revoked => self.network.revoke(peer).await,
-        }
+        let ended = if standing == Standing::Left { Ended::Left } else { Ended::Revoked };
+        self.network.end(peer, ended).await;
     }
 
     /// Makes the members of the catalog known, so that lists and dials begin with them.
@@ -128,11 +128,19 @@ impl Shared {
         let own = self.identity.keys.peer();
         // Before anybody connects.
         let ended = self.store.read(Reader::ended).await.map_err(|e| failed(e.to_string()))?;
-        for (peer, standing) in &ended {
-            self.close_to(*peer, *standing).await;
+        let mut gone = HashSet::new();
+        for ended in &ended {
+            match ended {
+                catalog::Applied::Ended { peer, standing } => {
+                    self.close_to(*peer, *standing).await;
+                    gone.insert(*peer);
+                }
+                catalog::Applied::EndedAsNode(peer) => self.network.end(*peer, Ended::RevokedNode).await,
+                _ => {}
+            }
         }
         let known = identity::load_superpeers(self.dir.folder()).map_err(|e| failed(e.to_string()))?;
-        for known in known.into_iter().filter(|known| ended.iter().all(|(peer, _)| *peer != known.peer)) {
+        for known in known.into_iter().filter(|known| !gone.contains(&known.peer)) {
             self.state().hear_addresses(known.peer, known.addresses);
             if known.peer != own {
                 self.feed(Input::Known(known.peer, Role::Superpeer));

@@ -36,7 +36,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use quarta_daemon::{
     clocks::Clocks, data_dir::DataDir, identity::Identity, open_files::OpenFiles, reach::Reach,
-    renewing::Keeper,
+    renewing::Keeper, timer,
 };
 use quarta_metrics::{
     registry::Registry,
@@ -122,19 +122,13 @@ pub(crate) fn place_of(file: &ListedFile) -> Option<Cursor> {
 async fn events_until_stopped(shared: &Arc<Shared>, mut events: mpsc::Receiver<Event>) {
     loop {
         let wakeup = shared.state().health.next_wakeup();
-        let timer = async {
-            match wakeup {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = shared.stop.cancelled() => return,
             event = events.recv() => match event {
                 Some(event) => on_event(shared, event),
                 None => return,
             },
-            () = timer => shared.feed(Input::Tick),
+            () = timer::until(wakeup) => shared.feed(Input::Tick),
             () = shared.rescheduled.notified() => {}
         }
     }
@@ -247,11 +241,11 @@ impl Shared {
         links.entry(peer).or_insert_with(|| federation::start(self, peer)).clone()
     }
 
-    /// Tells all other super-peers of a new entry.
-    pub(crate) fn push(&self, entry: &Entry) {
+    /// Tells all other super-peers of new entries, in their order.
+    pub(crate) fn push(&self, entries: &[Entry]) {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        for link in links.values() {
-            link.push(entry);
+        for entry in entries {
+            links.values().for_each(|link| link.push(entry));
         }
     }
 

@@ -48,7 +48,7 @@ pub(super) async fn renew(shared: &Arc<Shared>, renewal: Renewal, remote: &Multi
     match renewed {
         Ok(Ok(renewed)) => {
             tracing::info!(member = %renewed.membership.name, "a member's credential is renewed");
-            renewed.entries.iter().for_each(|entry| shared.push(entry));
+            shared.push(&renewed.entries);
             Response::Renewed(renewed.credential)
         }
         Ok(Err(error)) => {
@@ -81,7 +81,7 @@ pub(super) async fn leave(
     }
     let refusal = match shared.store.write(move |catalog| catalog.depart(&departure, wall_ms())).await {
         Ok(Ok(ended)) => {
-            ended.entries.iter().for_each(|entry| shared.push(entry));
+            shared.push(&ended.entries);
             let (shared, standing) = (shared.clone(), ended.standing);
             tokio::spawn(async move {
                 tokio::time::sleep(FAREWELL_GRACE).await;
@@ -137,7 +137,7 @@ impl Shared {
         self.door.authority.adopt(renewed.credential.clone());
         let enrolment = renewed.enrolment(&self.identity);
         match self.store.write(move |catalog| catalog.meet(enrolment, wall_ms())).await {
-            Ok(Ok(entries)) => entries.iter().for_each(|entry| self.push(entry)),
+            Ok(Ok(entries)) => self.push(&entries),
             Ok(Err(error)) => tracing::error!(%error, "the own renewal could not be noted"),
             Err(error) => tracing::error!(%error, "the own renewal could not be noted"),
         }
@@ -157,7 +157,7 @@ impl Shared {
             .await;
         match renewed {
             Ok(Ok(renewed)) => {
-                renewed.entries.iter().for_each(|entry| self.push(entry));
+                self.push(&renewed.entries);
                 Ok(Renewed { credential: renewed.credential, membership: renewed.membership })
             }
             Ok(Err(error)) => Err(Unrenewed::Refused(error.refusal())),

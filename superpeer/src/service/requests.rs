@@ -123,7 +123,7 @@ async fn publish(
                     Publication::Superseded => PublicationOutcome::Superseded,
                     Publication::Invalid(_) | Publication::TooMany => PublicationOutcome::Refused,
                 });
-                item.entries.iter().for_each(|entry| shared.push(entry));
+                shared.push(&item.entries);
             }
             Response::Published(published.into_iter().map(|item| item.outcome).collect())
         }

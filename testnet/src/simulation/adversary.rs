@@ -6,17 +6,16 @@
 use quarta_protocols::{
     audit::{Action, Event},
     clock::HybridTime,
-    content::ContentKey,
     credentials::{Credential, Grant, Role},
     endings::{Departure, RevocationNotice},
-    ids::{ContentId, RecordHash, Sha256},
+    ids::{ContentId, RecordHash},
     members::Enrolment,
     messages::{
         admission, index,
         sync::{self, Entry, Kind, Stamp},
     },
-    names::{FileName, MemberName},
-    records::{self, Access, Body, Origin, SignedRecord, State},
+    names::MemberName,
+    records::{Body, SignedRecord},
     signing::Signed,
 };
 use rand::{
@@ -27,7 +26,7 @@ use rand::{
 use serde_bytes::{ByteArray, ByteBuf};
 
 use super::{
-    cast::{NODES, START, STRANGERS, SUPERPEERS, Who, cast, key},
+    cast::{NODES, START, STRANGERS, SUPERPEERS, Who, cast, key, new_file},
     network::Ask,
 };
 
@@ -265,20 +264,8 @@ fn event_of(superpeer: Who, actor: Who) -> Vec<u8> {
 }
 
 fn body_of(owner: Who, rng: &mut SmallRng) -> Body {
-    let origin = Origin { owner: owner.peer(), nonce: ByteArray::new(rng.random()) };
-    let entry = records::Entry {
-        name: FileName::new("forged").expect("a plain name"),
-        size_bytes: 3,
-        content: ContentId::from_bytes(rng.random()),
-        manifest: None,
-        access: Access::Open {
-            key: ContentKey::from_bytes([1; 32]),
-            sha256: Sha256::from_bytes([2; 32]),
-            media_type: None,
-        },
-    };
-    let file = origin.file_id(&cast().trust.network);
-    Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) }
+    let nonce = rng.random();
+    new_file(owner, nonce, "forged", ContentId::from_bytes(rng.random()))
 }
 
 fn record_of(owner: Who, rng: &mut SmallRng) -> SignedRecord {

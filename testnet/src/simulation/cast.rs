@@ -7,12 +7,16 @@ use std::sync::LazyLock;
 
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
+    content::ContentKey,
     credentials::{Credential, Grant, Role, Trust, UnixSeconds},
+    ids::{ContentId, Sha256},
     keys::{SealingKey, SealingSecret},
     members::Enrolment,
-    names::MemberName,
+    names::{FileName, MemberName},
+    records::{Access, Body, Entry, Origin, State},
     signing::Signed,
 };
+use serde_bytes::ByteArray;
 
 /// Super-peers: three is the least where two can be cut off from one and each other.
 pub const SUPERPEERS: usize = 3;
@@ -184,4 +188,22 @@ impl Identity {
     pub fn enrolment(&self, credential: Credential) -> Enrolment {
         Enrolment { peer: self.peer, credential, sealing_key: self.sealing_key.clone() }
     }
+}
+
+/// The first revision of a file of three bytes, open to all.
+pub fn new_file(owner: Who, nonce: [u8; 16], name: &str, content: ContentId) -> Body {
+    let origin = Origin { owner: owner.peer(), nonce: ByteArray::new(nonce) };
+    let entry = Entry {
+        name: FileName::new(name).expect("a plain name"),
+        size_bytes: 3,
+        content,
+        manifest: None,
+        access: Access::Open {
+            key: ContentKey::from_bytes([1; 32]),
+            sha256: Sha256::from_bytes([2; 32]),
+            media_type: None,
+        },
+    };
+    let file = origin.file_id(&cast().trust.network);
+    Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) }
 }

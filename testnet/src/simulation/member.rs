@@ -10,20 +10,19 @@ use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
 
 use quarta_node::{database::Database, following::Follower};
 use quarta_protocols::{
-    content::ContentKey,
     credentials::Credential,
     endings::Departure,
-    ids::{ContentId, FileId, RecordHash, Sha256},
+    ids::{ContentId, FileId, RecordHash},
     messages::{admission, changes::Cursor, index},
-    names::{FileName, MemberName},
-    records::{Access, Body, Entry, Link, Origin, Record, State},
+    names::MemberName,
+    records::{Body, Link, Record, State},
     signing::Signed,
 };
 use rand::{RngExt, rngs::SmallRng, seq::IteratorRandom};
 use serde_bytes::ByteArray;
 
 use super::{
-    cast::{Who, cast},
+    cast::{Who, cast, new_file},
     clock::{Clock, Moment},
     network::{Answer, Ask},
     sabotage::Sabotage,
@@ -224,21 +223,9 @@ impl Member {
     }
 
     fn new_file(&self, rng: &mut SmallRng) -> Body {
-        let origin = Origin { owner: self.who.peer(), nonce: ByteArray::new(rng.random()) };
+        let nonce = rng.random();
         let name = format!("file-{}", rng.random_range(0..10));
-        let entry = Entry {
-            name: FileName::new(&name).expect("a plain name"),
-            size_bytes: 3,
-            content: ContentId::from_bytes(rng.random()),
-            manifest: None,
-            access: Access::Open {
-                key: ContentKey::from_bytes([1; 32]),
-                sha256: Sha256::from_bytes([2; 32]),
-                media_type: None,
-            },
-        };
-        let file = origin.file_id(&cast().trust.network);
-        Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) }
+        new_file(self.who, nonce, &name, ContentId::from_bytes(rng.random()))
     }
 
     fn sign_body(&mut self, body: Body) -> Option<Record> {

@@ -69,6 +69,8 @@ struct Running {
     met: HashSet<(Who, Credential)>,
     /// Whom the gate turns away.
     ended: HashSet<PeerId>,
+    /// Whom it turns away that shows a node's credential.
+    ended_as_nodes: HashSet<PeerId>,
     source: Source,
     waiting: Waiting,
     /// What became due while a question was taken.
@@ -165,12 +167,13 @@ impl Superpeer {
         let mut waiting = Waiting::default();
         let head = Head { sequence: catalog.sequence(), condition: 0 };
         waiting.handle(now.instant(), quarta_superpeer::feed::Input::Moved(head));
-        self.running = Some(Running {
+        let mut running = Running {
             catalog,
             reader,
             authority: Authority::new(key, credential, None),
             met: HashSet::new(),
-            ended: ended.into_iter().map(|(peer, _)| peer).collect(),
+            ended: HashSet::new(),
+            ended_as_nodes: HashSet::new(),
             source,
             waiting,
             due: Vec::new(),
@@ -180,7 +183,9 @@ impl Superpeer {
             agreement: Agreement::started(before),
             session: None,
             unstored: Vec::new(),
-        });
+        };
+        running.apply(&ended);
+        self.running = Some(running);
     }
 
     /// The process dies.
@@ -247,7 +252,9 @@ impl Superpeer {
         let running = self.running.as_mut()?;
         let valid = membership.issued <= wall.plus(CLOCK_SKEW) && wall < membership.expires.plus(CLOCK_SKEW);
         let blind = self.sabotage == Some(Sabotage::AnswersTheEnded);
-        if !valid || (running.ended.contains(&membership.peer) && !blind) {
+        let ended = running.ended.contains(&membership.peer)
+            || (membership.role == Role::Node && running.ended_as_nodes.contains(&membership.peer));
+        if !valid || (ended && !blind) {
             return None;
         }
         let first = running.met.insert(shown);
@@ -287,8 +294,10 @@ impl Running {
     /// What follows from changes that came from elsewhere, as in production's `Shared::apply`.
     fn apply(&mut self, applied: &[Applied]) {
         for applied in applied {
-            if let Applied::Ended { peer, .. } = applied {
-                self.turn_away(*peer);
+            match applied {
+                Applied::Ended { peer, .. } => self.turn_away(*peer),
+                Applied::EndedAsNode(peer) => _ = self.ended_as_nodes.insert(*peer),
+                _ => {}
             }
         }
     }

@@ -35,7 +35,7 @@ impl Driver {
             let _ = waiter.send(Err(ConnectError::SignedOff));
             return;
         }
-        if let Some(refusal) = gate.ended(&peer) {
+        if let Some(refusal) = gate.ended(&peer, None) {
             let _ = waiter.send(Err(ConnectError::Refused(refusal)));
             return;
         }

@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     credentials::UnixSeconds,
+    endings::Ended,
     messages::{admission::Admission, changes::Changes, index::Index, poll::Poll, sync::Sync},
 };
 
@@ -160,7 +161,7 @@ impl Driver {
             Command::CloseConnection(connection) => self.close(connection),
             Command::End(peer, ended) => {
                 let behaviour = self.swarm.behaviour_mut();
-                if ended == gate::Ended::Revoked {
+                if ended == Ended::Revoked {
                     behaviour.admission.bar(peer);
                 }
                 for connection in behaviour.gate.end(peer, ended) {

@@ -35,6 +35,7 @@ use super::{codec::protocol_name, error::ConnectError, limits::STRANGERS_MAX, tr
 use crate::{
     cbor,
     credentials::{Role, Trust, UnixSeconds},
+    endings::Ended,
     members::Enrolment,
 };
 
@@ -58,13 +59,33 @@ pub(super) enum Event {
     Hopeless(ConnectionId),
 }
 
-/// How a membership ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// By the member itself. It may still ask for admission, to hear again that it has left.
-    Left,
-    /// By others: it gets not even that.
-    Revoked,
+/// What is known of a membership that may have ended, in whatever order it became known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Endings {
+    left: bool,
+    revoked: bool,
+    revoked_node: bool,
+}
+
+impl Endings {
+    fn note(&mut self, ended: Ended) {
+        match ended {
+            Ended::Left => self.left = true,
+            Ended::Revoked => self.revoked = true,
+            Ended::RevokedNode => self.revoked_node = true,
+        }
+    }
+
+    /// What somebody in this role is told, if its membership has ended. A revocation goes before a departure.
+    const fn refusal(self, role: Option<Role>) -> Option<Refusal> {
+        if self.revoked || (self.revoked_node && matches!(role, Some(Role::Node))) {
+            Some(Refusal::Revoked)
+        } else if self.left {
+            Some(Refusal::Left)
+        } else {
+            None
+        }
+    }
 }
 
 /// The gate of one member.
@@ -75,7 +96,7 @@ pub(super) struct Behaviour {
     /// Our own greeting but for the time; none while we are not a member.
     greeting: Option<hello::Request>,
     /// Members whose membership has ended, and what they are told.
-    ended: HashMap<PeerId, Ended>,
+    ended: HashMap<PeerId, Endings>,
     /// Whether nobody is let in or dialled, because this member has signed off.
     signed_off: bool,
     links: HashMap<ConnectionId, Link>,
@@ -137,38 +158,38 @@ impl Behaviour {
     }
 
     /// Refuses the peer from now on, and gives the connections that are for the loop to close: its own, and those of
-    /// members whose credential a revoked super-peer issued. A revocation goes before a departure.
+    /// members whose credential a revoked super-peer issued.
     pub(super) fn end(&mut self, peer: PeerId, ended: Ended) -> Vec<ConnectionId> {
-        let stands = self.ended.entry(peer).or_insert(ended);
-        if ended == Ended::Revoked {
-            *stands = ended;
-        }
-        let revoked = *stands == Ended::Revoked;
+        let endings = self.ended.entry(peer).or_default();
+        endings.note(ended);
+        let endings = *endings;
+        let role = |link: &Link| link.membership().map(|membership| membership.role);
         let issued_by = |link: &Link| link.membership().and_then(|membership| membership.issuer);
-        let concerned = |link: &Link| link.peer == peer || (revoked && issued_by(link) == Some(peer));
+        let concerned = |link: &Link| {
+            (link.peer == peer && endings.refusal(role(link)).is_some())
+                || (endings.revoked && issued_by(link) == Some(peer))
+        };
         let open = self.links.iter().filter(|(_, link)| !link.shut && concerned(link));
         open.map(|(connection, _)| *connection).collect()
     }
 
-    /// Why a peer is none of the network any more, if it is none.
-    pub(super) fn ended(&self, peer: &PeerId) -> Option<Refusal> {
-        self.ended.get(peer).map(|ended| match ended {
-            Ended::Left => Refusal::Left,
-            Ended::Revoked => Refusal::Revoked,
-        })
+    /// Why a peer is none of the network any more, if it is none in this role or, where no role is given, in any.
+    pub(super) fn ended(&self, peer: &PeerId, role: Option<Role>) -> Option<Refusal> {
+        self.ended.get(peer)?.refusal(role)
     }
 
     /// Why what a peer has proven does not let it in all the same.
     fn objection(&self, peer: &PeerId, heard: &handler::Heard) -> Option<Refusal> {
-        if let Some(refusal) = self.ended(peer) {
+        let membership = heard.as_ref().ok().map(|presented| &presented.enrolled.membership);
+        if let Some(refusal) = self.ended(peer, membership.map(|membership| membership.role)) {
             return Some(refusal);
         }
         if self.greeting.is_none() {
             return Some(Refusal::NotAMember);
         }
         // Whoever has a stolen super-peer's key can issue as it pleases.
-        let issuer = heard.as_ref().ok().and_then(|presented| presented.enrolled.membership.issuer)?;
-        (self.ended.get(&issuer) == Some(&Ended::Revoked)).then_some(Refusal::IssuerRevoked)
+        let issuer = membership?.issuer?;
+        self.ended.get(&issuer).is_some_and(|issuer| issuer.revoked).then_some(Refusal::IssuerRevoked)
     }
 
     /// Lets nobody in and nobody be dialled, or ends that. Gives the connections that are for the loop to close.

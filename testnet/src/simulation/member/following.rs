@@ -110,7 +110,7 @@ impl Member {
         let page = Page { superpeer: from.peer(), cursor, news, members };
         let taken =
             running.database.take_page(&page, &cast().trust, wall_ms).expect("an open database is written");
-        if taken.ended.contains(&self.who.peer()) {
+        if taken.ended.iter().any(|(peer, _)| *peer == self.who.peer()) {
             self.standing = Standing::Gone;
         }
         questions.extend(self.hears(now, Input::Stored { question, cursor, restart, more }));
