@@ -116,6 +116,12 @@ id!(
     "a SHA-256 checksum"
 );
 
+id!(
+    /// A set of readers and their keys: derived from network, owner and a nonce.
+    AudienceId,
+    "an audience id"
+);
+
 impl NetworkId {
     /// The network whose root holds `root`'s private half.
     pub fn of_root(root: &ed25519::PublicKey) -> Self {
@@ -135,6 +141,17 @@ impl FileId {
         hasher.update(network.as_bytes());
         hasher.update(nonce);
         hasher.update(&first_owner.to_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl AudienceId {
+    /// The id of the audience that `owner` made with `nonce`.
+    pub fn derive(network: &NetworkId, owner: &PeerId, nonce: &[u8; 16]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("quarta 2026 audience id v1");
+        hasher.update(network.as_bytes());
+        hasher.update(nonce);
+        hasher.update(&owner.to_bytes());
         Self(*hasher.finalize().as_bytes())
     }
 }

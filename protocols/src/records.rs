@@ -20,10 +20,11 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::{
+    audiences::SEALED_ACCESS_MAX_BYTES,
     cbor,
     content::{ContentKey, FILE_MAX_BYTES, MANIFEST_MAX_BYTES},
     credentials::Trust,
-    ids::{ContentId, FileId, NetworkId, RecordHash, Sha256, public_key_of},
+    ids::{AudienceId, ContentId, FileId, NetworkId, RecordHash, Sha256, public_key_of},
     names::FileName,
     signing::{Signed, Statement, VerifyError},
 };
@@ -91,11 +92,12 @@ pub enum Access {
     },
     /// Only an audience may read: key, checksum and type are sealed together under the audience's key.
     Restricted {
-        /// The audience record's id.
-        audience: ByteArray<32>,
+        /// The audience: see [`crate::audiences`].
+        audience: AudienceId,
         /// Which of the audience's keys.
         epoch: u64,
-        /// The sealed key, checksum and type.
+        /// The sealed key, checksum and type: [`crate::audiences::EpochKey::seal`], at most
+        /// [`crate::audiences::SEALED_ACCESS_MAX_BYTES`].
         sealed: ByteBuf,
     },
 }
@@ -298,9 +300,16 @@ fn check_values(body: &Body) -> Result<(), RecordError> {
             .map_err(|_| RecordError::Impossible("manifest"))?;
         possible(manifest.geometry().size_bytes() == entry.size_bytes, "size")?;
     }
-    if let Access::Open { media_type: Some(media_type), .. } = &entry.access {
-        let printable = media_type.bytes().all(|b| b.is_ascii_graphic());
-        possible(media_type.len() <= MEDIA_TYPE_MAX_BYTES && printable, "media type")?;
+    match &entry.access {
+        Access::Open { media_type: Some(media_type), .. } => {
+            let printable = media_type.bytes().all(|b| b.is_ascii_graphic());
+            possible(media_type.len() <= MEDIA_TYPE_MAX_BYTES && printable, "media type")?;
+        }
+        Access::Open { .. } => {}
+        Access::Restricted { epoch, sealed, .. } => {
+            possible(*epoch > 0, "epoch")?;
+            possible(sealed.len() <= SEALED_ACCESS_MAX_BYTES, "sealed access")?;
+        }
     }
     Ok(())
 }

@@ -402,7 +402,14 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             });
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
-        Event::Ping { .. } | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_)) => {}
+        Event::Ping { .. }
+        | Event::Request(
+            Inbound::Index(_)
+            | Inbound::Changes(_)
+            | Inbound::Sync(_)
+            | Inbound::Vault(_)
+            | Inbound::Handover(_),
+        ) => {}
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     poll::Load,
 };
 use crate::{
+    audiences::{Audience, Wrap},
     cbor,
     credentials::{Role, UnixSeconds},
     ids::{ContentId, FileId},
@@ -20,7 +21,15 @@ use crate::{
     names::{FileName, MemberName},
     records::SignedRecord,
     rpc::Protocol,
+    signing::Signed,
 };
+
+/// Audiences in one page: of the largest size they fill half a message.
+pub const AUDIENCES_PAGE_ENTRIES: usize = 8;
+/// Outcomes of one publication.
+const PUBLICATIONS_MAX: usize = AUDIENCES_PAGE_ENTRIES + RECORD_PAGE_ENTRIES;
+/// Holders named for one file: more than a network needs to see that a file is safe.
+pub const HOLDERS_MAX: usize = 512;
 
 /// The protocol.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +60,21 @@ pub enum Request {
     },
     /// Store these records.
     Publish(#[serde(deserialize_with = "cbor::at_most::<RECORD_PAGE_ENTRIES, _, _>")] Vec<SignedRecord>),
+    /// Store these audiences and wraps, which belong to this member. They are published before the records that name
+    /// them, so that nobody sees a restricted file too early.
+    PublishKeys {
+        /// Audiences.
+        #[serde(deserialize_with = "cbor::at_most::<AUDIENCES_PAGE_ENTRIES, _, _>")]
+        audiences: Vec<Signed<Audience>>,
+        /// Members' keys.
+        #[serde(deserialize_with = "cbor::at_most::<RECORD_PAGE_ENTRIES, _, _>")]
+        wraps: Vec<Signed<Wrap>>,
+    },
+    /// Who holds this file, and how many should?
+    Holders {
+        /// The file.
+        file: FileId,
+    },
     /// Which files are there?
     Search {
         /// Letters that occur in the name; all files where empty. At most [`crate::limits::QUERY_MAX_BYTES`].
@@ -108,8 +132,18 @@ pub enum Request {
 pub enum Response {
     /// To *register*.
     Registered(Registered),
-    /// To *publish*: one outcome for each record, in order.
-    Published(#[serde(deserialize_with = "cbor::at_most::<RECORD_PAGE_ENTRIES, _, _>")] Vec<Publication>),
+    /// To *publish* and *publish keys*: one outcome for each record, or for each audience and then each wrap, in order.
+    Published(#[serde(deserialize_with = "cbor::at_most::<PUBLICATIONS_MAX, _, _>")] Vec<Publication>),
+    /// To *holders*; empty where the file is not known or not for this member.
+    Holders {
+        /// Those that hold at least some of the present content.
+        #[serde(deserialize_with = "cbor::at_most::<HOLDERS_MAX, _, _>")]
+        holders: Vec<Holder>,
+        /// How many whole copies there should be, the owner's included.
+        target: u32,
+        /// How many there are at least before any file gets more.
+        floor: u32,
+    },
     /// To *search* and *resolve*.
     Files {
         /// The files, in name order for a search.
@@ -237,6 +271,21 @@ pub struct ListedMember {
     /// Whether this super-peer is connected with it through a relay only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub relayed: bool,
+}
+
+/// A member that holds a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The member.
+    pub peer: PeerId,
+    /// Its name.
+    pub name: MemberName,
+    /// How it is.
+    pub state: MemberState,
+    /// Whether it keeps a sealed replica, rather than a file in its library.
+    pub vault: bool,
+    /// Whether it holds everything.
+    pub complete: bool,
 }
 
 /// A source to fetch from.

@@ -6,7 +6,9 @@
 pub mod admission;
 pub mod changes;
 pub mod chunk;
+pub mod handover;
 pub mod index;
 pub mod inventory;
 pub mod poll;
 pub mod sync;
+pub mod vault;

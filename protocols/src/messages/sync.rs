@@ -58,6 +58,11 @@ impl Kind {
     pub const REVOCATION: Self = Self(4);
     /// An event of the audit trail: [`crate::audit::Event`], under the hash of its encoded form.
     pub const EVENT: Self = Self(5);
+    /// An audience: [`Signed`]`<`[`crate::audiences::Audience`]`>`, under its id. Shown to its owner only.
+    pub const AUDIENCE: Self = Self(6);
+    /// One member's keys of an audience: [`Signed`]`<`[`crate::audiences::Wrap`]`>`, under [`crate::audiences::Wrap::id_of`].
+    /// Shown to that member and to the owner.
+    pub const WRAP: Self = Self(7);
 }
 
 /// What the accepting super-peer saw and when. It orders the audit trail and never decides a merge.

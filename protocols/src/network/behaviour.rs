@@ -22,7 +22,8 @@ use super::{
 use crate::{
     credentials::{Role, Trust},
     messages::{
-        admission::Admission, changes::Changes, chunk as chunk_messages, index::Index, poll::Poll, sync::Sync,
+        admission::Admission, changes::Changes, chunk as chunk_messages, handover::Handover, index::Index,
+        poll::Poll, sync::Sync, vault::Vault,
     },
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Behaviour {
     pub(super) changes: Lane<Changes>,
     pub(super) poll: Lane<Poll>,
     pub(super) sync: Lane<Sync>,
+    pub(super) vault: Lane<Vault>,
+    pub(super) handover: Lane<Handover>,
     pub(super) chunk: Gated<request_response::Behaviour<chunk::Codec>>,
 }
 
@@ -68,8 +71,8 @@ impl Behaviour {
         opening: Opening,
     ) -> Self {
         let network = trust.network;
-        // Who asks whom: strangers ask anybody, nodes ask super-peers, super-peers poll nodes and synchronise with each other, nodes serve
-        // chunks. What a role does not answer is not offered, so it is not decoded either.
+        // Who asks whom: strangers ask anybody, nodes ask super-peers, super-peers poll nodes, assign replicas to them and
+        // synchronise with each other, nodes serve chunks and take files over. What a role does not answer is not offered, so it is not decoded either.
         let answered_by =
             |answerer: Role| if role == answerer { ProtocolSupport::Full } else { ProtocolSupport::Outbound };
         let identify_config =
@@ -88,6 +91,8 @@ impl Behaviour {
             changes: lane::gated(&network, answered_by(Role::Superpeer)),
             poll: lane::gated(&network, answered_by(Role::Node)),
             sync: lane::gated(&network, answered_by(Role::Superpeer)),
+            vault: lane::gated(&network, answered_by(Role::Node)),
+            handover: lane::gated(&network, answered_by(Role::Node)),
             chunk: Gated::new(
                 request_response::Behaviour::with_codec(
                     chunk::Codec::new(opening),
@@ -111,10 +116,12 @@ impl Behaviour {
         self.index.listen(connection);
         self.changes.listen(connection);
         self.chunk.listen(connection);
+        self.handover.listen(connection);
         // What only super-peers may ask is not offered to a node, so that none of its bytes is read. A super-peer does
-        // not answer polls and asks them of nodes, for which its lane has to know the connection.
+        // not answer polls or assignments and asks them of nodes, for which its lanes have to know the connection.
         if peer == Role::Superpeer || self.gate.role() == Role::Superpeer {
             self.poll.listen(connection);
+            self.vault.listen(connection);
         }
         if peer == Role::Superpeer {
             self.sync.listen(connection);
@@ -129,6 +136,8 @@ impl Behaviour {
         self.changes.release(connection);
         self.poll.release(connection);
         self.sync.release(connection);
+        self.vault.release(connection);
+        self.handover.release(connection);
         self.chunk.release(connection);
     }
 
@@ -141,6 +150,8 @@ impl Behaviour {
         self.changes.shut(connection);
         self.poll.shut(connection);
         self.sync.shut(connection);
+        self.vault.shut(connection);
+        self.handover.shut(connection);
         self.chunk.shut(connection);
     }
 }

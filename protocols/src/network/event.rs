@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     credentials::{Membership, UnixSeconds},
-    messages::{admission::Admission, changes::Changes, index::Index, poll::Poll, sync::Sync},
+    messages::{
+        admission::Admission, changes::Changes, handover::Handover, index::Index, poll::Poll, sync::Sync,
+        vault::Vault,
+    },
     rpc::Protocol,
 };
 
@@ -100,6 +103,10 @@ pub enum Inbound {
     Poll(Asked<Poll>),
     /// To exchange catalog entries. Comes from super-peers only.
     Sync(Asked<Sync>),
+    /// To keep or drop replicas. Comes from super-peers only.
+    Vault(Asked<Vault>),
+    /// To take a file over.
+    Handover(Asked<Handover>),
     /// For chunks.
     Chunk(ChunkAsked),
 }

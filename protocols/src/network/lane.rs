@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     ids::NetworkId,
-    messages::{admission::Admission, changes::Changes, index::Index, poll::Poll, sync::Sync},
+    messages::{
+        admission::Admission, changes::Changes, handover::Handover, index::Index, poll::Poll, sync::Sync,
+        vault::Vault,
+    },
     rpc::Protocol,
 };
 
@@ -66,6 +69,8 @@ spoken! {
     Changes, false;
     Poll, true;
     Sync, true;
+    Vault, true;
+    Handover, false;
 }
 
 /// Where the answer to a question goes.

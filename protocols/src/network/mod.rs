@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  service ──Network──▶ commands ─▶ ┌─────────┐   gate ▸ hello, admission           TCP ▸ TLS 1.3 ▸ yamux
-//!                                   │ driver  │── lanes ▸ index, changes, poll, sync  QUIC
+//!                                   │ driver  │── lanes ▸ index, changes, poll, …     QUIC
 //!  service ◀──────────── events ◀── └─────────┘   chunk ▸ streamed bodies
 //! ```
 //!

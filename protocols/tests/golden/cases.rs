@@ -8,7 +8,7 @@ use quarta_protocols::{
     content::{ContentKey, Geometry, Manifest, chunk_hash},
     credentials::{Credential, Grant, Role, Trust, UnixSeconds},
     endings::{Departure, ENDING_MAX_BYTES, RevocationNotice},
-    ids::{ContentId, FileId, RecordHash, Sha256},
+    ids::{AudienceId, ContentId, FileId, RecordHash, Sha256},
     invites::{self, Invite},
     keys::{SealingKey, SealingSecret},
     members::{ENROLMENT_MAX_BYTES, Enrolment},
@@ -277,7 +277,7 @@ fn restricted_entry() -> Entry {
         content: content(),
         manifest: None,
         access: Access::Restricted {
-            audience: ByteArray::new([0xad; 32]),
+            audience: AudienceId::from_bytes([0xad; 32]),
             epoch: 4,
             sealed: ByteBuf::from(vec![0x5e; 24]),
         },

@@ -199,6 +199,8 @@ impl Member {
                     Inbound::Changes(_) => "changes",
                     Inbound::Poll(_) => "poll",
                     Inbound::Sync(_) => "sync",
+                    Inbound::Vault(_) => "vault",
+                    Inbound::Handover(_) => "handover",
                     Inbound::Chunk(_) => "chunk",
                 };
                 writing.lock().unwrap().push(what);

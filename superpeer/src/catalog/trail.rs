@@ -5,7 +5,7 @@ use quarta_protocols::{
     audit::{Action, Event},
     cbor,
     credentials::Membership,
-    ids::RecordHash,
+    ids::{AudienceId, RecordHash},
     names::MemberName,
     records::{Access, Record, State},
 };
@@ -86,7 +86,7 @@ fn action(old: Option<&Record>, new: &Record) -> Action {
 }
 
 /// Who may read, as far as a record tells.
-const fn audience(access: &Access) -> Option<(&ByteArray<32>, u64)> {
+const fn audience(access: &Access) -> Option<(&AudienceId, u64)> {
     match access {
         Access::Open { .. } => None,
         Access::Restricted { audience, epoch, .. } => Some((audience, *epoch)),
@@ -123,7 +123,7 @@ mod tests {
         let State::Present(open) = present("salaries.csv") else { panic!("it is present") };
         let restricted = |audience: u8, epoch: u64, sealed: u8| {
             let access = Access::Restricted {
-                audience: ByteArray::new([audience; 32]),
+                audience: AudienceId::from_bytes([audience; 32]),
                 epoch,
                 sealed: ByteBuf::from(vec![sealed; 8]),
             };

@@ -170,7 +170,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             Inbound::Admission(asked) => requests::admission(shared, asked),
             Inbound::Changes(asked) => following::answer(shared, asked),
             // A super-peer holds no files and is polled by nobody; unanswered, the peer notices at once.
-            Inbound::Poll(_) | Inbound::Chunk(_) => {}
+            Inbound::Poll(_) | Inbound::Chunk(_) | Inbound::Vault(_) | Inbound::Handover(_) => {}
         },
     }
 }

@@ -99,6 +99,7 @@ async fn from_database(shared: &Arc<Shared>, membership: Membership, request: Re
             answer_files(shared, Query::Search, started, found.map(|files| (files, None)))
         }
         Request::Members { after } => members(shared, after, started).await,
+        Request::PublishKeys { .. } | Request::Holders { .. } => Response::Refused(Refusal::Unavailable),
         Request::Register { .. }
         | Request::Locate { .. }
         | Request::Report { .. }

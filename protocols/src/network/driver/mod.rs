@@ -39,7 +39,10 @@ use super::{
 use crate::{
     credentials::UnixSeconds,
     endings::Ended,
-    messages::{admission::Admission, changes::Changes, index::Index, poll::Poll, sync::Sync},
+    messages::{
+        admission::Admission, changes::Changes, handover::Handover, index::Index, poll::Poll, sync::Sync,
+        vault::Vault,
+    },
 };
 
 /// How often deadlines are looked at.
@@ -72,6 +75,8 @@ pub(super) struct AllExchanges {
     changes: Exchanges<Changes>,
     poll: Exchanges<Poll>,
     sync: Exchanges<Sync>,
+    vault: Exchanges<Vault>,
+    handover: Exchanges<Handover>,
     fetches: HashMap<OutboundRequestId, (oneshot::Sender<CallError>, Instant)>,
     transfers: HashMap<libp2p::request_response::InboundRequestId, Instant>,
 }
@@ -230,6 +235,8 @@ impl Driver {
             BehaviourEvent::Changes(event) => self.on_changes(event),
             BehaviourEvent::Poll(event) => self.on_poll(event),
             BehaviourEvent::Sync(event) => self.on_sync(event),
+            BehaviourEvent::Vault(event) => self.on_vault(event),
+            BehaviourEvent::Handover(event) => self.on_handover(event),
             BehaviourEvent::Chunk(event) => self.on_chunk(event),
             BehaviourEvent::Identify(_) => {}
         }

@@ -12,7 +12,8 @@ use super::Driver;
 use crate::{
     credentials::{Membership, Role},
     messages::{
-        admission::Admission, changes::Changes, chunk as chunk_messages, index::Index, poll::Poll, sync::Sync,
+        admission::Admission, changes::Changes, chunk as chunk_messages, handover::Handover, index::Index,
+        poll::Poll, sync::Sync, vault::Vault,
     },
     network::{
         chunk::{self, Cancelled, ChunkAsked, ChunkResponder, Outgoing},
@@ -73,6 +74,8 @@ lanes! {
     Changes on changes, on_changes;
     Poll on poll, on_poll;
     Sync on sync, on_sync;
+    Vault on vault, on_vault;
+    Handover on handover, on_handover;
 }
 
 impl Driver {
