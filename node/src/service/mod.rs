@@ -25,7 +25,6 @@ pub(crate) mod receiving;
 mod superpeers;
 pub(crate) mod unjoined;
 mod uploads;
-mod verified;
 pub(crate) mod verifying;
 
 use std::{
@@ -53,6 +52,7 @@ use quarta_protocols::{
     credentials::Role,
     endings::Ended,
     ids::FileId,
+    lately::Lately,
     messages::{
         admission,
         changes::Cursor,
@@ -61,6 +61,7 @@ use quarta_protocols::{
         poll::{self, Load},
     },
     network::{AddressPolicy, Event, Inbound, Network},
+    records::Record,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,8 @@ use crate::{
     settings::Settings,
 };
 
+/// Records of one generation that are remembered as verified: ten of the longest pages of a listing, about 2 MiB.
+const RECORDS_LATELY: usize = 2048;
 /// Copies read from the database at a time.
 const COPIES_AT_A_TIME: u32 = 1000;
 
@@ -112,7 +115,8 @@ pub(crate) struct Shared {
     pub(crate) verifications: verifying::Verifications,
     pub(crate) events: events::Events,
     pub(crate) reads: reading::Reads,
-    verified: verified::Verified,
+    /// Records of listings, which are asked for again and again.
+    verified: Lately<Record>,
     pub(crate) receipts: receiving::Receipts,
     reach: Reach,
     policy: AddressPolicy,
@@ -201,7 +205,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         verifications: verifying::Verifications::default(),
         events: events::Events::new(rand::random()),
         reads: reading::Reads::default(),
-        verified: verified::Verified::default(),
+        verified: Lately::new(RECORDS_LATELY),
         receipts: receiving::Receipts::default(),
         identity,
         network,
