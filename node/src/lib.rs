@@ -5,7 +5,8 @@
 //!
 //! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`asking`]: whom to ask
 //!    first; [`following`]: which one's feed to read; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
-//!    whom; [`health`]: what is wrong with this machine, in words.
+//!    whom; [`upkeep`]: what becomes of a copy when its file's record changes; [`health`]: what is wrong with this
+//!    machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
 //!    others; [`database`]: what is known of them.
 //! 3. [`service`]: the running node; [`api`]: its HTTP API.
@@ -28,4 +29,5 @@ pub mod serving;
 pub mod settings;
 pub mod setup;
 pub mod throttle;
+pub mod upkeep;
 pub mod whereabouts;
