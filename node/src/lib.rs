@@ -7,7 +7,7 @@
 //!    first; [`following`]: which one's feed to read; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
 //!    whom; [`health`]: what is wrong with this machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
-//!    others; [`database`]: what is known of them.
+//!    others; [`vault`]: sealed copies kept for others; [`database`]: what is known of them.
 //! 3. [`service`]: the running node; [`api`]: its HTTP API.
 //! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.
 
@@ -28,4 +28,5 @@ pub mod serving;
 pub mod settings;
 pub mod setup;
 pub mod throttle;
+pub mod vault;
 pub mod whereabouts;
