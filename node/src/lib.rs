@@ -8,7 +8,7 @@
 //!    whom; [`upkeep`]: what becomes of a copy when its file's record changes; [`health`]: what is wrong with this
 //!    machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
-//!    others; [`database`]: what is known of them.
+//!    others; [`vault`]: sealed copies kept for others; [`database`]: what is known of them.
 //! 3. [`service`]: the running node; [`api`]: its HTTP API.
 //! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.
 
@@ -30,4 +30,5 @@ pub mod settings;
 pub mod setup;
 pub mod throttle;
 pub mod upkeep;
+pub mod vault;
 pub mod whereabouts;
