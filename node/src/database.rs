@@ -10,6 +10,7 @@
 
 mod copies;
 mod endings;
+mod handovers;
 mod members;
 mod migration;
 mod mirror;
@@ -32,6 +33,7 @@ use self::migration::FORMAT;
 pub use self::{
     copies::{LibraryCopy, Provenance},
     endings::Endings,
+    handovers::Handover,
     members::KnownMember,
     mirror::{Page, Taken},
     records::{KnownFile, Listing},
@@ -46,6 +48,7 @@ const APPLICATION_ID: i32 = 0x514e_4f44;
 /// How long to wait for somebody who looks at the file with another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The tables of format 3; [`migration::FORMAT_4`] adds those of format 4.
 const SCHEMA: &str = include_str!("database/schema.sql");
 
 /// Why the database does not answer.
@@ -127,6 +130,7 @@ impl Database {
         if tables == 0 {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(migration::FORMAT_4)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;

@@ -18,11 +18,13 @@ pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
+pub(crate) mod handing_over;
 pub(crate) mod listing;
 pub(crate) mod membership;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 mod superpeers;
+mod taking_over;
 pub(crate) mod unjoined;
 mod uploads;
 mod verified;
@@ -114,6 +116,7 @@ pub(crate) struct Shared {
     pub(crate) reads: reading::Reads,
     verified: verified::Verified,
     pub(crate) receipts: receiving::Receipts,
+    handovers: handing_over::Handovers,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -203,6 +206,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         reads: reading::Reads::default(),
         verified: verified::Verified::default(),
         receipts: receiving::Receipts::default(),
+        handovers: handing_over::Handovers::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -226,6 +230,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shutdown::notify_ready();
     // Before anybody can ask: what was under way is.
     fetching::go_on(shared.clone()).await;
+    handing_over::go_on(shared.clone()).await;
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
@@ -391,6 +396,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             shared.superpeers.feed(shared, asked.peer, Input::Polled(interval));
         }
         Event::Request(Inbound::Chunk(asked)) => uploads::serve(shared, asked),
+        Event::Request(Inbound::Handover(asked)) => taking_over::answer(shared, asked),
         Event::Request(Inbound::Admission(asked)) => {
             asked.responder.respond(match asked.request {
                 admission::Request::Discover => admission::Response::Superpeers(shared.superpeers.known()),
@@ -407,8 +413,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             Inbound::Index(_)
             | Inbound::Changes(_)
             | Inbound::Sync(_)
-            | Inbound::Vault(_)
-            | Inbound::Handover(_),
+            | Inbound::Vault(_),
         ) => {}
     }
 }
