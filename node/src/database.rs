@@ -10,6 +10,7 @@
 
 mod copies;
 mod endings;
+mod handovers;
 mod members;
 mod migration;
 mod mirror;
@@ -32,6 +33,7 @@ use self::migration::FORMAT;
 pub use self::{
     copies::{LibraryCopy, Provenance},
     endings::Endings,
+    handovers::Handover,
     members::KnownMember,
     mirror::{Page, Taken},
     records::{KnownFile, Listing},
@@ -49,6 +51,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept: as many as there are, so that none is parsed anew for each page of the feed.
 const STATEMENTS_KEPT: usize = 128;
 
+/// The tables of format 3; [`migration::FORMAT_4`] adds those of format 4.
 const SCHEMA: &str = include_str!("database/schema.sql");
 
 /// Why the database does not answer.
@@ -131,6 +134,7 @@ impl Database {
         if tables == 0 {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(migration::FORMAT_4)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod database;
 pub mod download;
 pub mod following;
+pub mod handover;
 pub mod health;
 pub mod inventory;
 pub mod landing;

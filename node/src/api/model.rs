@@ -76,6 +76,44 @@ pub struct Unregistered {
     pub abandoned_files: u64,
 }
 
+/// `POST /api/v1/files/{file}/owner`: give a file to another branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GiveRequest {
+    /// The next owner's name or peer id.
+    #[schema(example = "filial-recife")]
+    pub member: String,
+}
+
+/// How far a hand-over is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenState {
+    /// The file belongs to its new owner.
+    HandedOver,
+    /// The next owner is asked, or fetches the file first. It goes on by itself, also after a restart.
+    Offered,
+}
+
+/// A file that was given away, or is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Given {
+    /// The file's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The new or next owner's name.
+    pub owner: String,
+    /// How far it is.
+    pub state: GivenState,
+    /// The file's size, in bytes.
+    pub size_bytes: u64,
+    /// What the next owner has of it, in verified bytes.
+    pub have_bytes: u64,
+    /// Whether the next owner was reached when it was asked last.
+    pub reachable: bool,
+}
+
 /// One super-peer, as a node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SuperpeerStatus {

@@ -5,6 +5,7 @@
 mod adding;
 mod files;
 mod getting;
+mod giving;
 mod membership;
 mod status;
 mod transfers;
@@ -119,6 +120,13 @@ enum Command {
         #[arg(short, long, value_name = "PATH")]
         output: Option<PathBuf>,
     },
+    /// Give a file to another branch, which owns it from then on
+    Give {
+        /// The file
+        file: String,
+        /// The next owner's name
+        member: String,
+    },
     /// List the members and how they are
     Members,
     /// Print a link that lets a browser in, once
@@ -174,6 +182,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Ls { query } => files::list(&common, &mut output, &query.unwrap_or_default()).await?,
         Command::Info { file } => files::info(&common, &mut output, &file).await?,
         Command::Get { files, output: to } => return getting::get(&common, &mut output, files, to).await,
+        Command::Give { file, member } => return giving::give(&common, &mut output, &file, &member).await,
         Command::Members => {
             let stale = Cell::new(false);
             let members: Vec<Member> = common

@@ -19,12 +19,14 @@ pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
+pub(crate) mod handing_over;
 pub(crate) mod keeping;
 pub(crate) mod listing;
 pub(crate) mod membership;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 mod superpeers;
+mod taking_over;
 pub(crate) mod unjoined;
 mod uploads;
 pub(crate) mod verifying;
@@ -122,6 +124,7 @@ pub(crate) struct Shared {
     /// Records of listings, which are asked for again and again.
     verified: Lately<Record>,
     pub(crate) receipts: receiving::Receipts,
+    handovers: handing_over::Handovers,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -212,6 +215,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         reads: reading::Reads::default(),
         verified: Lately::new(RECORDS_LATELY),
         receipts: receiving::Receipts::default(),
+        handovers: handing_over::Handovers::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -235,6 +239,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shutdown::notify_ready();
     // Before anybody can ask: what was under way is.
     fetching::go_on(shared.clone()).await;
+    handing_over::go_on(shared.clone()).await;
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
@@ -290,7 +295,8 @@ impl Stored {
         library.sweep_partials(&kept).map_err(|e| failed("cannot tidy up the partial files")(&e))?;
         let position = database.begin_run().map_err(unreadable)?;
         let whole = replicas.iter().filter(|replica| replica.whole);
-        let mut items: Vec<Item> = whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
+        let mut items: Vec<Item> =
+            whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
         let mut own_files = Vec::new();
         let mut defects = HashMap::new();
         let mut changed = false;
@@ -332,7 +338,18 @@ impl Stored {
         let members = database.members().map_err(unreadable)?.into_iter().map(|known| known.listed).collect();
         let ended = database.ended().map_err(unreadable)?;
         let cursors = database.cursors().map_err(unreadable)?;
-        Ok(Self { database, library, vault, replicas, inventory, own_files, defects, members, ended, cursors })
+        Ok(Self {
+            database,
+            library,
+            vault,
+            replicas,
+            inventory,
+            own_files,
+            defects,
+            members,
+            ended,
+            cursors,
+        })
     }
 }
 
@@ -408,6 +425,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Request(Inbound::Chunk(asked)) => uploads::serve(shared, asked),
         Event::Request(Inbound::Vault(asked)) => keeping::answer(shared, asked),
+        Event::Request(Inbound::Handover(asked)) => taking_over::answer(shared, asked),
         Event::Request(Inbound::Admission(asked)) => {
             asked.responder.respond(match asked.request {
                 admission::Request::Discover => admission::Response::Superpeers(shared.superpeers.known()),
@@ -419,13 +437,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             });
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
-        Event::Ping { .. }
-        | Event::Request(
-            Inbound::Index(_)
-            | Inbound::Changes(_)
-            | Inbound::Sync(_)
-            | Inbound::Handover(_),
-        ) => {}
+        Event::Ping { .. } | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_)) => {}
     }
 }
 

@@ -32,6 +32,7 @@ use super::Shared;
 use crate::{
     api::model::NodeEvent,
     asking::{self, Question, Roster},
+    database::Provenance,
     liaison::{Effect, Input, Liaison},
 };
 
@@ -597,12 +598,14 @@ fn own_records(database: &crate::database::Database) -> Records {
         let copies = database.copies(after.as_ref(), super::COPIES_AT_A_TIME)?;
         let Some(last) = copies.last() else { return Ok(records) };
         after = Some(last.file);
-        let own = copies.into_iter().filter(|copy| copy.provenance == crate::database::Provenance::Own);
+        let own = copies.into_iter().filter(|copy| copy.provenance == Provenance::Own);
         records.extend(own.map(|copy| (copy.file, copy.record)));
     }
 }
 
 fn records_of(database: &crate::database::Database, files: &[FileId]) -> Records {
     let copies = files.iter().filter_map(|file| database.copy(file).transpose());
-    copies.map(|copy| copy.map(|copy| (copy.file, copy.record))).collect()
+    // A file that was handed over meanwhile is its new owner's to publish.
+    let own = copies.filter(|copy| copy.as_ref().map_or(true, |copy| copy.provenance == Provenance::Own));
+    own.map(|copy| copy.map(|copy| (copy.file, copy.record))).collect()
 }
