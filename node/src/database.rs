@@ -8,6 +8,7 @@
 //! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
 //! each is a handful of row accesses, and lists come in pages.
 
+mod audiences;
 mod copies;
 mod endings;
 mod members;
@@ -30,6 +31,7 @@ use rusqlite::Connection;
 
 use self::migration::FORMAT;
 pub use self::{
+    audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
     endings::Endings,
     members::KnownMember,
@@ -127,6 +129,7 @@ impl Database {
         if tables == 0 {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(migration::FORMAT_4)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;

@@ -18,11 +18,14 @@ pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
+pub(crate) mod keyring;
 pub(crate) mod listing;
 pub(crate) mod membership;
 pub(crate) mod reading;
 pub(crate) mod receiving;
+pub(crate) mod restricting;
 mod superpeers;
+mod tending;
 pub(crate) mod unjoined;
 mod uploads;
 mod verified;
@@ -112,6 +115,10 @@ pub(crate) struct Shared {
     pub(crate) verifications: verifying::Verifications,
     pub(crate) events: events::Events,
     pub(crate) reads: reading::Reads,
+    pub(crate) keyring: keyring::Keyring,
+    pub(crate) tending: tending::Tending,
+    /// Held while an own file's record changes, so that no two revisions have one number.
+    pub(crate) changing_own: tokio::sync::Mutex<()>,
     verified: verified::Verified,
     pub(crate) receipts: receiving::Receipts,
     reach: Reach,
@@ -201,6 +208,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         verifications: verifying::Verifications::default(),
         events: events::Events::new(rand::random()),
         reads: reading::Reads::default(),
+        keyring: keyring::Keyring::default(),
+        tending: tending::Tending::default(),
+        changing_own: tokio::sync::Mutex::default(),
         verified: verified::Verified::default(),
         receipts: receiving::Receipts::default(),
         identity,
@@ -227,6 +237,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     // Before anybody can ask: what was under way is.
     fetching::go_on(shared.clone()).await;
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
+    tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
