@@ -48,6 +48,9 @@ const APPLICATION_ID: i32 = 0x514e_4f44;
 /// How long to wait for somebody who looks at the file with another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Prepared statements kept: as many as there are, so that none is parsed anew for each page of the feed.
+const STATEMENTS_KEPT: usize = 128;
+
 const SCHEMA: &str = include_str!("database/schema.sql");
 
 /// Why the database does not answer.
@@ -126,6 +129,7 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         if tables == 0 {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;

@@ -4,13 +4,15 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    cbor,
     ids::FileId,
+    lately::Mark,
     messages::index::{Cursor, ListedFile, ListedMember, Request, Response},
     names::{FILE_NAME_MAX_BYTES, FileName, MEMBER_NAME_MAX_BYTES, MemberName},
     records::{Access, Record, SignedRecord},
 };
 
-use super::{Shared, superpeers::AskError, verified::Mark, wall_ms};
+use super::{Shared, superpeers::AskError, wall_ms};
 use crate::{
     api::model::{self, File},
     database::{
@@ -95,7 +97,7 @@ impl Shared {
             let mut found = Vec::with_capacity(files.len());
             let mut fresh = Vec::new();
             for file in files {
-                let mark = Mark::of(&file.record);
+                let mark = Mark::of(&cbor::to_vec(&file.record));
                 let record = match shared.verified.get(&mark) {
                     Some(record) => record,
                     None => match Record::verify(file.record, &shared.identity.trust) {

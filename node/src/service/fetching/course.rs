@@ -236,7 +236,7 @@ impl Course {
 
     fn locating(&self) -> Locating {
         let Wanted { owner, content, size_bytes, .. } = self.wanted;
-        Locating { shared: self.shared.clone(), owner, content, size_bytes }
+        Locating { shared: self.shared.clone(), owner: Some(owner), content, size_bytes }
     }
 
     /// One attempt, when it is this transfer's turn. Gives where the file lies.

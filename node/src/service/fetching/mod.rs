@@ -56,6 +56,8 @@ use crate::{
 };
 
 use course::{Beginning, Control, Course};
+pub(super) use locating::Locating;
+pub(super) use ports::Holders;
 pub(super) use restart::{expire_failed, go_on, kept_data};
 use shown::{shown, stored};
 
@@ -365,7 +367,7 @@ fn is_whole(shared: &Arc<Shared>, copy: &LibraryCopy, wanted: &Wanted) -> bool {
 }
 
 /// Tells every connected super-peer what the sources did, since each chooses sources by itself.
-async fn report(shared: &Arc<Shared>, content: ContentId, outcomes: Vec<SourceOutcome>) {
+pub(super) async fn report(shared: &Arc<Shared>, content: ContentId, outcomes: Vec<SourceOutcome>) {
     for page in outcomes.chunks(SOURCES_MAX) {
         for peer in shared.superpeers.connected_peers() {
             let request = Request::Report { content, outcomes: page.to_vec() };
