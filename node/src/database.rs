@@ -8,6 +8,7 @@
 //! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
 //! each is a handful of row accesses, and lists come in pages.
 
+mod audiences;
 mod copies;
 mod endings;
 mod handovers;
@@ -31,6 +32,7 @@ use rusqlite::Connection;
 
 use self::migration::FORMAT;
 pub use self::{
+    audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
     endings::Endings,
     handovers::Handover,

@@ -5,8 +5,8 @@
 //!
 //! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`asking`]: whom to ask
 //!    first; [`following`]: which one's feed to read; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
-//!    whom; [`upkeep`]: what becomes of a copy when its file's record changes; [`health`]: what is wrong with this
-//!    machine, in words.
+//!    whom; [`audiences`]: who may read a restricted file; [`upkeep`]: what becomes of a copy when its file's record
+//!    changes; [`health`]: what is wrong with this machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
 //!    others; [`vault`]: sealed copies kept for others; [`database`]: what is known of them.
 //! 3. [`service`]: the running node; [`api`]: its HTTP API.
@@ -14,6 +14,7 @@
 
 pub mod api;
 pub mod asking;
+pub mod audiences;
 pub mod cli;
 pub mod database;
 pub mod download;

@@ -253,10 +253,9 @@ impl Shared {
     /// A file as people see it; none for a deleted one.
     fn show(&self, found: &FoundFile, copy: Option<&LibraryCopy>) -> Option<File> {
         let entry = found.record.entry()?;
-        let (sha256, media_type) = match &entry.access {
-            Access::Open { sha256, media_type, .. } => (Some(sha256.to_string()), media_type.clone()),
-            Access::Restricted { .. } => (None, None),
-        };
+        let secret = self.secret_of(&found.record);
+        let (sha256, media_type) =
+            secret.map(|secret| (secret.sha256.to_string(), secret.media_type.clone())).unzip();
         let copy = copy.filter(|copy| copy.content == entry.content);
         Some(File {
             id: found.record.file().to_string(),
@@ -265,7 +264,8 @@ impl Shared {
             owner_id: found.record.owner().to_string(),
             size_bytes: entry.size_bytes,
             sha256,
-            media_type,
+            media_type: media_type.flatten(),
+            restricted: matches!(entry.access, Access::Restricted { .. }),
             content: entry.content.to_string(),
             revision: found.record.body().revision,
             holders: found.holders,

@@ -21,12 +21,15 @@ pub(crate) mod fetching;
 mod following;
 pub(crate) mod handing_over;
 pub(crate) mod keeping;
+pub(crate) mod keyring;
 pub(crate) mod listing;
 pub(crate) mod membership;
 pub(crate) mod reading;
 pub(crate) mod receiving;
+pub(crate) mod restricting;
 mod superpeers;
 mod taking_over;
+mod tending;
 pub(crate) mod unjoined;
 mod uploads;
 pub(crate) mod verifying;
@@ -121,6 +124,10 @@ pub(crate) struct Shared {
     pub(crate) verifications: verifying::Verifications,
     pub(crate) events: events::Events,
     pub(crate) reads: reading::Reads,
+    pub(crate) keyring: keyring::Keyring,
+    pub(crate) tending: tending::Tending,
+    /// Held while an own file's record changes, so that no two revisions have one number.
+    pub(crate) changing_own: tokio::sync::Mutex<()>,
     /// Records of listings, which are asked for again and again.
     verified: Lately<Record>,
     pub(crate) receipts: receiving::Receipts,
@@ -213,6 +220,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         verifications: verifying::Verifications::default(),
         events: events::Events::new(rand::random()),
         reads: reading::Reads::default(),
+        keyring: keyring::Keyring::default(),
+        tending: tending::Tending::default(),
+        changing_own: tokio::sync::Mutex::default(),
         verified: Lately::new(RECORDS_LATELY),
         receipts: receiving::Receipts::default(),
         handovers: handing_over::Handovers::default(),
@@ -241,6 +251,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     fetching::go_on(shared.clone()).await;
     handing_over::go_on(shared.clone()).await;
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
+    tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());

@@ -1,8 +1,8 @@
 //! Serving chunks to other nodes: bounded by slots, limited in rate, and never a byte that differs from its manifest.
 //!
 //! From the library a file is sealed afresh, from the vault stored chunks are sent as they are. Any verified member may
-//! fetch any current content, since what is served is sealed; the key stands in the record,
-//! which only those who may read it have.
+//! fetch any current content, since what is served is sealed; the key stands in the record, or is sealed there for those
+//! who may read the file.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +25,7 @@ use quarta_protocols::{
         inventory::Key,
     },
     network::ChunkAsked,
-    records::{Access, Record},
+    records::Record,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -320,10 +320,8 @@ fn open_in_library(shared: &Arc<Shared>, content: &ContentId) -> Result<(FileId,
         return Err(Refusal::NotHeld);
     }
     let record = Record::verify(copy.record.clone(), &shared.identity.trust).map_err(|_| Refusal::NotHeld)?;
-    let Some(Access::Open { key, .. }) = record.entry().map(|entry| &entry.access) else {
-        return Err(Refusal::NotHeld);
-    };
-    Serving::open(&shared.library, &copy.place, key.cipher(), manifest)
+    let secret = shared.secret_of(&record).ok_or(Refusal::NotHeld)?;
+    Serving::open(&shared.library, &copy.place, secret.key.cipher(), manifest)
         .map(|serving| (copy.file, serving))
         .map_err(|unservable| match unservable {
             Unservable::Defective(defect) => {
