@@ -3,8 +3,10 @@
 //! `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
 
 mod adding;
+mod blacklist;
 mod files;
 mod getting;
+mod giving;
 mod membership;
 mod status;
 mod transfers;
@@ -23,7 +25,7 @@ use quarta_protocols::names::MemberName;
 
 use self::transfers::Steer;
 use crate::{
-    api::model::{Member, MemberPage},
+    api::model::{AddRequest, Member, MemberPage},
     service, setup,
 };
 
@@ -99,6 +101,17 @@ enum Command {
         /// Share where it lies instead of copying it into the library
         #[arg(long)]
         in_place: bool,
+        /// Hide them from this member, from the first moment; may be given several times
+        #[arg(long, value_name = "MEMBER", value_delimiter = ',')]
+        hide_from: Vec<String>,
+        /// Show them to this member and nobody else, also when others join later; may be given several times
+        #[arg(long, value_name = "MEMBER", value_delimiter = ',', conflicts_with = "hide_from")]
+        only: Vec<String>,
+    },
+    /// Hide files of this branch from members, and show who they are hidden from
+    Blacklist {
+        #[command(subcommand)]
+        act: blacklist::Act,
     },
     /// List the network's files
     Ls {
@@ -118,6 +131,13 @@ enum Command {
         /// Also copy the file here; a folder where several are fetched
         #[arg(short, long, value_name = "PATH")]
         output: Option<PathBuf>,
+    },
+    /// Give a file to another branch, which owns it from then on
+    Give {
+        /// The file
+        file: String,
+        /// The next owner's name
+        member: String,
     },
     /// List the members and how they are
     Members,
@@ -168,12 +188,21 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Leave { yes, abandon } => {
             return membership::leave(&common, &mut output, yes, abandon).await;
         }
-        Command::Add { paths, name, in_place } => {
-            return adding::add(&common, &mut output, paths, name, in_place).await;
+        Command::Add { paths, name, in_place, hide_from, only } => {
+            let request = AddRequest {
+                paths: Vec::new(),
+                name,
+                in_place,
+                hide_from,
+                only: Some(only).filter(|only| !only.is_empty()),
+            };
+            return adding::add(&common, &mut output, paths, request).await;
         }
+        Command::Blacklist { act } => return blacklist::act(&common, &mut output, act).await,
         Command::Ls { query } => files::list(&common, &mut output, &query.unwrap_or_default()).await?,
         Command::Info { file } => files::info(&common, &mut output, &file).await?,
         Command::Get { files, output: to } => return getting::get(&common, &mut output, files, to).await,
+        Command::Give { file, member } => return giving::give(&common, &mut output, &file, &member).await,
         Command::Members => {
             let stale = Cell::new(false);
             let members: Vec<Member> = common

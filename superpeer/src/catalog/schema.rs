@@ -30,6 +30,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 /// Page cache of the writer and of each reader, in KiB: holds the inner pages of the indexes of a million files.
 const CACHE_KIB: i64 = 16 * 1024;
+/// Prepared statements kept for each connection: as many as there are.
+const STATEMENTS_KEPT: usize = 128;
 
 /// Opens the database for writing, creating it or bringing it to the newest format.
 pub(super) fn open(path: &Path, trust: &Trust) -> Result<Connection, CatalogError> {
@@ -74,7 +76,7 @@ fn set(conn: &Connection) -> Result<(), CatalogError> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(())
 }
 
@@ -213,7 +215,8 @@ mod tests {
         let conn = Connection::open(&path).unwrap();
         conn.pragma_update(None, "user_version", 4).unwrap();
         drop(conn);
-        let other = Trust { network: NetworkId::from_bytes([2; 32]), ..trust() };
+        let root = libp2p::identity::Keypair::generate_ed25519();
+        let other = Trust::in_root(root.public().try_into_ed25519().unwrap());
         assert!(matches!(
             open(&path, &other),
             Err(CatalogError::OtherNetwork { found, .. }) if found == trust().network
