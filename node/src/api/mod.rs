@@ -9,6 +9,7 @@ mod adding;
 mod content;
 mod events;
 mod files;
+mod holders;
 mod lines;
 mod members;
 mod membership;
@@ -67,6 +68,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let routes = Routes::with_openapi(Description::openapi())
         .merge(status::routes())
         .merge(files::routes())
+        .merge(holders::routes())
         .merge(receiving::routes())
         .merge(content::routes())
         .merge(adding::routes())

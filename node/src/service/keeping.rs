@@ -82,10 +82,8 @@ pub(crate) struct Keeping {
 
 impl Keeping {
     pub(super) fn new(vault: Vault, found: &[Found], settings: &Settings) -> Self {
-        let bounds = Bounds {
-            quota_bytes: settings.vault_quota_bytes,
-            reserve_bytes: settings.vault_reserve_bytes,
-        };
+        let bounds =
+            Bounds { quota_bytes: settings.vault_quota_bytes, reserve_bytes: settings.vault_reserve_bytes };
         Self {
             vault: Arc::new(vault),
             ledger: Mutex::new(Ledger::new(bounds, found)),
@@ -223,7 +221,7 @@ fn confirm(shared: &Arc<Shared>, contents: &[ContentId]) -> Vec<bool> {
     let holds = |content: &ContentId| {
         let Ok(held) = uploads::open(shared, content) else { return false };
         let chunk = rand::random::<u32>() % held.geometry().chunks().max(1);
-        match held.read(chunk) {
+        match held.read_from_disk(chunk) {
             Ok(_) => true,
             Err(abort) => {
                 held.found_defective(shared, content, abort);
@@ -278,7 +276,8 @@ impl Drop for Attempt {
 async fn fill(shared: Arc<Shared>, job: Job, cancel: CancellationToken) {
     let _attempt = Attempt { shared: shared.clone(), job };
     let keeping = &shared.keeping;
-    let sink = Arc::new(Store { shared: shared.clone(), job, cancel: cancel.clone(), filling: Mutex::default() });
+    let sink =
+        Arc::new(Store { shared: shared.clone(), job, cancel: cancel.clone(), filling: Mutex::default() });
     let carried = Arc::new(Mutex::new(HashMap::new()));
     let holders = Holders { shared: shared.clone(), carried: carried.clone() };
     let peers = Arc::new(Polite(holders));

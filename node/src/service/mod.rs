@@ -19,6 +19,7 @@ pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
+mod holding;
 pub(crate) mod keeping;
 pub(crate) mod listing;
 pub(crate) mod membership;
@@ -27,6 +28,7 @@ pub(crate) mod receiving;
 mod superpeers;
 pub(crate) mod unjoined;
 mod uploads;
+mod vault_scrubbing;
 mod verified;
 pub(crate) mod verifying;
 
@@ -87,6 +89,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// What all uploads together may send, in bytes a second.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// What the vault may take, in bytes.
+    pub vault_quota_bytes: Option<u64>,
     /// Whether a node that has not joined serves its API all the same, to be told of an invite there.
     pub await_invite: bool,
 }
@@ -156,6 +160,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let mut settings: Settings = settings::load(dir.folder())?;
     if overrides.upload_limit_bytes_per_second.is_some() {
         settings.upload_limit_bytes_per_second = overrides.upload_limit_bytes_per_second;
+    }
+    if overrides.vault_quota_bytes.is_some() {
+        settings.vault_quota_bytes = overrides.vault_quota_bytes;
     }
     let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
     let tcp = match overrides.http {
@@ -234,6 +241,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
+    tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
@@ -286,7 +294,8 @@ impl Stored {
         library.sweep_partials(&kept).map_err(|e| failed("cannot tidy up the partial files")(&e))?;
         let position = database.begin_run().map_err(unreadable)?;
         let whole = replicas.iter().filter(|replica| replica.whole);
-        let mut items: Vec<Item> = whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
+        let mut items: Vec<Item> =
+            whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
         let mut own_files = Vec::new();
         let mut defects = HashMap::new();
         let mut changed = false;
@@ -328,7 +337,18 @@ impl Stored {
         let members = database.members().map_err(unreadable)?.into_iter().map(|known| known.listed).collect();
         let ended = database.ended().map_err(unreadable)?;
         let cursors = database.cursors().map_err(unreadable)?;
-        Ok(Self { database, library, vault, replicas, inventory, own_files, defects, members, ended, cursors })
+        Ok(Self {
+            database,
+            library,
+            vault,
+            replicas,
+            inventory,
+            own_files,
+            defects,
+            members,
+            ended,
+            cursors,
+        })
     }
 }
 
@@ -416,12 +436,8 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
         Event::Ping { .. }
-        | Event::Request(
-            Inbound::Index(_)
-            | Inbound::Changes(_)
-            | Inbound::Sync(_)
-            | Inbound::Handover(_),
-        ) => {}
+        | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_) | Inbound::Handover(_)) =>
+            {}
     }
 }
 
