@@ -11,6 +11,7 @@ mod content;
 mod events;
 mod files;
 mod giving;
+mod holders;
 mod lines;
 mod members;
 mod membership;
@@ -70,6 +71,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(status::routes())
         .merge(files::routes())
         .merge(giving::routes())
+        .merge(holders::routes())
         .merge(receiving::routes())
         .merge(content::routes())
         .merge(blacklist::routes())

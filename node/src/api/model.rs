@@ -26,6 +26,9 @@ pub struct Status {
     pub files: u64,
     /// Bytes in library and vault.
     pub stored_bytes: u64,
+    /// What this node keeps for others, sealed.
+    #[serde(default)]
+    pub vault: VaultStatus,
     /// Bytes left on the disk that holds the data folder.
     pub free_bytes: u64,
     /// Transfers under way to others.
@@ -43,6 +46,19 @@ pub struct Status {
     pub signed_off: bool,
     /// The daemon's process id.
     pub pid: u32,
+}
+
+/// The vault: sealed replicas that this node keeps for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VaultStatus {
+    /// Whole replicas.
+    pub replicas: u64,
+    /// Their bytes on the disk.
+    pub bytes: u64,
+    /// Replicas that are being fetched or repaired, or wait for that.
+    pub wanted: u64,
+    /// What the vault may take, in bytes; none for as much as the disk has.
+    pub quota_bytes: Option<u64>,
 }
 
 /// `POST /api/v1/connect`, `POST /api/v1/disconnect`: how this branch stands to the network now.
@@ -238,6 +254,46 @@ pub struct BlacklistRequest {
     /// Whether these alone may see it, rather than all others.
     #[serde(default)]
     pub only: bool,
+}
+
+/// `GET /api/v1/files/{file}/holders`: who holds a file, and whether there are enough copies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Replication {
+    /// Whole copies with members that answer, the owner's included.
+    pub copies: u32,
+    /// How many there should be.
+    pub target: u32,
+    /// How many there are at least before any file gets more.
+    pub floor: u32,
+    /// Whether there are as many as there should be.
+    pub at_target: bool,
+    /// Who holds at least some of it, in name order.
+    pub holders: Vec<FileHolder>,
+}
+
+/// A member that holds a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FileHolder {
+    /// Its name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// How it is, as in the list of members.
+    pub state: String,
+    /// How it holds the file.
+    pub keeps: Keeps,
+    /// Whether it holds everything.
+    pub complete: bool,
+}
+
+/// How a member holds a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeps {
+    /// As a file in its library.
+    Library,
+    /// Sealed, for others.
+    Vault,
 }
 
 /// `POST /api/v1/files`: what was uploaded.

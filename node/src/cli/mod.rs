@@ -69,6 +69,9 @@ enum Command {
         /// All uploads together send at most this much a second, e.g. 10MiB
         #[arg(long, value_parser = rate, value_name = "BYTES")]
         upload_limit: Option<u64>,
+        /// Keep at most this much for other branches in the vault, e.g. 500GiB; 0 keeps nothing
+        #[arg(long, value_parser = bytes, value_name = "BYTES")]
+        vault_quota: Option<u64>,
         /// Where this branch has not joined yet: serve the HTTP API, and join when it is told of an invite there
         #[arg(long)]
         await_invite: bool,
@@ -177,9 +180,13 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             let joined = setup::join(common.data_path()?, &invite, via.as_ref(), &name, reach).await?;
             output.line(&joined, &joined.text())?;
         }
-        Command::Serve { http, upload_limit, await_invite, log } => {
-            let overrides =
-                service::Overrides { http, upload_limit_bytes_per_second: upload_limit, await_invite };
+        Command::Serve { http, upload_limit, vault_quota, await_invite, log } => {
+            let overrides = service::Overrides {
+                http,
+                upload_limit_bytes_per_second: upload_limit,
+                vault_quota_bytes: vault_quota,
+                await_invite,
+            };
             service::run(common.data_path()?, overrides, &log).await?;
         }
         Command::Status => return status::show(&common, &mut output).await,
@@ -234,10 +241,15 @@ fn usage(what: &str, next: &str) -> Failure {
 }
 
 fn rate(text: &str) -> Result<u64, String> {
-    let bytes = text
-        .parse::<bytesize::ByteSize>()
-        .map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())?;
-    if bytes.0 == 0 { Err("a limit of 0 would stop all uploads".to_owned()) } else { Ok(bytes.0) }
+    match bytes(text)? {
+        0 => Err("a limit of 0 would stop all uploads".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let bytes = text.parse::<bytesize::ByteSize>();
+    bytes.map(|bytes| bytes.0).map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
 pub(crate) mod handing_over;
+mod holding;
 pub(crate) mod keeping;
 pub(crate) mod keyring;
 pub(crate) mod listing;
@@ -32,6 +33,7 @@ mod taking_over;
 mod tending;
 pub(crate) mod unjoined;
 mod uploads;
+mod vault_scrubbing;
 pub(crate) mod verifying;
 
 use std::{
@@ -95,6 +97,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// What all uploads together may send, in bytes a second.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// What the vault may take, in bytes.
+    pub vault_quota_bytes: Option<u64>,
     /// Whether a node that has not joined serves its API all the same, to be told of an invite there.
     pub await_invite: bool,
 }
@@ -170,6 +174,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let mut settings: Settings = settings::load(dir.folder())?;
     if overrides.upload_limit_bytes_per_second.is_some() {
         settings.upload_limit_bytes_per_second = overrides.upload_limit_bytes_per_second;
+    }
+    if overrides.vault_quota_bytes.is_some() {
+        settings.vault_quota_bytes = overrides.vault_quota_bytes;
     }
     let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
     let tcp = match overrides.http {
@@ -254,6 +261,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
+    tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
