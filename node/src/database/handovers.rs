@@ -51,7 +51,8 @@ impl Database {
     /// [`DatabaseError`].
     pub fn handovers(&self) -> Result<Vec<(FileId, Handover)>, DatabaseError> {
         let connection = self.connection();
-        let mut rows = connection.prepare("SELECT file, taking, offer FROM handovers ORDER BY since_ms, file")?;
+        let mut rows =
+            connection.prepare("SELECT file, taking, offer FROM handovers ORDER BY since_ms, file")?;
         let rows = rows.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
         rows.map(|row| {
             let (file, rest) = row?;
@@ -98,7 +99,8 @@ impl Database {
         if !records::remember(&transaction, record, trust, now_ms)? {
             return Ok(false);
         }
-        let sql = "UPDATE copies SET fetched = 0, owner = ?2, owner_name = ?3, name = ?4, folded = ?5, record = ?6
+        let sql =
+            "UPDATE copies SET fetched = 0, owner = ?2, owner_name = ?3, name = ?4, folded = ?5, record = ?6
             WHERE file = ?1 AND content = ?7 AND verified IS NULL";
         let changed = transaction.execute(
             sql,
@@ -155,10 +157,8 @@ fn end(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<()> {
 pub(super) fn follow_owner(transaction: &Transaction<'_>, record: &Record) -> Result<(), DatabaseError> {
     let (file, owner) = (record.file(), record.owner());
     let sql = "SELECT owner FROM copies WHERE file = ?1";
-    let before: Option<Vec<u8>> = transaction
-        .prepare_cached(sql)?
-        .query_row([&file.as_bytes()[..]], |row| row.get(0))
-        .optional()?;
+    let before: Option<Vec<u8>> =
+        transaction.prepare_cached(sql)?.query_row([&file.as_bytes()[..]], |row| row.get(0)).optional()?;
     let Some(before) = before else { return Ok(()) };
     if peer(&before, "a copy's owner")? == owner {
         return Ok(());

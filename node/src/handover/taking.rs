@@ -117,7 +117,11 @@ pub fn carries(record: &Record, link: &Signed<Link>) -> bool {
 
 /// A name for a file that comes from another branch: its own, unless the new owner has given that to another file; then
 /// one that says whose it was, as in `plano (filial-recife).csv`. None where no such name is free, or short enough.
-pub fn free_name(name: &FileName, from: &MemberName, is_taken: impl Fn(&FileName) -> bool) -> Option<FileName> {
+pub fn free_name(
+    name: &FileName,
+    from: &MemberName,
+    is_taken: impl Fn(&FileName) -> bool,
+) -> Option<FileName> {
     if !is_taken(name) {
         return Some(name.clone());
     }

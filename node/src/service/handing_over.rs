@@ -83,7 +83,7 @@ pub(super) enum Progress {
 }
 
 impl Progress {
-    const fn has_ended(&self) -> bool {
+    pub(super) const fn has_ended(&self) -> bool {
         !matches!(self, Self::Asking { .. })
     }
 }
@@ -233,7 +233,9 @@ pub(crate) async fn give(shared: &Arc<Shared>, reference: &str, to: &str) -> Res
         Progress::Stalled => Ok(given(GivenState::Offered, 0, false)),
         Progress::Refused(refusal) => refused(refusal.to_string()),
         Progress::Gone => Err(GiveError::Ended(to.name.clone())),
-        Progress::Cancelled => refused("the offer was replaced by another, or the node is stopping".to_owned()),
+        Progress::Cancelled => {
+            refused("the offer was replaced by another, or the node is stopping".to_owned())
+        }
         Progress::Failed(why) => Err(GiveError::Database(why)),
     }
 }
@@ -245,7 +247,7 @@ impl Shared {
     }
 
     /// The latest record of a file: the one given, or what this node knows.
-    fn latest(&self, seen: Record) -> Result<Record, DatabaseError> {
+    pub(super) fn latest(&self, seen: Record) -> Result<Record, DatabaseError> {
         let known = self.database.record(&seen.file())?;
         let known = known.and_then(|signed| Record::verify(signed, &self.identity.trust).ok());
         Ok(known.filter(|known| known.supersedes(&seen)).unwrap_or(seen))
@@ -326,10 +328,9 @@ impl Shared {
         let offer = Request { record: record.signed().clone(), link, rule: None };
         let (writing, file) = (self.clone(), record.file());
         let handover = Handover { taking: false, offer: offer.clone() };
-        let kept =
-            tokio::task::spawn_blocking(move || {
-                writing.noted(writing.database.put_handover(&file, &handover, wall_ms()))
-            });
+        let kept = tokio::task::spawn_blocking(move || {
+            writing.noted(writing.database.put_handover(&file, &handover, wall_ms()))
+        });
         // The task neither panics nor is cancelled while the runtime runs.
         kept.await.unwrap_or(Ok(()))?;
         Ok(self.pursue(file, offer, to, patience))

@@ -21,6 +21,7 @@ mod following;
 pub(crate) mod handing_over;
 pub(crate) mod listing;
 pub(crate) mod membership;
+pub(crate) mod parting;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 mod superpeers;
@@ -409,12 +410,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
         Event::Ping { .. }
-        | Event::Request(
-            Inbound::Index(_)
-            | Inbound::Changes(_)
-            | Inbound::Sync(_)
-            | Inbound::Vault(_),
-        ) => {}
+        | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_) | Inbound::Vault(_)) => {}
     }
 }
 

@@ -199,10 +199,8 @@ impl Shared {
                 Offered::Open(offer) => offer,
             };
             let (reading, record) = (self.clone(), offer.record().clone());
-            let (copy, owner_name) = in_blocking(move || {
-                Ok((reading.whole_copy(&record)?, reading.owner_name(&record)?))
-            })
-            .await?;
+            let (copy, owner_name) =
+                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.owner_name(&record)?))).await?;
             match copy {
                 Some(copy) if self.is_sound_to_its_end(copy.clone()).await => {
                     let (signing, asked, from) = (self.clone(), request.clone(), owner_name.clone());
@@ -228,9 +226,8 @@ impl Shared {
     fn whole_copy(&self, record: &Record) -> Result<Option<LibraryCopy>, Refusal> {
         let content = record.entry().map(|entry| entry.content);
         let copy = self.database.copy(&record.file()).map_err(|error| unavailable(&error))?;
-        let whole = |copy: &LibraryCopy| {
-            Some(copy.content) == content && copy.completeness == Completeness::Complete
-        };
+        let whole =
+            |copy: &LibraryCopy| Some(copy.content) == content && copy.completeness == Completeness::Complete;
         Ok(copy.filter(whole))
     }
 
@@ -305,7 +302,8 @@ impl Shared {
     ) -> Result<Option<LibraryCopy>, Refusal> {
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
         let Offered::Open(offer) = self.look_at(request)? else { return Ok(None) };
-        let Some(copy) = self.whole_copy(offer.record())?.filter(|copy| copy.content == checked.content) else {
+        let Some(copy) = self.whole_copy(offer.record())?.filter(|copy| copy.content == checked.content)
+        else {
             return Ok(None);
         };
         let entry = offer.record().entry().ok_or(Refusal::Outdated)?;
