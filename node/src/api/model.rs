@@ -78,7 +78,7 @@ pub struct UnregisterRequest {
     #[serde(default)]
     #[schema(example = "filial-saindo")]
     pub name: String,
-    /// Whether to leave also where files of this branch have no owner any more then.
+    /// Whether to leave also where nobody takes some of its files over, which have no owner any more then.
     #[serde(default)]
     pub abandon: bool,
 }
@@ -90,6 +90,18 @@ pub struct Unregistered {
     pub name: String,
     /// How many files have no owner any more.
     pub abandoned_files: u64,
+    /// Who owns the others now, in name order.
+    #[serde(default)]
+    pub new_owners: Vec<NewOwner>,
+}
+
+/// A branch that files were handed over to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewOwner {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub files: u64,
 }
 
 /// `POST /api/v1/files/{file}/owner`: give a file to another branch.

@@ -84,12 +84,12 @@ enum Command {
     Connect,
     /// Take this branch off the network until `connect`, also across restarts
     Disconnect,
-    /// Leave the network for good; only this branch itself can, and it cannot come back as what it was
+    /// Leave the network for good, after others have taken this branch's files over; it cannot come back as what it was
     Leave {
         /// Yes, this branch is to leave for good
         #[arg(long)]
         yes: bool,
-        /// Leave also where files of this branch have no owner any more then
+        /// Leave also where nobody takes some of this branch's files over
         #[arg(long)]
         abandon: bool,
     },

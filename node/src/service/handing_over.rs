@@ -83,7 +83,7 @@ pub(super) enum Progress {
 }
 
 impl Progress {
-    const fn has_ended(&self) -> bool {
+    pub(super) const fn has_ended(&self) -> bool {
         !matches!(self, Self::Asking { .. })
     }
 }
@@ -247,7 +247,7 @@ impl Shared {
     }
 
     /// The latest record of a file: the one given, or what this node knows.
-    fn latest(&self, seen: Record) -> Result<Record, DatabaseError> {
+    pub(super) fn latest(&self, seen: Record) -> Result<Record, DatabaseError> {
         let known = self.database.record(&seen.file())?;
         let known = known.and_then(|signed| Record::verify(signed, &self.identity.trust).ok());
         Ok(known.filter(|known| known.supersedes(&seen)).unwrap_or(seen))

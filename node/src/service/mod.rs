@@ -25,6 +25,7 @@ pub(crate) mod keeping;
 pub(crate) mod keyring;
 pub(crate) mod listing;
 pub(crate) mod membership;
+pub(crate) mod parting;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 pub(crate) mod restricting;
