@@ -242,7 +242,9 @@ impl Vault {
         let file = beneath::open_file(&*self.folder, Part::Sealed.name(content).as_ref())?;
         let damaged = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
         let manifest = self.manifest(content).ok_or_else(|| damaged("its manifest is damaged"))?;
-        if beneath::irregular(&file)?.is_some() || file.metadata()?.len() != manifest.geometry().sealed_bytes() {
+        if beneath::irregular(&file)?.is_some()
+            || file.metadata()?.len() != manifest.geometry().sealed_bytes()
+        {
             return Err(damaged("it has another length"));
         }
         Ok(Replica::new(file, manifest))

@@ -82,10 +82,8 @@ pub(crate) struct Keeping {
 
 impl Keeping {
     pub(super) fn new(vault: Vault, found: &[Found], settings: &Settings) -> Self {
-        let bounds = Bounds {
-            quota_bytes: settings.vault_quota_bytes,
-            reserve_bytes: settings.vault_reserve_bytes,
-        };
+        let bounds =
+            Bounds { quota_bytes: settings.vault_quota_bytes, reserve_bytes: settings.vault_reserve_bytes };
         Self {
             vault: Arc::new(vault),
             ledger: Mutex::new(Ledger::new(bounds, found)),
@@ -278,7 +276,8 @@ impl Drop for Attempt {
 async fn fill(shared: Arc<Shared>, job: Job, cancel: CancellationToken) {
     let _attempt = Attempt { shared: shared.clone(), job };
     let keeping = &shared.keeping;
-    let sink = Arc::new(Store { shared: shared.clone(), job, cancel: cancel.clone(), filling: Mutex::default() });
+    let sink =
+        Arc::new(Store { shared: shared.clone(), job, cancel: cancel.clone(), filling: Mutex::default() });
     let carried = Arc::new(Mutex::new(HashMap::new()));
     let holders = Holders { shared: shared.clone(), carried: carried.clone() };
     let peers = Arc::new(Polite(holders));

@@ -301,7 +301,8 @@ impl Stored {
         library.sweep_partials(&kept).map_err(|e| failed("cannot tidy up the partial files")(&e))?;
         let position = database.begin_run().map_err(unreadable)?;
         let whole = replicas.iter().filter(|replica| replica.whole);
-        let mut items: Vec<Item> = whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
+        let mut items: Vec<Item> =
+            whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
         let mut own_files = Vec::new();
         let mut defects = HashMap::new();
         let mut changed = false;
@@ -343,7 +344,18 @@ impl Stored {
         let members = database.members().map_err(unreadable)?.into_iter().map(|known| known.listed).collect();
         let ended = database.ended().map_err(unreadable)?;
         let cursors = database.cursors().map_err(unreadable)?;
-        Ok(Self { database, library, vault, replicas, inventory, own_files, defects, members, ended, cursors })
+        Ok(Self {
+            database,
+            library,
+            vault,
+            replicas,
+            inventory,
+            own_files,
+            defects,
+            members,
+            ended,
+            cursors,
+        })
     }
 }
 
@@ -431,12 +443,8 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
         Event::Ping { .. }
-        | Event::Request(
-            Inbound::Index(_)
-            | Inbound::Changes(_)
-            | Inbound::Sync(_)
-            | Inbound::Handover(_),
-        ) => {}
+        | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_) | Inbound::Handover(_)) =>
+            {}
     }
 }
 

@@ -178,14 +178,20 @@ impl Ledger {
         // A larger one cannot be.
         let Some(sealed_bytes) = sealed_bytes(size_bytes) else { return Outcome::NoRoom };
         let quota = self.bounds.quota_bytes.unwrap_or(u64::MAX);
-        let on_disk = self.promised_bytes.saturating_add(sealed_bytes).saturating_add(self.bounds.reserve_bytes);
+        let on_disk =
+            self.promised_bytes.saturating_add(sealed_bytes).saturating_add(self.bounds.reserve_bytes);
         if self.claimed_bytes.saturating_add(sealed_bytes) > quota || on_disk > free_bytes {
             return Outcome::NoRoom;
         }
         if self.waiting.len() >= WAITING_MAX {
             return Outcome::Busy;
         }
-        self.insert(content, size_bytes, sealed_bytes, State::Waiting { not_before: None, attempts: 0, repair: false });
+        self.insert(
+            content,
+            size_bytes,
+            sealed_bytes,
+            State::Waiting { not_before: None, attempts: 0, repair: false },
+        );
         Outcome::Accepted
     }
 

@@ -155,10 +155,7 @@ fn what_is_dropped_is_gone_and_what_was_finishing_meanwhile_does_not_come_back()
     assert!(matches!(filling.finish(|| false), Err(VaultError::Unwanted)));
     assert!(filling.finish(|| true).is_err(), "its file is gone");
     vault.remove(&dropped.manifest.id()).unwrap();
-    assert!(matches!(
-        Filling::begin(&vault, dropped.manifest, || false),
-        Err(VaultError::Unwanted)
-    ));
+    assert!(matches!(Filling::begin(&vault, dropped.manifest, || false), Err(VaultError::Unwanted)));
     let content = kept.manifest.id();
     assert_eq!(names(base.path()), [format!("{content}.manifest"), format!("{content}.sealed")]);
 }
