@@ -5,7 +5,7 @@
 //!
 //! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`asking`]: whom to ask
 //!    first; [`following`]: which one's feed to read; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
-//!    whom; [`upkeep`]: what becomes of a copy when its file's record changes; [`health`]: what is wrong with this
+//!    whom; [`upkeep`]: what becomes of a copy when its file's record changes; [`trash`]: what was replaced or deleted; [`health`]: what is wrong with this
 //!    machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
 //!    others; [`database`]: what is known of them.
@@ -29,5 +29,6 @@ pub mod serving;
 pub mod settings;
 pub mod setup;
 pub mod throttle;
+pub mod trash;
 pub mod upkeep;
 pub mod whereabouts;

@@ -10,6 +10,8 @@ pub const DEFAULT_PORT: u16 = 7481;
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7480";
 /// Uploads served at once: enough to keep an office line busy, few enough that each gets on.
 pub const DEFAULT_UPLOAD_SLOTS: u32 = 16;
+/// Days for which the trash keeps what is in it: longer than the longest holidays.
+pub const DEFAULT_TRASH_RETENTION_DAYS: u32 = 30;
 
 /// The settings; every key may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub struct Settings {
     pub upload_slots: u32,
     /// What all uploads together may send, in bytes a second; unlimited where left out.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// For how many days replaced and deleted files are kept in the trash; 0 removes them within the hour.
+    pub trash_retention_days: u32,
 }
 
 impl Default for Settings {
@@ -41,6 +45,7 @@ impl Default for Settings {
             open_metrics: false,
             upload_slots: DEFAULT_UPLOAD_SLOTS,
             upload_limit_bytes_per_second: None,
+            trash_retention_days: DEFAULT_TRASH_RETENTION_DAYS,
         }
     }
 }

@@ -8,7 +8,7 @@ use quarta_protocols::{
     cbor,
     credentials::Trust,
     endings::{Departure, Ended, RevocationNotice},
-    ids::ID_BYTES,
+    ids::{FileId, ID_BYTES},
     members::Enrolment,
     messages::{
         changes::{Change, Cursor},
@@ -40,7 +40,7 @@ pub struct Page {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Files that are new, changed, deleted or hidden.
-    pub files: usize,
+    pub files: Vec<FileId>,
     /// Members that are new or have a newer credential.
     pub enrolled: usize,
     /// Members whose state is another than before.
@@ -112,7 +112,9 @@ impl Database {
         for news in &page.news {
             match news {
                 News::File(record) => {
-                    taken.files += usize::from(records::remember(&transaction, record, trust, now_ms)?);
+                    if records::remember(&transaction, record, trust, now_ms)? {
+                        taken.files.push(record.file());
+                    }
                 }
                 News::Member(enrolled) => {
                     if members::enrol(&transaction, enrolled, trust, now_ms)? {
@@ -130,7 +132,11 @@ impl Database {
                         touched.insert(revoked.member);
                     }
                 }
-                News::ForgetFile(file) => taken.files += records::forget(&transaction, file)?,
+                News::ForgetFile(file) => {
+                    if records::forget(&transaction, file)? > 0 {
+                        taken.files.push(*file);
+                    }
+                }
                 News::ForgetMember(id) => members::forget(&transaction, id)?,
             }
         }

@@ -10,10 +10,12 @@ use libp2p::PeerId;
 use quarta_daemon::timer;
 use quarta_protocols::{
     cbor,
+    credentials::Trust,
     messages::{
         changes::{Change, Changes, Cursor, RETURNED_MAX, Request, Response},
         index::{ListedMember, MemberState},
     },
+    records::Record,
     rpc::Protocol,
 };
 use tokio::sync::mpsc;
@@ -21,7 +23,7 @@ use tokio::sync::mpsc;
 use super::{Shared, wall_ms};
 use crate::{
     api::model::NodeEvent,
-    database::{DatabaseError, Endings, Page, Taken},
+    database::{Database, DatabaseError, Endings, Page, Taken},
     following::{
         Effect, Follower, Input,
         page::{News, verify},
@@ -120,11 +122,35 @@ async fn take(
     let (writing, page) = (shared.clone(), Page { superpeer, cursor, news, members });
     let taken = in_database(move || {
         let trust = &writing.identity.trust;
+        let mut page = page;
+        let own = writing.identity.keys.peer();
+        page.news = without_hiding_of_own(page.news, trust, &own, &writing.database)?;
         writing.noted(writing.database.take_page(&page, trust, wall_ms()))
     })
     .await?;
     act_on(shared, taken).await;
     Ok(())
+}
+
+/// Leaves out that own files are hidden: what a branch owns is not a super-peer's to take away.
+fn without_hiding_of_own(
+    news: Vec<News>,
+    trust: &Trust,
+    own: &PeerId,
+    database: &Database,
+) -> Result<Vec<News>, DatabaseError> {
+    let mut kept = Vec::with_capacity(news.len());
+    for one in news {
+        if let News::ForgetFile(file) = &one
+            && let Some(signed) = database.record(file)?
+            && Record::verify(signed, trust).is_ok_and(|record| record.owner() == *own)
+        {
+            tracing::warn!(%file, "a super-peer hides a file of this branch's own; it is kept");
+            continue;
+        }
+        kept.push(one);
+    }
+    Ok(kept)
 }
 
 async fn verified(
@@ -178,8 +204,9 @@ async fn act_on(shared: &Arc<Shared>, taken: Taken) {
             member_changed(shared, &member);
         }
     }
-    if taken.files > 0 {
-        shared.events.publish(NodeEvent::FilesChanged { files: taken.files });
+    if !taken.files.is_empty() {
+        shared.events.publish(NodeEvent::FilesChanged { files: taken.files.len() });
+        shared.upkeep.changed(taken.files);
     }
 }
 

@@ -22,8 +22,12 @@ pub(crate) mod listing;
 pub(crate) mod membership;
 pub(crate) mod reading;
 pub(crate) mod receiving;
+pub(crate) mod removing;
 mod superpeers;
+pub(crate) mod trash;
 pub(crate) mod unjoined;
+pub(crate) mod updating;
+mod upkeep;
 mod uploads;
 mod verified;
 pub(crate) mod verifying;
@@ -67,7 +71,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, model::NodeEvent},
-    database::{Database, LibraryCopy, Provenance},
+    database::{Database, LibraryCopy},
     inventory::Inventory,
     liaison::Input,
     library::{Defect, Library},
@@ -114,6 +118,9 @@ pub(crate) struct Shared {
     pub(crate) reads: reading::Reads,
     verified: verified::Verified,
     pub(crate) receipts: receiving::Receipts,
+    pub(crate) upkeep: upkeep::Upkeep,
+    /// Held while an own record is changed: see [`Shared::changes_of_own`].
+    own_changes: Mutex<()>,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -171,7 +178,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
     let stored = {
         let dir = dir.clone();
-        tokio::task::spawn_blocking(move || Stored::open(&dir))
+        let identity = identity.clone();
+        tokio::task::spawn_blocking(move || Stored::open(&dir, &identity))
             .await
             .map_err(|e| Failure::new("cannot open the data folder", e.to_string(), "start again"))??
     };
@@ -203,6 +211,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         reads: reading::Reads::default(),
         verified: verified::Verified::default(),
         receipts: receiving::Receipts::default(),
+        upkeep: upkeep::Upkeep::default(),
+        own_changes: Mutex::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -228,6 +238,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     fetching::go_on(shared.clone()).await;
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
     tokio::spawn(fetching::expire_failed(shared.clone()));
+    tokio::spawn(upkeep::keep_up(shared.clone()));
+    tokio::spawn(trash::expire(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
@@ -263,7 +275,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn open(dir: &DataDir) -> Result<Self, Failure> {
+    fn open(dir: &DataDir, identity: &Identity) -> Result<Self, Failure> {
         let next = "check the disk; restore the data folder from a backup if it is damaged";
         let failed =
             |what: &'static str| move |e: &dyn std::error::Error| Failure::new(what, e.to_string(), next);
@@ -273,9 +285,14 @@ impl Stored {
         let unreadable = |e: crate::database::DatabaseError| failed("cannot read the database")(&e);
         let kept = fetching::kept_data(&database).map_err(unreadable)?;
         library.sweep_partials(&kept).map_err(|e| failed("cannot tidy up the partial files")(&e))?;
+        trash::settle_plans(&database, &library).map_err(|e| failed("cannot tidy up the trash")(&e))?;
         let position = database.begin_run().map_err(unreadable)?;
+        let own = identity.keys.peer();
+        let own_files =
+            database.records_of_owner(&own).map_err(unreadable)?.into_iter().map(|(file, _)| file);
+        let own_files = own_files.collect();
+        let withheld = upkeep::withheld(&database, &identity.trust, &own).map_err(unreadable)?;
         let mut items = Vec::new();
-        let mut own_files = Vec::new();
         let mut defects = HashMap::new();
         let mut changed = false;
         let mut after = None;
@@ -284,8 +301,9 @@ impl Stored {
             let Some(last) = copies.last() else { break };
             after = Some(last.file);
             for copy in &copies {
-                if copy.provenance == Provenance::Own {
-                    own_files.push(copy.file);
+                if withheld.contains(&copy.file) {
+                    changed = true;
+                    continue;
                 }
                 let Some(found) = copies::first_look(&library, copy) else {
                     items.push(item_of(copy));

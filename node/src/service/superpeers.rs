@@ -440,9 +440,9 @@ impl Superpeers {
             let Some(superpeer) = state.superpeers.get_mut(&peer) else { return };
             (!std::mem::replace(&mut superpeer.has_records, true), unpublished)
         };
-        let database = shared.database.clone();
+        let (database, own) = (shared.database.clone(), self.own);
         let read = tokio::task::spawn_blocking(move || {
-            if all { own_records(&database) } else { records_of(&database, &unpublished) }
+            if all { database.records_of_owner(&own) } else { records_of(&database, &unpublished) }
         });
         let records = match read.await {
             Ok(Ok(records)) => records,
@@ -590,19 +590,7 @@ fn pages(records: Vec<(FileId, SignedRecord)>) -> Vec<Vec<(FileId, SignedRecord)
 
 type Records = Result<Vec<(FileId, SignedRecord)>, crate::database::DatabaseError>;
 
-fn own_records(database: &crate::database::Database) -> Records {
-    let mut records = Vec::new();
-    let mut after = None;
-    loop {
-        let copies = database.copies(after.as_ref(), super::COPIES_AT_A_TIME)?;
-        let Some(last) = copies.last() else { return Ok(records) };
-        after = Some(last.file);
-        let own = copies.into_iter().filter(|copy| copy.provenance == crate::database::Provenance::Own);
-        records.extend(own.map(|copy| (copy.file, copy.record)));
-    }
-}
-
 fn records_of(database: &crate::database::Database, files: &[FileId]) -> Records {
-    let copies = files.iter().filter_map(|file| database.copy(file).transpose());
-    copies.map(|copy| copy.map(|copy| (copy.file, copy.record))).collect()
+    let found = files.iter().map(|file| Ok(database.record(file)?.map(|record| (*file, record))));
+    found.filter_map(Result::transpose).collect()
 }
