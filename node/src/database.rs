@@ -2,7 +2,8 @@
 //!
 //! It remembers what this node holds ([`LibraryCopy`]), every record it has verified ([`KnownFile`]), so that files are listed
 //! with every super-peer down, all members with how they are or how their membership ended, how far each super-peer was
-//! followed, who was a source of what, its transfers, and how its last run ended. What a method has
+//! followed, who was a source of what, its transfers, which copies are to follow a newer record, what is in the trash, and
+//! how its last run ended. What a method has
 //! acknowledged survives a power loss: `SQLite` with a write-ahead log and `synchronous=FULL`.
 //!
 //! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
@@ -14,10 +15,12 @@ mod endings;
 mod members;
 mod migration;
 mod mirror;
+mod outdated;
 mod records;
 mod runs;
 mod sources;
 mod transfers;
+mod trash;
 
 use std::{
     fs, io,
@@ -29,16 +32,18 @@ use std::{
 
 use rusqlite::Connection;
 
-use self::migration::FORMAT;
+use self::migration::{FORMAT, SCHEMA_4};
 pub use self::{
     audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
     endings::Endings,
     members::KnownMember,
     mirror::{Page, Taken},
+    outdated::Outdated,
     records::{KnownFile, Listing},
     sources::{SOURCES_KEPT, SOURCES_OF_A_CONTENT},
     transfers::{Direction, Share, TRANSFERS_KEPT, Transfer, TransferId, TransferState},
+    trash::{TrashId, TrashReason, Trashed},
 };
 
 /// The file's name in the data folder.
@@ -133,7 +138,7 @@ impl Database {
         if tables == 0 {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
-            transaction.execute_batch(migration::FORMAT_4)?;
+            transaction.execute_batch(SCHEMA_4)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;

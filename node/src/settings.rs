@@ -10,6 +10,8 @@ pub const DEFAULT_PORT: u16 = 7481;
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7480";
 /// Uploads served at once: enough to keep an office line busy, few enough that each gets on.
 pub const DEFAULT_UPLOAD_SLOTS: u32 = 16;
+/// Days for which the trash keeps what is in it: longer than the longest holidays.
+pub const DEFAULT_TRASH_RETENTION_DAYS: u32 = 30;
 
 /// Left free by the vault: what this node's database, its people's files and the system need to go on.
 pub const DEFAULT_VAULT_RESERVE_BYTES: u64 = 1 << 30;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub vault_reserve_bytes: u64,
     /// What fetching replicas may take of the line, in bytes a second; a sixteenth of it while people fetch.
     pub vault_fetch_bytes_per_second: u64,
+    /// For how many days replaced and deleted files are kept in the trash; 0 removes them within the hour.
+    pub trash_retention_days: u32,
 }
 
 impl Default for Settings {
@@ -56,6 +60,7 @@ impl Default for Settings {
             vault_quota_bytes: None,
             vault_reserve_bytes: DEFAULT_VAULT_RESERVE_BYTES,
             vault_fetch_bytes_per_second: DEFAULT_VAULT_FETCH_BYTES_PER_SECOND,
+            trash_retention_days: DEFAULT_TRASH_RETENTION_DAYS,
         }
     }
 }

@@ -45,7 +45,9 @@ async fn told<T: serde::de::DeserializeOwned>(member: &Member, args: &[&str]) ->
 async fn all_that_is_said(member: &Member) -> String {
     let api = Api::of(member);
     let mut said = String::new();
-    for path in ["/api/v1/files", "/api/v1/transfers", "/api/v1/status", "/api/v1/members", "/api/v1/files/blacklist"] {
+    for path in
+        ["/api/v1/files", "/api/v1/transfers", "/api/v1/status", "/api/v1/members", "/api/v1/files/blacklist"]
+    {
         let answer = api.get(path).await;
         assert_eq!(answer.status, 200, "{path}");
         said += &String::from_utf8_lossy(&answer.body);
@@ -97,7 +99,9 @@ impl Raw {
         let (mut all, mut since) = (Vec::new(), None);
         loop {
             let asked = self.network.call::<Changes>(superpeer, Follow::Follow { since, wait_ms: 0 }).await;
-            let Followed::Page { cursor, changes, more, .. } = asked.unwrap() else { panic!("it is followed") };
+            let Followed::Page { cursor, changes, more, .. } = asked.unwrap() else {
+                panic!("it is followed")
+            };
             all.extend(changes.into_iter().filter_map(|change| match change {
                 Change::Put { kind, id, .. } => Some((kind, *id)),
                 Change::Forget { .. } => None,
@@ -148,7 +152,8 @@ async fn whom_a_file_is_hidden_from_sees_nothing_of_it_and_gets_nothing_that_it_
     }
     let listed = network.name(2);
     let copy = seen(network.node(2), &file).await.unwrap().path.unwrap();
-    let trust = Identity::load(&DataDir::open(network.node(2).data(), DataRole::Node).unwrap()).unwrap().trust;
+    let trust =
+        Identity::load(&DataDir::open(network.node(2).data(), DataRole::Node).unwrap()).unwrap().trust;
     let (old_content, old_key) = remembered(network.node(2), &file, &trust);
 
     let list: Blacklist = told(network.node(0), &["blacklist", "add", name, &listed]).await;
@@ -167,10 +172,14 @@ async fn whom_a_file_is_hidden_from_sees_nothing_of_it_and_gets_nothing_that_it_
         !said.contains("orçamento") && !said.contains(&shared.id)
     })
     .await;
-    for args in [["info", shared.id.as_str()], ["info", name], ["get", shared.id.as_str()], ["blacklist", "ls"]] {
+    for args in
+        [["info", shared.id.as_str()], ["info", name], ["get", shared.id.as_str()], ["blacklist", "ls"]]
+    {
         let output = network.node(2).run(&args, "").await.unwrap();
         if args[0] == "blacklist" {
-            assert!(output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("orçamento"));
+            assert!(
+                output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("orçamento")
+            );
         } else {
             assert_fails(&output, 5, &["no file is called"]);
         }
@@ -219,7 +228,9 @@ async fn whom_a_file_is_hidden_from_sees_nothing_of_it_and_gets_nothing_that_it_
     assert!(matches!(holders, Response::Holders { holders, .. } if holders.is_empty()));
     let fed = raw.feed(superpeer).await;
     assert!(fed.iter().any(|(kind, _)| *kind == Kind::MEMBER), "{fed:?}");
-    assert!(!fed.iter().any(|(kind, id)| *id == *file.as_bytes() || [Kind::AUDIENCE, Kind::WRAP].contains(kind)));
+    assert!(
+        !fed.iter().any(|(kind, id)| *id == *file.as_bytes() || [Kind::AUDIENCE, Kind::WRAP].contains(kind))
+    );
     assert_eq!(raw.trust.network, trust.network);
     raw.network.shutdown().await;
 
@@ -229,7 +240,8 @@ async fn whom_a_file_is_hidden_from_sees_nothing_of_it_and_gets_nothing_that_it_
     let list: Blacklist = told(network.node(0), &["blacklist", "rm", name, &listed]).await;
     let changed = Instant::now();
     assert!(list.members.is_empty(), "{list:?}");
-    let shown = eventually("the file is there again", async || seen(network.node(2), &file).await.is_some()).await;
+    let shown =
+        eventually("the file is there again", async || seen(network.node(2), &file).await.is_some()).await;
     let after = shown.saturating_duration_since(changed);
     println!("it is shown again after {:.2} s", after.as_secs_f64());
     network.fetch(2, &seen(network.node(2), &file).await.unwrap()).await;
@@ -291,7 +303,8 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
     assert_fails(&output, 4, &["belongs to"]);
 
     // Who joins later reads what is hidden from others, once its owner has sealed the keys for it, and nothing else.
-    let invite = network.superpeer(0).superpeer().invite("node", 1, Duration::from_hours(1)).await.unwrap().invite;
+    let invite =
+        network.superpeer(0).superpeer().invite("node", 1, Duration::from_hours(1)).await.unwrap().invite;
     network.cluster.join(outsider("filial-nova", Role::Node), &invite).await.unwrap();
     let late = network.cluster.member("filial-nova").unwrap();
     eventually("the new member can open it", async || {
