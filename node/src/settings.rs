@@ -10,6 +10,8 @@ pub const DEFAULT_PORT: u16 = 7481;
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7480";
 /// Uploads served at once: enough to keep an office line busy, few enough that each gets on.
 pub const DEFAULT_UPLOAD_SLOTS: u32 = 16;
+/// Days for which the trash keeps what is in it: longer than the longest holidays.
+pub const DEFAULT_TRASH_RETENTION_DAYS: u32 = 30;
 
 /// Left free by the vault: what this node's database, its people's files and the system need to go on.
 pub const DEFAULT_VAULT_RESERVE_BYTES: u64 = 1 << 30;
@@ -50,6 +52,8 @@ pub struct Settings {
     pub vault_scrub_bytes_per_second: u64,
     /// How often a check of the vault begins, in seconds.
     pub vault_scrub_every_seconds: u64,
+    /// For how many days replaced and deleted files are kept in the trash; 0 removes them within the hour.
+    pub trash_retention_days: u32,
 }
 
 impl Default for Settings {
@@ -67,6 +71,7 @@ impl Default for Settings {
             vault_fetch_bytes_per_second: DEFAULT_VAULT_FETCH_BYTES_PER_SECOND,
             vault_scrub_bytes_per_second: DEFAULT_VAULT_SCRUB_BYTES_PER_SECOND,
             vault_scrub_every_seconds: DEFAULT_VAULT_SCRUB_EVERY_SECONDS,
+            trash_retention_days: DEFAULT_TRASH_RETENTION_DAYS,
         }
     }
 }

@@ -186,7 +186,7 @@ impl Run<'_> {
             Err(Unfinished::Defect(defect, why)) => {
                 self.shared.lost(copy, defect);
                 let next = match defect {
-                    Defect::Changed | Defect::Missing => {
+                    Defect::Changed | Defect::Missing | Defect::Damaged => {
                         "put the right file back and verify again, or fetch it with `quarta get`"
                     }
                     Defect::Unreadable => "see who may read it and check the disk, and verify again",
@@ -217,6 +217,7 @@ impl Run<'_> {
             Some(Defect::Changed) => CopyChecked::Changed,
             Some(Defect::Missing) => CopyChecked::Missing,
             Some(Defect::Unreadable) => CopyChecked::Unreadable,
+            Some(Defect::Damaged) => CopyChecked::Damaged,
         });
     }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::Wanted;
 use crate::service::Shared;
 use crate::{
+    database::{LibraryCopy, TrashId},
     download::{
         chunk_set::ChunkSet,
         fetch::ports::{FinishError, Peers, RunError, Sink, TransportLabel, Written},
@@ -161,7 +162,16 @@ enum Stage {
     #[default]
     Nothing,
     Landing(Arc<Landing>),
-    Landed(Box<Landing>, Landed),
+    Landed(Box<Arrived>),
+}
+
+/// A file that lies in the library and is not noted there yet.
+pub(super) struct Arrived {
+    /// Its partial data, to be settled once it is noted.
+    pub(super) landing: Landing,
+    pub(super) landed: Landed,
+    /// What lay in its place before, in the trash now.
+    pub(super) aside: Option<(TrashId, LibraryCopy)>,
 }
 
 impl Disk {
@@ -173,10 +183,10 @@ impl Disk {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file that lies in the library now, with its partial data, to be settled once it is noted.
-    pub(super) fn landed(&self) -> Option<(Box<Landing>, Landed)> {
+    /// The file that lies in the library now, to be noted.
+    pub(super) fn landed(&self) -> Option<Arrived> {
         match std::mem::take(&mut *self.stage()) {
-            Stage::Landed(landing, landed) => Some((landing, landed)),
+            Stage::Landed(arrived) => Some(*arrived),
             Stage::Nothing | Stage::Landing(_) => None,
         }
     }
@@ -227,14 +237,25 @@ impl Sink for Disk {
         let Some(mut landing) = landing else {
             return Err(FinishError::Store(LandingError::Incomplete(0)));
         };
-        let wanted = &self.wanted;
-        match landing.finish(&self.shared.library, &wanted.owner_name, &wanted.name) {
+        let (shared, wanted) = (&self.shared, &self.wanted);
+        // Before anything is moved: what does not fit its record takes no other file's place.
+        match landing.check() {
+            Err(LandingError::OtherChecksum { .. }) => return Err(FinishError::WrongChecksum),
+            Err(error) => return Err(FinishError::Store(error)),
+            Ok(()) => {}
+        }
+        let aside = shared.make_way(&wanted.file, &wanted.content);
+        match landing.finish(&shared.library, &wanted.owner_name, &wanted.name) {
             Ok(landed) => {
-                *self.stage() = Stage::Landed(Box::new(landing), landed);
+                *self.stage() = Stage::Landed(Box::new(Arrived { landing, landed, aside }));
                 Ok(())
             }
-            Err(LandingError::OtherChecksum { .. }) => Err(FinishError::WrongChecksum),
-            Err(error) => Err(FinishError::Store(error)),
+            Err(error) => {
+                if let Some((id, before)) = aside {
+                    shared.put_back(Some(id), &before);
+                }
+                Err(FinishError::Store(error))
+            }
         }
     }
 }

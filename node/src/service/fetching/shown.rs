@@ -47,6 +47,8 @@ pub(super) fn shown(wanted: &Wanted, id: TransferId, state: TransferState) -> mo
         ended_ms: None,
         path: None,
         sha256: None,
+        revision: Some(wanted.record.body().revision),
+        notice: None,
         error: None,
         next_step: None,
         sources: Vec::new(),
