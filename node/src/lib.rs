@@ -5,7 +5,8 @@
 //!
 //! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`asking`]: whom to ask
 //!    first; [`following`]: which one's feed to read; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
-//!    whom; [`upkeep`]: what becomes of a copy when its file's record changes; [`trash`]: what was replaced or deleted; [`health`]: what is wrong with this
+//!    whom; [`upkeep`]: what becomes of a copy when its file's record changes; [`trash`]: what was replaced or deleted;
+//!    [`scrub`]: when the library is read through; [`health`]: what is wrong with this
 //!    machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
 //!    others; [`database`]: what is known of them.
@@ -23,6 +24,7 @@ pub mod inventory;
 pub mod landing;
 pub mod liaison;
 pub mod library;
+pub mod scrub;
 pub mod sealing;
 pub mod service;
 pub mod serving;

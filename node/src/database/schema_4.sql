@@ -25,3 +25,11 @@ CREATE TABLE trash (
     planned    INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX trash_by_file ON trash (file);
+
+-- How far the library has been read through: one row once it was begun.
+CREATE TABLE library_scrub (
+    only     INTEGER PRIMARY KEY CHECK (only = 1),
+    after    BLOB,               -- the last file that was read; none at the beginning
+    began_ms INTEGER NOT NULL,
+    ended_ms INTEGER             -- none while it is under way
+) STRICT;

@@ -23,6 +23,7 @@ pub(crate) mod membership;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 pub(crate) mod removing;
+mod scrubbing;
 mod superpeers;
 pub(crate) mod trash;
 pub(crate) mod unjoined;
@@ -240,6 +241,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(upkeep::keep_up(shared.clone()));
     tokio::spawn(trash::expire(shared.clone()));
+    tokio::spawn(scrubbing::look(shared.clone()));
+    tokio::spawn(scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
