@@ -17,6 +17,11 @@ pub const DEFAULT_SCRUB_MIB_PER_SECOND: u32 = 8;
 /// Hours from one round of the scrub to the next: a week.
 pub const DEFAULT_SCRUB_EVERY_HOURS: u32 = 7 * 24;
 
+/// Left free by the vault: what this node's database, its people's files and the system need to go on.
+pub const DEFAULT_VAULT_RESERVE_BYTES: u64 = 1 << 30;
+/// The rate at which replicas are fetched: half of a line of 1 Gbit/s.
+pub const DEFAULT_VAULT_FETCH_BYTES_PER_SECOND: u64 = 64 << 20;
+
 /// The settings; every key may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +40,13 @@ pub struct Settings {
     pub upload_slots: u32,
     /// What all uploads together may send, in bytes a second; unlimited where left out.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// What the vault may take, in bytes: the sealed replicas that this node keeps for others. As much as the disk has,
+    /// but for the reserve, where left out; 0 keeps none.
+    pub vault_quota_bytes: Option<u64>,
+    /// What the vault leaves free on its disk, in bytes.
+    pub vault_reserve_bytes: u64,
+    /// What fetching replicas may take of the line, in bytes a second; a sixteenth of it while people fetch.
+    pub vault_fetch_bytes_per_second: u64,
     /// For how many days replaced and deleted files are kept in the trash; 0 removes them within the hour.
     pub trash_retention_days: u32,
     /// How much of the library is read a second to find what its disk has lost, in MiB; 0 for never.
@@ -53,6 +65,9 @@ impl Default for Settings {
             open_metrics: false,
             upload_slots: DEFAULT_UPLOAD_SLOTS,
             upload_limit_bytes_per_second: None,
+            vault_quota_bytes: None,
+            vault_reserve_bytes: DEFAULT_VAULT_RESERVE_BYTES,
+            vault_fetch_bytes_per_second: DEFAULT_VAULT_FETCH_BYTES_PER_SECOND,
             trash_retention_days: DEFAULT_TRASH_RETENTION_DAYS,
             scrub_mib_per_second: DEFAULT_SCRUB_MIB_PER_SECOND,
             scrub_every_hours: DEFAULT_SCRUB_EVERY_HOURS,

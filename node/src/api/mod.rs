@@ -6,6 +6,7 @@
 //! A new resource is a file here with a `pub(super) fn routes()`, merged in `router`.
 
 mod adding;
+mod blacklist;
 mod content;
 mod events;
 mod files;
@@ -72,6 +73,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(files::routes())
         .merge(receiving::routes())
         .merge(content::routes())
+        .merge(blacklist::routes())
         .merge(adding::routes())
         .merge(verifying::routes())
         .merge(updating::routes())

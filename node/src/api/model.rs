@@ -129,6 +129,9 @@ pub struct File {
     pub sha256: Option<String>,
     /// Its media type, where known.
     pub media_type: Option<String>,
+    /// Whether its owner hides it from somebody.
+    #[serde(default)]
+    pub restricted: bool,
     /// The content that holders have now.
     pub content: String,
     /// Counts the owner's changes, from 1.
@@ -140,6 +143,63 @@ pub struct File {
     /// What is wrong with the copy on this machine, if anything is known to be: it is offered to nobody then.
     #[serde(default)]
     pub defect: Option<Defect>,
+}
+
+/// Who may not see a file of this branch, or who alone may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Blacklist {
+    /// The file's id.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+    /// Counts the changes of the file, from 1.
+    pub revision: u64,
+    /// Whether the members are those that alone may see it, rather than those that may not.
+    pub only: bool,
+    /// The members, in name order.
+    pub members: Vec<Listed>,
+}
+
+/// A member on a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Listed {
+    /// Its name; its peer id where that is not known any more.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+}
+
+/// `GET /api/v1/files/blacklist`: a page of the restricted files of this branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlacklistPage {
+    /// The lists, in the order of the files' ids.
+    pub blacklists: Vec<Blacklist>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
+/// `POST /api/v1/files/blacklist`: hide a file from further members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HideRequest {
+    /// The file: an id, the beginning of one, a full name, or `owner:name`.
+    #[schema(example = "fotos/praia.jpg")]
+    pub file: String,
+    /// Names or peer ids of nodes.
+    #[schema(min_items = 1, max_items = 1024, example = json!(["filial-recife"]))]
+    pub members: Vec<String>,
+}
+
+/// `PUT /api/v1/files/blacklist/{fileId}`: the whole list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlacklistRequest {
+    /// Names or peer ids of nodes.
+    #[schema(max_items = 1024, example = json!(["filial-recife"]))]
+    pub members: Vec<String>,
+    /// Whether these alone may see it, rather than all others.
+    #[serde(default)]
+    pub only: bool,
 }
 
 /// `POST /api/v1/files`: what was uploaded.
@@ -273,6 +333,18 @@ pub enum NodeEvent {
 }
 
 impl NodeEvent {
+    /// Whether it tells of this file.
+    pub fn names(&self, id: &str) -> bool {
+        match self {
+            Self::Transfer(transfer) => transfer.file == id,
+            Self::FileAdded { file, .. } | Self::FileWithdrawn { file } => file == id,
+            Self::FilesChanged { .. }
+            | Self::MemberChanged { .. }
+            | Self::SuperpeerConnected { .. }
+            | Self::SuperpeerLost { .. } => false,
+        }
+    }
+
     /// The name of the kind of event, as `event:` has it.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -299,6 +371,14 @@ pub struct AddRequest {
     /// Share where it lies instead of copying.
     #[serde(default)]
     pub in_place: bool,
+    /// Names of members that are not to see them.
+    #[serde(default)]
+    #[schema(max_items = 1024)]
+    pub hide_from: Vec<String>,
+    /// Names of the only members that are to see them. Not together with `hide_from`.
+    #[serde(default)]
+    #[schema(max_items = 1024)]
+    pub only: Option<Vec<String>>,
 }
 
 /// A line of the answer to an add.

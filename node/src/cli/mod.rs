@@ -3,6 +3,7 @@
 //! `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
 
 mod adding;
+mod blacklist;
 mod files;
 mod getting;
 mod membership;
@@ -25,7 +26,7 @@ use quarta_protocols::names::MemberName;
 
 use self::transfers::Steer;
 use crate::{
-    api::model::{Member, MemberPage},
+    api::model::{AddRequest, Member, MemberPage},
     service, setup,
 };
 
@@ -101,6 +102,17 @@ enum Command {
         /// Share where it lies instead of copying it into the library
         #[arg(long)]
         in_place: bool,
+        /// Hide them from this member, from the first moment; may be given several times
+        #[arg(long, value_name = "MEMBER", value_delimiter = ',')]
+        hide_from: Vec<String>,
+        /// Show them to this member and nobody else, also when others join later; may be given several times
+        #[arg(long, value_name = "MEMBER", value_delimiter = ',', conflicts_with = "hide_from")]
+        only: Vec<String>,
+    },
+    /// Hide files of this branch from members, and show who they are hidden from
+    Blacklist {
+        #[command(subcommand)]
+        act: blacklist::Act,
     },
     /// Share a new content of an own file; FILE keeps its id and its name
     Update {
@@ -188,9 +200,17 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Leave { yes, abandon } => {
             return membership::leave(&common, &mut output, yes, abandon).await;
         }
-        Command::Add { paths, name, in_place } => {
-            return adding::add(&common, &mut output, paths, name, in_place).await;
+        Command::Add { paths, name, in_place, hide_from, only } => {
+            let request = AddRequest {
+                paths: Vec::new(),
+                name,
+                in_place,
+                hide_from,
+                only: Some(only).filter(|only| !only.is_empty()),
+            };
+            return adding::add(&common, &mut output, paths, request).await;
         }
+        Command::Blacklist { act } => return blacklist::act(&common, &mut output, act).await,
         Command::Update { file, path } => return updating::update(&common, &mut output, &file, path).await,
         Command::Rm { files } => return updating::remove(&common, &mut output, files).await,
         Command::Trash { trash } => return trash::run(&common, &mut output, trash).await,

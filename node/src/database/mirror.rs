@@ -5,10 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::Wrap,
     cbor,
     credentials::Trust,
     endings::{Departure, Ended, RevocationNotice},
-    ids::{FileId, ID_BYTES},
+    ids::{AudienceId, FileId, ID_BYTES},
     members::Enrolment,
     messages::{
         changes::{Change, Cursor},
@@ -20,7 +21,7 @@ use quarta_protocols::{
 use rusqlite::{OptionalExtension, Transaction};
 use serde_bytes::ByteArray;
 
-use super::{Database, DatabaseError, endings, integer, members, peer, records, unsigned};
+use super::{Database, DatabaseError, audiences, endings, integer, members, peer, records, unsigned};
 use crate::following::page::News;
 
 /// A verified page of the feed.
@@ -45,6 +46,10 @@ pub struct Taken {
     pub enrolled: usize,
     /// Members whose state is another than before.
     pub moved: Vec<ListedMember>,
+    /// Those of them that are hidden from this node from now on.
+    pub hidden: Vec<FileId>,
+    /// Audiences of which this node has keys that it had not before.
+    pub keys: Vec<AudienceId>,
     /// Members whose membership has ended.
     pub ended: Vec<(PeerId, Ended)>,
 }
@@ -132,9 +137,15 @@ impl Database {
                         touched.insert(revoked.member);
                     }
                 }
+                News::Wrap(wrap) => {
+                    if audiences::put(&transaction, wrap, None)? {
+                        taken.keys.push(wrap.statement().audience);
+                    }
+                }
                 News::ForgetFile(file) => {
                     if records::forget(&transaction, file)? > 0 {
                         taken.files.push(*file);
+                        taken.hidden.push(*file);
                     }
                 }
                 News::ForgetMember(id) => members::forget(&transaction, id)?,
@@ -194,6 +205,10 @@ fn stored(
                 _ => Ok(None),
             }
         }
+        Kind::WRAP => match cbor::from_slice::<Signed<Wrap>>(payload).map(|signed| signed.peek()) {
+            Ok(Ok(wrap)) => audiences::wrap_bytes(transaction, &wrap),
+            _ => Ok(None),
+        },
         _ => Ok(None),
     }
 }

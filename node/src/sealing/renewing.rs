@@ -58,8 +58,9 @@ pub fn renew(
         let cause = io::Error::new(io::ErrorKind::UnexpectedEof, "it has another size than was said");
         return Err(AddError::Upload { name: name.clone(), cause });
     }
-    let product = pipeline::seal(staged.file(), None, geometry(size_bytes, name)?, &mut |_| ())
-        .map_err(|(SealError::Read(cause) | SealError::Write(cause))| unwritten(name, cause))?;
+    let product =
+        pipeline::seal(super::fresh_key(), staged.file(), None, geometry(size_bytes, name)?, &mut |_| ())
+            .map_err(|(SealError::Read(cause) | SealError::Write(cause))| unwritten(name, cause))?;
     let stamp = Stamp::of(staged.file()).map_err(|cause| unwritten(name, cause))?;
     Ok(Renewed { staged, product, stamp })
 }
@@ -73,7 +74,8 @@ pub fn renew_in_place(library: &Library, place: &Place, name: &FileName) -> Resu
     let failed = |cause| AddError::from(SourceError::Unreadable { path: path.clone(), cause });
     let file = library.open_file(place).map_err(failed)?;
     let stamp = Stamp::of(&file).map_err(failed)?;
-    let sealed = pipeline::seal(&file, None, geometry(stamp.size_bytes, name)?, &mut |_| ());
+    let sealed =
+        pipeline::seal(super::fresh_key(), &file, None, geometry(stamp.size_bytes, name)?, &mut |_| ());
     let product = sealed.map_err(|(SealError::Read(cause) | SealError::Write(cause))| failed(cause))?;
     // Opened anew: many programs save by putting a new file in the old one's place.
     let after = library.open_file(place).and_then(|file| Stamp::of(&file)).map_err(failed)?;

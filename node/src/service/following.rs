@@ -88,7 +88,12 @@ async fn ask(
             shared.superpeers.heard(&peer);
             let _ = answers.send(Input::Arrived(question)).await;
             match take(shared, peer, cursor, changes, members).await {
-                Ok(()) => Input::Stored { question, cursor, restart, more },
+                Ok(()) => {
+                    if !more {
+                        shared.catching_up.caught_up();
+                    }
+                    Input::Stored { question, cursor, restart, more }
+                }
                 Err(error) => {
                     tracing::error!(%error, "what a super-peer told could not be noted; it is asked again");
                     Input::Failed(question)
@@ -117,7 +122,10 @@ async fn take(
 ) -> Result<(), String> {
     let reading = shared.clone();
     let unknown = in_database(move || reading.database.unknown(changes)).await?;
-    let news = verified(shared, superpeer, unknown).await?;
+    let mut news = verified(shared, superpeer, unknown).await?;
+    // Owners are told of the wraps that they made themselves.
+    let me = shared.identity.keys.peer();
+    news.retain(|news| !matches!(news, News::Wrap(wrap) if wrap.statement().member != me));
     shared.superpeers.hear(shared, &members);
     let (writing, page) = (shared.clone(), Page { superpeer, cursor, news, members });
     let taken = in_database(move || {
@@ -183,6 +191,18 @@ async fn verified(
 
 /// What follows from what was new.
 async fn act_on(shared: &Arc<Shared>, taken: Taken) {
+    if taken.enrolled > 0 || !taken.ended.is_empty() {
+        shared.tending.wake();
+    }
+    for audience in &taken.keys {
+        shared.keyring.forget(audience);
+    }
+    if !taken.keys.is_empty() {
+        shared.upkeep.look_at_all();
+    }
+    for file in &taken.hidden {
+        super::hiding::forget_traces(shared, *file);
+    }
     for (peer, ended) in taken.ended {
         if peer == shared.identity.keys.peer() {
             tracing::error!("this branch's membership has ended; ask who runs the network");

@@ -11,7 +11,7 @@ use quarta_metrics::node::AddOutcome;
 use quarta_protocols::names::FileName;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Shared, adding};
+use super::{Shared, adding, keyring::Readers};
 use crate::{
     api::model::File,
     database::LibraryCopy,
@@ -92,12 +92,13 @@ impl<T: Send + 'static, E: From<ReceiveError> + Send + 'static> Receipt<T, E> {
 pub(crate) fn begin(
     shared: &Arc<Shared>,
     name: FileName,
+    readers: Readers,
     size_bytes: Option<u64>,
 ) -> Result<Receipt<File, ReceiveError>, ReceiveError> {
     let receipt = receive(shared, move |shared, stream| {
         let noted = add_stream(&shared.library, stream, &name, size_bytes).map_err(ReceiveError::from);
         let noted = noted.and_then(|added| {
-            adding::note(shared, name.clone(), &added).map_err(|why| {
+            adding::note(shared, name.clone(), readers, &added).map_err(|why| {
                 adding::take_back(shared, &added);
                 ReceiveError::Unnoted(why)
             })

@@ -8,15 +8,17 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use quarta_protocols::{
+    audiences::AccessSecret,
     content::Manifest,
     ids::FileId,
     messages::inventory::Completeness,
-    records::{Access, Body, Entry, Record, State},
+    records::{Body, Entry, Record, State},
 };
 use serde_bytes::ByteBuf;
 
 use super::{
     Shared, adding,
+    keyring::{Readers, listed_sha256},
     listing::{FindError, FoundFile},
     receiving::{self, Receipt, ReceiveError},
     trash::TrashError,
@@ -122,7 +124,7 @@ fn put(shared: &Arc<Shared>, file: &FileId, renewed: Renewed) -> Result<Noted, O
     let unread = |e: crate::database::DatabaseError| OwnError::Unnoted(e.to_string());
     let before = shared.database.copy(file).map_err(unread)?;
     if let Some(copy) = &before
-        && is_same(&entry.access, &renewed)
+        && shared.secret_of(&record).is_some_and(|secret| secret.sha256 == renewed.sha256())
         && copy.content == entry.content
         && shared.is_sound(copy)
     {
@@ -154,20 +156,13 @@ fn adopt_copy(shared: &Arc<Shared>, file: &FileId) -> Result<Noted, OwnError> {
     let unread = |e: crate::database::DatabaseError| OwnError::Unnoted(e.to_string());
     let copy = shared.database.copy(file).map_err(unread)?.ok_or(OwnError::NotHere)?;
     let added = renew_in_place(&shared.library, &copy.place, &entry.name)?;
-    let known = match &entry.access {
-        Access::Open { sha256, .. } => Some(*sha256),
-        Access::Restricted { .. } => copy.sha256,
-    };
-    if known == Some(added.sha256) && copy.content == entry.content {
+    let known = shared.secret_of(&record);
+    if known.is_some_and(|known| known.sha256 == added.sha256) && copy.content == entry.content {
         // Only its date is another one.
         shared.found_sound(&copy, added.stamp);
         return Ok(Noted { copy: LibraryCopy { stamp: added.stamp, ..copy }, changed: false });
     }
     note(shared, &record, &entry, &added, None)
-}
-
-fn is_same(access: &Access, renewed: &Renewed) -> bool {
-    matches!(access, Access::Open { sha256, .. } if *sha256 == renewed.sha256())
 }
 
 /// Signs the next revision and notes it with its copy.
@@ -181,14 +176,16 @@ fn note(
     let unnoted = |e: &dyn std::fmt::Display| OwnError::Unnoted(e.to_string());
     let identity = &shared.identity;
     let content = added.manifest.id();
-    let access = match &entry.access {
-        Access::Open { media_type, .. } => Access::Open {
-            key: added.key.clone(),
-            sha256: added.sha256,
-            media_type: media_type.clone().or_else(|| added.media_type.clone()),
-        },
-        Access::Restricted { .. } => return Err(OwnError::Keyless),
+    let known = shared.secret_of(before).ok_or(OwnError::Keyless)?;
+    let secret = AccessSecret {
+        key: added.key.clone(),
+        sha256: added.sha256,
+        media_type: known.media_type.clone().or_else(|| added.media_type.clone()),
     };
+    let access = Readers::of(&entry.access)
+        .access(shared, &before.file(), &content, secret)
+        .map_err(|_| OwnError::Keyless)?;
+    let sha256 = listed_sha256(&access);
     let next = Entry {
         name: entry.name.clone(),
         size_bytes: added.manifest.geometry().size_bytes(),
@@ -214,7 +211,7 @@ fn note(
         provenance: Provenance::Own,
         place: added.place.clone(),
         stamp: added.stamp,
-        sha256: Some(added.sha256),
+        sha256,
         content,
         completeness: Completeness::Complete,
         record: record.signed().clone(),

@@ -9,7 +9,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,11 +21,11 @@ use quarta_protocols::{
     credentials::Trust,
     ids::{ContentId, FileId, RecordHash},
     names::MemberName,
-    records::{Access, Record},
+    records::Record,
 };
 use tokio::sync::{Notify, mpsc};
 
-use super::{Shared, fetching, trash::TrashError};
+use super::{Shared, fetching, keyring::listed_sha256, trash::TrashError};
 use crate::{
     api::model::TransferState,
     database::{Database, DatabaseError, LibraryCopy, Outdated, Provenance, TrashId, TrashReason},
@@ -44,6 +47,8 @@ const COPIES_AT_A_TIME: u32 = 500;
 pub(crate) struct Upkeep {
     /// Files with news; at most as many as this node has heard of.
     changed: Mutex<HashSet<FileId>>,
+    /// Whether copies may be brought up that could not be before.
+    all: AtomicBool,
     wake: Notify,
 }
 
@@ -51,6 +56,12 @@ impl Upkeep {
     /// The records of these files, or their copies, are others than before.
     pub(crate) fn changed(&self, files: impl IntoIterator<Item = FileId>) {
         self.files().extend(files);
+        self.wake.notify_one();
+    }
+
+    /// Keys have come that copies may have waited for.
+    pub(super) fn look_at_all(&self) {
+        self.all.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
@@ -98,7 +109,8 @@ pub(super) async fn keep_up(shared: Arc<Shared>) {
                 tracing::error!(%error, %file, "a transfer could not be told of its file's change");
             }
         }
-        let files = if std::mem::take(&mut look_at_all) { None } else { Some(changed) };
+        let all = std::mem::take(&mut look_at_all) | shared.upkeep.all.swap(false, Ordering::Relaxed);
+        let files = if all { None } else { Some(changed) };
         let blocking = shared.clone();
         match tokio::task::spawn_blocking(move || blocking.deal_with(files)).await {
             Ok(Ok(to_follow)) => followed.waiting.extend(to_follow),
@@ -146,36 +158,9 @@ impl Followed {
             if rests || self.moving.contains(&file) {
                 continue;
             }
-            let revision = record.body().revision;
-            match fetching::follow(shared, record, owner).await {
-                Ok(Some(mut watched)) => {
-                    tracing::info!(%file, revision, "a file was updated by its owner; its new content is fetched");
-                    self.moving.insert(file);
-                    let told = told.clone();
-                    tokio::spawn(async move {
-                        let mut said = false;
-                        loop {
-                            let state = watched.borrow_and_update().state;
-                            // One that waits for sources is in nobody's way.
-                            let rests = !state.is_going_on();
-                            if rests && (!said || state != TransferState::Waiting) {
-                                said = true;
-                                if told.send((file, hash, state)).await.is_err() {
-                                    return;
-                                }
-                            }
-                            if rests && state != TransferState::Waiting || watched.changed().await.is_err() {
-                                return;
-                            }
-                        }
-                    });
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%file, %error, "a file was updated by its owner and is not fetched yet");
-                    self.tried.insert(file, (hash, Some(Instant::now() + TRY_AGAIN_AFTER)));
-                }
-            }
+            self.moving.insert(file);
+            let (shared, told) = (shared.clone(), told.clone());
+            tokio::spawn(async move { follow(&shared, record, owner, &told).await });
         }
     }
 
@@ -200,6 +185,55 @@ impl Followed {
     }
 }
 
+/// Gets the new content of a copy, without fetching it where only its key is new, and tells how that goes.
+async fn follow(shared: &Arc<Shared>, record: Record, owner: MemberName, told: &Told) {
+    let (file, hash, revision) = (record.file(), record.hash(), record.body().revision);
+    // Nobody hears it where the node stops.
+    let say = async |state| told.send((file, hash, state)).await.is_ok();
+    let (resealing, same) = (shared.clone(), record.clone());
+    match tokio::task::spawn_blocking(move || resealing.reseal_copy(&same)).await {
+        Ok(Ok(false)) => {}
+        Ok(Ok(true)) => {
+            say(TransferState::Completed).await;
+            return;
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, %file, "a copy could not be sealed anew");
+            say(TransferState::Failed).await;
+            return;
+        }
+        Err(_) => return,
+    }
+    let mut watched = match fetching::follow(shared, record, owner).await {
+        Ok(Some(watched)) => watched,
+        Ok(None) => {
+            say(TransferState::Completed).await;
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(%file, %error, "a file was updated by its owner and is not fetched yet");
+            say(TransferState::Failed).await;
+            return;
+        }
+    };
+    tracing::info!(%file, revision, "a file was updated by its owner; its new content is fetched");
+    let mut said = false;
+    loop {
+        let state = watched.borrow_and_update().state;
+        // One that waits for sources is in nobody's way.
+        let rests = !state.is_going_on();
+        if rests && (!said || state != TransferState::Waiting) {
+            said = true;
+            if !say(state).await {
+                return;
+            }
+        }
+        if rests && state != TransferState::Waiting || watched.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Whose a copy is, by the record that holds now, or the one it belongs to.
 fn role(own: &PeerId, record: &Record) -> Role {
     if record.owner() == *own { Role::Owner } else { Role::Reader }
@@ -207,9 +241,10 @@ fn role(own: &PeerId, record: &Record) -> Role {
 
 impl Shared {
     /// What is to become of an outdated copy, with the record that holds now. None where a record is not genuine: then
-    /// nothing is known. Blocks on the processor only.
+    /// nothing is known. Blocks on the disk.
     pub(super) fn fate_of(&self, outdated: &Outdated) -> Option<(Fate, Option<Record>)> {
-        fate_of(&self.identity.trust, &self.identity.keys.peer(), outdated)
+        let opens = |record: &Record| self.secret_of(record).is_some();
+        fate_of(&self.identity.trust, &self.identity.keys.peer(), outdated, opens)
     }
 
     /// Does what can be done at once about outdated copies, of these files or of all; gives the files whose new content
@@ -291,10 +326,6 @@ impl Shared {
             return Ok(());
         };
         let owner = record.owner();
-        let sha256 = match &entry.access {
-            Access::Open { sha256, .. } => Some(*sha256),
-            Access::Restricted { .. } => copy.sha256,
-        };
         let noted = LibraryCopy {
             owner,
             owner_name: self.owner_name(record.signed())?.unwrap_or_else(|| copy.owner_name.clone()),
@@ -303,7 +334,7 @@ impl Shared {
                 Role::Owner => Provenance::Own,
                 Role::Reader => Provenance::Fetched,
             },
-            sha256,
+            sha256: listed_sha256(&entry.access),
             record: record.signed().clone(),
             ..copy.clone()
         };
@@ -400,21 +431,25 @@ pub(super) fn withheld(
         let page = database.outdated(after.as_ref(), COPIES_AT_A_TIME)?;
         let Some(last) = page.last() else { return Ok(withheld) };
         after = Some(last.copy.file);
-        let unserved = page
-            .iter()
-            .filter(|outdated| fate_of(trust, own, outdated).is_some_and(|(fate, _)| !fate.is_served()));
+        let unserved = page.iter().filter(|outdated| {
+            fate_of(trust, own, outdated, |_| false).is_some_and(|(fate, _)| !fate.is_served())
+        });
         withheld.extend(unserved.map(|outdated| outdated.copy.file));
     }
 }
 
-/// As [`Shared::fate_of`], before there is a service.
-pub(super) fn fate_of(trust: &Trust, own: &PeerId, outdated: &Outdated) -> Option<(Fate, Option<Record>)> {
+/// As [`Shared::fate_of`], before there is a service. Whether this node can open a record has no say in what is served.
+fn fate_of(
+    trust: &Trust,
+    own: &PeerId,
+    outdated: &Outdated,
+    opens: impl Fn(&Record) -> bool,
+) -> Option<(Fate, Option<Record>)> {
     let held = Record::verify(outdated.copy.record.clone(), trust).ok()?;
     let Some(signed) = &outdated.now else {
         return Some((fate(&held, Now::Hidden, role(own, &held)), None));
     };
     let now = Record::verify(signed.clone(), trust).ok()?;
-    let opens = now.entry().is_some_and(|entry| matches!(entry.access, Access::Open { .. }));
-    let fate = fate(&held, Now::Record { record: &now, opens }, role(own, &now));
+    let fate = fate(&held, Now::Record { record: &now, opens: opens(&now) }, role(own, &now));
     Some((fate, Some(now)))
 }

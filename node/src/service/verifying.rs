@@ -23,7 +23,7 @@ use quarta_protocols::{
     content::{Cipher, Manifest},
     ids::Sha256,
     messages::inventory::Completeness,
-    records::{Access, Record},
+    records::Record,
 };
 use sha2::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -258,11 +258,8 @@ impl Against {
     pub(super) fn of(shared: &Shared, copy: &LibraryCopy) -> Result<Option<Self>, DatabaseError> {
         let Some(manifest) = shared.database.manifest(&copy.content)? else { return Ok(None) };
         let record = Record::verify(copy.record.clone(), &shared.identity.trust).ok();
-        let key = record.as_ref().and_then(Record::entry).and_then(|entry| match &entry.access {
-            Access::Open { key, .. } => Some(key.cipher()),
-            Access::Restricted { .. } => None,
-        });
-        Ok(key.map(|cipher| Self { sha256: copy.sha256, cipher, manifest }))
+        let secret = record.and_then(|record| shared.secret_of(&record));
+        Ok(secret.map(|secret| Self { sha256: Some(secret.sha256), cipher: secret.key.cipher(), manifest }))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{
     BeginError, Wanted,
     course::{Beginning, Control, Course, Order},
-    here_already, in_database,
+    here_already, in_blocking, in_database,
     shown::{shown, store},
     start,
     words::Told,
@@ -42,7 +42,8 @@ pub(in crate::service) async fn follow(
     record: Record,
     owner_name: MemberName,
 ) -> Result<Option<watch::Receiver<model::Transfer>>, BeginError> {
-    let wanted = Wanted::of(record, owner_name)?;
+    let opening = shared.clone();
+    let wanted = in_blocking(move || Wanted::of(&opening, record, owner_name)).await?;
     let _changing = shared.fetches.changing.lock().await;
     if shared.fetches.slot(&wanted.file).is_some() || here_already(shared, &wanted).await?.is_some() {
         return Ok(None);
@@ -99,7 +100,7 @@ fn newest(shared: &Shared, file: &FileId, owner: Option<MemberName>) -> Result<N
     let Some((record, owner)) = record.zip(owner) else {
         return Ok(Newest::Gone(Told::new("nothing is known of the file's owner any more", ls)));
     };
-    Ok(match Wanted::of(record, owner) {
+    Ok(match Wanted::of(shared, record, owner) {
         Ok(wanted) => Newest::Content(Box::new(wanted)),
         Err(error) => Newest::Gone(Told::new(error.to_string(), ls)),
     })

@@ -1,0 +1,51 @@
+//! A whole sealed copy, open for reading.
+
+use std::{fs::File, io, os::unix::fs::FileExt};
+
+use bytes::Bytes;
+use quarta_protocols::{
+    content::{Geometry, Manifest},
+    messages::chunk::Abort,
+};
+
+use crate::serving::Chunks;
+
+/// A whole replica of the vault. What was removed meanwhile can be read until this is dropped.
+#[derive(Debug)]
+pub struct Replica {
+    file: File,
+    manifest: Manifest,
+}
+
+impl Replica {
+    pub(super) const fn new(file: File, manifest: Manifest) -> Self {
+        Self { file, manifest }
+    }
+
+    /// The content's manifest.
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+impl Chunks for Replica {
+    fn geometry(&self) -> Geometry {
+        self.manifest.geometry()
+    }
+
+    fn read(&self, index: u32) -> Result<Bytes, Abort> {
+        let geometry = self.manifest.geometry();
+        if index >= geometry.chunks() {
+            return Err(Abort::Unreadable);
+        }
+        let mut sealed = vec![0; geometry.sealed_len(index)];
+        self.file.read_exact_at(&mut sealed, super::filling::offset(geometry, index)).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::UnexpectedEof => Abort::Changed,
+                _ => Abort::Unreadable,
+            }
+        })?;
+        self.manifest.check(index, &sealed).map_err(|_| Abort::Changed)?;
+        Ok(Bytes::from(sealed))
+    }
+}
