@@ -19,6 +19,7 @@ mod mirror;
 mod outdated;
 mod records;
 mod runs;
+mod scrub;
 mod sources;
 mod transfers;
 mod trash;

@@ -34,6 +34,14 @@ CREATE TABLE handovers (
     since_ms INTEGER NOT NULL
 ) STRICT;
 
+-- How far the library has been read through: one row once it was begun.
+CREATE TABLE library_scrub (
+    only     INTEGER PRIMARY KEY CHECK (only = 1),
+    after    BLOB,               -- the last file that was read; none at the beginning
+    began_ms INTEGER NOT NULL,
+    ended_ms INTEGER             -- none while it is under way
+) STRICT;
+
 -- Own audiences. `rule` and `keys` are CBOR.
 CREATE TABLE audiences (
     audience BLOB PRIMARY KEY,

@@ -33,6 +33,7 @@ pub(crate) mod receiving;
 pub(crate) mod removing;
 mod resealing;
 pub(crate) mod restricting;
+mod scrubbing;
 mod superpeers;
 mod taking_over;
 mod tending;
@@ -277,6 +278,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(upkeep::keep_up(shared.clone()));
     tokio::spawn(trash::expire(shared.clone()));
+    tokio::spawn(scrubbing::look(shared.clone()));
+    tokio::spawn(scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
