@@ -262,6 +262,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
+    tokio::spawn(keeping::settle(shared.clone()));
     tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
