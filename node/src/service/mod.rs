@@ -275,6 +275,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
+    tokio::spawn(keeping::settle(shared.clone()));
     tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(upkeep::keep_up(shared.clone()));
     tokio::spawn(trash::expire(shared.clone()));

@@ -19,7 +19,7 @@ use quarta_protocols::{
     limits::{PAGE_FILL_BYTES, RECORD_PAGE_ENTRIES},
     messages::{
         admission::PeerAddresses,
-        index::{Index, ListedMember, MemberState, Publication, Request, Response},
+        index::{Index, ListedMember, MemberState, Publication, Registered, Request, Response},
         inventory::{Coverage, Position},
     },
     names::MemberName,
@@ -268,6 +268,9 @@ impl Superpeers {
         let input = match shared.network.call::<Index>(peer, request).await {
             Ok(Response::Registered(registered)) => {
                 self.heard(&peer);
+                if let Registered::At(_) = registered {
+                    shared.keeping.is_heard();
+                }
                 Input::Answered { registered, last_key }
             }
             Ok(other) => {
