@@ -3,7 +3,7 @@
 //! An offer proves itself, whoever brings it: its record is the present owner's and its link that owner's or the root's. It
 //! may come twice, or again after it was taken, or long after; each time the answer is the same as before.
 
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::identity::Keypair;
 use quarta_protocols::{
     credentials::Trust,
     ids::RecordHash,
@@ -93,26 +93,6 @@ impl Offer {
         };
         Record::sign(&body, trust, own).map_err(|_| Refusal::Invalid)
     }
-}
-
-/// The link by which a file's owner hands it over; `candidates` are those of a draw, and empty for a gift.
-pub fn link(record: &Record, to: PeerId, by_root: bool, candidates: Vec<PeerId>) -> Link {
-    let links = record.links();
-    Link {
-        file: record.file(),
-        place: u32::try_from(links.len()).unwrap_or(u32::MAX),
-        from: record.owner(),
-        to,
-        previous: links.last().map(|(_, hash)| *hash),
-        by_root,
-        candidates,
-    }
-}
-
-/// Whether a record carries a link, which is what its giver waits for.
-pub fn carries(record: &Record, link: &Signed<Link>) -> bool {
-    let hash = RecordHash::of(link.body());
-    record.links().iter().any(|(_, known)| *known == hash)
 }
 
 /// A name for a file that comes from another branch: its own, unless the new owner has given that to another file; then

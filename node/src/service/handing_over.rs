@@ -3,7 +3,7 @@
 //! An offer is in the database before it is first sent, and stays there until the next owner has signed or refused: a
 //! daemon that is restarted goes on with it, and so does the other side (see [`super::taking_over`]). A signed link cannot
 //! be taken back from somebody who has seen it. So while an offer stands, an own file is changed by nobody
-//! ([`Shared::is_offered`]): the next owner's record goes before whatever this node would sign now.
+//! ([`Shared::offered_to`]): the next owner's record goes before whatever this node would sign now.
 
 use std::{
     collections::HashMap,
@@ -33,10 +33,7 @@ use super::{Shared, listing::FindError, taking_over::Takings, wall_ms};
 use crate::{
     api::model::{Given, GivenState, NodeEvent},
     database::{DatabaseError, Handover},
-    handover::{
-        asking::{Asking, Heard, Next},
-        taking::{carries, link},
-    },
+    handover::asking::{Asking, Heard, Next},
 };
 
 /// How long whoever gives a file waits for its next owner before it is told how far that one is. An exchange or two; a
@@ -241,9 +238,25 @@ pub(crate) async fn give(shared: &Arc<Shared>, reference: &str, to: &str) -> Res
 }
 
 impl Shared {
-    /// Whether an own file is on its way to another owner, so that nothing else can be changed of it. Blocks on the disk.
-    pub(crate) fn is_offered(&self, file: &FileId) -> Result<bool, DatabaseError> {
-        Ok(self.database.handover(file)?.is_some_and(|handover| !handover.taking))
+    /// Whom an own file is on its way to; nothing else can be changed of it meanwhile. Blocks on the disk.
+    pub(crate) fn offered_to(&self, file: &FileId) -> Result<Option<PeerId>, DatabaseError> {
+        let handover = self.database.handover(file)?.filter(|handover| !handover.taking);
+        Ok(handover.and_then(|handover| handover.offer.link.peek().ok()).map(|link| link.to))
+    }
+
+    /// What is to be told of a file's owner: whether it is gone, and whom the file is offered to. Blocks on the disk.
+    pub(super) fn ownership_of(&self, record: &Record) -> (bool, Option<String>) {
+        let (owner, me) = (record.owner(), self.identity.keys.peer());
+        let name = |peer: &PeerId| {
+            let known = self.database.member(peer).ok().flatten();
+            known.map_or_else(|| peer.to_string(), |known| known.listed.name.to_string())
+        };
+        if owner == me {
+            let to = self.offered_to(&record.file()).ok().flatten();
+            return (false, to.map(|to| name(&to)));
+        }
+        let known = self.database.member(&owner).ok().flatten();
+        (known.is_some_and(|known| has_ended(&known.listed)), None)
     }
 
     /// The latest record of a file: the one given, or what this node knows.
@@ -324,7 +337,7 @@ impl Shared {
         patience: Option<Duration>,
     ) -> Result<watch::Receiver<Progress>, DatabaseError> {
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
-        let link = Signed::new(&link(record, to, false, candidates), &trust.network, &keys.identity);
+        let link = Signed::new(&record.link_to(to, false, candidates), &trust.network, &keys.identity);
         let offer = Request { record: record.signed().clone(), link, rule: None };
         let (writing, file) = (self.clone(), record.file());
         let handover = Handover { taking: false, offer: offer.clone() };
@@ -430,7 +443,7 @@ impl Shared {
             Ok(Response::Refused(refusal)) => Ok(Heard::Refused(refusal)),
             Ok(Response::Taken(signed)) => {
                 let genuine = Record::verify(signed, &self.identity.trust);
-                let Some(record) = genuine.ok().filter(|record| carries(record, &offer.link)) else {
+                let Some(record) = genuine.ok().filter(|record| record.carries(&offer.link)) else {
                     tracing::warn!(%to, "a member says that it has taken a file over, and does not prove it");
                     return Ok(Heard::Refused(Refusal::Unavailable));
                 };

@@ -256,7 +256,10 @@ impl Shared {
             Access::Restricted { .. } => (None, None),
         };
         let copy = copy.filter(|copy| copy.content == entry.content);
+        let (orphaned, offered_to) = self.ownership_of(&found.record);
         Some(File {
+            orphaned,
+            offered_to,
             id: found.record.file().to_string(),
             name: entry.name.to_string(),
             owner: found.owner_name.to_string(),

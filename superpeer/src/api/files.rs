@@ -37,9 +37,13 @@ async fn list(
     let query = search.query()?.to_owned();
     let after: Option<Cursor> = paging.after()?;
     let limit = u32::try_from(paging.limit()?.get()).unwrap_or(u32::MAX);
-    let page = shared
+    let (page, gone) = shared
         .store
-        .read(move |reader| reader.search(&query, None, after.as_ref(), limit))
+        .read(move |reader| {
+            let page = reader.search(&query, None, after.as_ref(), limit)?;
+            let gone = reader.gone(page.files.iter().map(|file| file.owner))?;
+            Ok((page, gone))
+        })
         .await
         .map_err(|e| broken(&e))?;
     let state = shared.state();
@@ -54,6 +58,7 @@ async fn list(
             id: stored.file.to_string(),
             name: stored.name.to_string(),
             owner: stored.owner_name.to_string(),
+            orphaned: gone.contains(&stored.owner),
             size_bytes: entry.size_bytes,
             sha256: sha256.map(|sum| sum.to_string()),
             holders: state.available_holders(&entry.content).map(|peer| state.name_of(&peer)).collect(),
