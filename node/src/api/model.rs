@@ -202,6 +202,7 @@ pub struct File {
 /// `POST /api/v1/files`: what was uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each upload, and it is written at once")]
 pub enum Uploaded {
     /// The file that was the body.
     One(File),

@@ -1,7 +1,4 @@
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use libp2p::{PeerId, identity::Keypair};
 use proptest::prelude::*;
@@ -56,7 +53,7 @@ proptest! {
         branches in any_branches(), seed: u64, place in 0u32..64,
         refused in prop::collection::hash_set(1u8..24, 0..6),
     ) {
-        let refused: HashSet<PeerId> = refused.into_iter().map(peer).collect();
+        let refused: Vec<PeerId> = refused.into_iter().map(peer).collect();
         let listed = candidates(&file(seed), place, &branches, &refused);
         let of = |peer: &PeerId| branches.iter().find(|branch| branch.peer == *peer).unwrap();
         prop_assert!(listed.len() <= CANDIDATES_MAX);
@@ -97,14 +94,14 @@ proptest! {
         for leaver in [1, 2] {
             let rest: Vec<Branch> =
                 branches(&bits).into_iter().filter(|branch| branch.peer != peer(leaver)).collect();
-            let mut refused = HashSet::new();
+            let mut refused = Vec::new();
             let mut asked = 0;
             while let Some(drawn) = candidates(&file(seed), 0, &rest, &refused).first().copied() {
                 asked += 1;
                 if drawn != peer(1) && drawn != peer(2) {
                     break;
                 }
-                refused.insert(drawn);
+                refused.push(drawn);
             }
             prop_assert!(asked <= 2);
             let left = candidates(&file(seed), 0, &rest, &refused);

@@ -102,7 +102,7 @@ impl Shared {
             let mut plans = Vec::with_capacity(looked.len());
             for (record, branches) in looked {
                 let place = u32::try_from(record.links().len()).unwrap_or(u32::MAX);
-                if candidates(&record.file(), place, &branches, &HashSet::new()).is_empty() {
+                if candidates(&record.file(), place, &branches, &[]).is_empty() {
                     let nobody = "no other branch that may read it is online";
                     let why = if reachable { nobody } else { "no super-peer is reachable" };
                     parted.lose(&record, why);
@@ -178,7 +178,7 @@ impl Shared {
     /// Hands one file over to whoever is drawn; to the next where that one does not take it. Gives the new owner, or why
     /// the last one did not take it.
     async fn part_with(self: &Arc<Self>, record: &Record, branches: &[Branch]) -> Result<PeerId, String> {
-        let (file, mut except) = (record.file(), HashSet::new());
+        let (file, mut except) = (record.file(), Vec::new());
         let mut why = "no other branch that may read it is online".to_owned();
         // Somebody may have it half-way already.
         if let Some((to, progress)) = self.offer_under_way(&file) {
@@ -187,7 +187,7 @@ impl Shared {
                 Progress::Done => return Ok(to),
                 other => why = words(&other),
             }
-            except.insert(to);
+            except.push(to);
         }
         let place = u32::try_from(record.links().len()).unwrap_or(u32::MAX);
         loop {
@@ -207,7 +207,7 @@ impl Shared {
                 Progress::Done => return Ok(drawn),
                 other => why = words(&other),
             }
-            except.insert(drawn);
+            except.push(drawn);
         }
     }
 }
