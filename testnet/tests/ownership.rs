@@ -272,3 +272,50 @@ async fn a_file_whose_owner_is_gone_is_shown_so_can_be_fetched_and_is_assigned_b
     owned(network.node(3), &file.id, &holder).await;
     network.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_file_goes_to_its_readers_only_and_stays_hidden_from_whom_it_was() {
+    let network = Network::start(1, 4, SECOND).await;
+    let [giver, reader, hidden, leaver] = [0, 1, 2, 3].map(|index| network.name(index));
+    let path = network.write("salarios.csv", &bytes(6, MIB));
+    let path = path.to_str().unwrap();
+    let added = network.node(0).succeed(&["--json", "add", path, "--hide-from", &hidden], "").await.unwrap();
+    let id =
+        serde_json::from_str::<serde_json::Value>(&added).unwrap()["file"]["id"].as_str().unwrap().to_owned();
+    let sum = eventually_readable(network.node(1), &id).await;
+    assert_fails(
+        &network.node(0).run(&["give", &id, &hidden], "").await.unwrap(),
+        1,
+        &[&format!("{hidden} may not read the file")],
+    );
+    network.node(0).succeed(&["give", &id, &reader], "").await.unwrap();
+    for index in [0, 1, 3] {
+        owned(network.node(index), &id, &reader).await;
+        assert_eq!(eventually_readable(network.node(index), &id).await, sum);
+    }
+    // The new owner has the list, and the one before has it no more.
+    let listed_now = network.node(1).succeed(&["blacklist", "ls", &id], "").await.unwrap();
+    assert!(listed_now.contains(&hidden), "{listed_now}");
+    assert_fails(&network.node(0).run(&["blacklist", "ls", &id], "").await.unwrap(), 4, &["belongs to"]);
+    assert_eq!(network.node(3).node().fetched(&id).await.unwrap().sha256, Some(sum.clone()));
+
+    // The draw passes over who may not read it, though nobody else holds it.
+    network.node(1).succeed(&["give", &id, &leaver], "").await.unwrap();
+    owned(network.node(0), &id, &leaver).await;
+    network.node(3).succeed(&["leave", "--yes"], "").await.unwrap();
+    eventually("a reader owns it", async || {
+        listed(network.node(0), &id).await.is_some_and(|file| [&giver, &reader].contains(&&file.owner))
+    })
+    .await;
+    assert_eq!(network.node(0).node().fetched(&id).await.unwrap().sha256, Some(sum));
+    assert!(listed(network.node(2), &id).await.is_none(), "hidden all the while");
+    assert_fails(&network.node(2).run(&["get", &id], "").await.unwrap(), 5, &["no file is called"]);
+    network.stop().await;
+}
+
+/// Waits until a node can read a file, and gives its checksum.
+async fn eventually_readable(node: &Member, id: &str) -> String {
+    eventually("it can be read", async || listed(node, id).await.is_some_and(|file| file.sha256.is_some()))
+        .await;
+    listed(node, id).await.unwrap().sha256.unwrap()
+}

@@ -51,6 +51,7 @@ const STEPS: [&str; FORMAT as usize - 1] = [
          seen_ms INTEGER NOT NULL,
          UNIQUE (content, peer)
      ) STRICT;",
+    // What the life of a file needs: hand-overs, audiences, wraps.
     FORMAT_4,
 ];
 

@@ -18,10 +18,11 @@ use data_encoding::HEXLOWER;
 use libp2p::PeerId;
 use quarta_daemon::http::Problem;
 use quarta_protocols::{
+    audiences::{Rule, inherited},
     cbor,
     credentials::Role,
     messages::handover::{Handover, Refusal, Request, Response},
-    records::{Link, Record},
+    records::{Access, Link, Record},
     signing::{SIGNATURE_BYTES, Signed, Statement},
 };
 use utoipa_axum::routes;
@@ -32,7 +33,10 @@ use super::{
     model::{AssignRequest, Assigned, Ownership},
     needs_root,
 };
-use crate::{catalog, service::Shared};
+use crate::{
+    catalog::{self, Viewer},
+    service::Shared,
+};
 
 /// How long the next owner is asked before the answer says how far it is. It goes on by itself.
 const ASSIGN_WAIT: Duration = Duration::from_secs(5);
@@ -90,7 +94,8 @@ async fn show(State(shared): Service, Path(file): Path<String>) -> Result<Json<O
         (status = 404, description = "`unknown-file`, `unknown-member`: nothing, or nobody, is called so"),
         (status = 409, description = "`ambiguous-file`, `ambiguous-member`: several are; `owner-present`: its owner is a \
             member, and hands it over itself; `not-an-owner`: the member is a super-peer, or its membership has ended; \
-            `member-offline`: the member is not connected; `not-taken`: it does not take the file over"),
+            `may-not-read`: the \
+            file is hidden from it; `member-offline`: it is not connected; `not-taken`: it does not take the file over"),
         (status = 503, description = "`catalog-unavailable`: the super-peer's disk fails"),
     )
 )]
@@ -114,7 +119,8 @@ async fn assign(
     }
     check(&owned, &to)?;
     let link = signed_link(&shared, &owned.record, to.peer, request.signed.as_deref())?;
-    let offer = Request { record: owned.record.signed().clone(), link, rule: None };
+    let rule = rule(&shared, &owned, &to).await?;
+    let offer = Request { record: owned.record.signed().clone(), link, rule };
     match ask(&shared, to.peer, &offer).await {
         Asked::Taken => {
             tracing::warn!(file = %owned.name, owner = %to.name, "a file whose owner is gone was assigned");
@@ -148,7 +154,7 @@ impl Owned {
     async fn find(shared: &Shared, reference: &str) -> Result<Self, Problem> {
         let asked = reference.to_owned();
         let found = shared.store.read(move |reader| {
-            let files = reader.resolve(&asked)?;
+            let files = reader.resolve(Viewer::Administrator, &asked)?;
             let gone = reader.gone(files.iter().map(|file| file.owner))?;
             Ok((files, gone))
         });
@@ -204,6 +210,25 @@ fn check(owned: &Owned, to: &catalog::Member) -> Result<(), Problem> {
         ));
     }
     Ok(())
+}
+
+/// Who may read a restricted file, which its next owner must.
+async fn rule(shared: &Shared, owned: &Owned, to: &catalog::Member) -> Result<Option<Rule>, Problem> {
+    let owner = owned.record.owner();
+    let audience = match owned.record.entry().map(|entry| &entry.access) {
+        Some(Access::Restricted { audience, .. }) => *audience,
+        Some(Access::Open { .. }) | None => return Ok(None),
+    };
+    let found = shared.store.read(move |reader| reader.rule_of(&owner, &audience)).await;
+    let rule = found.map_err(|e| broken(&e))?.filter(|rule| rule.permits(&to.peer));
+    rule.map(|rule| Some(inherited(rule, &owner, &to.peer, false))).ok_or_else(|| {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "may-not-read",
+            format!("{} may not read the file, and has no key to it", to.name),
+            "assign it to a branch that could read it",
+        )
+    })
 }
 
 /// The root's link to a member: signed here, or elsewhere.

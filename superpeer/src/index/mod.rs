@@ -127,6 +127,17 @@ pub struct Wanted {
     pub after: Option<Key>,
 }
 
+/// A node's holding of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The node.
+    pub peer: PeerId,
+    /// Whether it is in the vault only, and not in the library.
+    pub vault: bool,
+    /// Whether all of it is there.
+    pub complete: bool,
+}
+
 /// How much is indexed. Lists that are being received count for files and contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
@@ -368,6 +379,22 @@ impl Index {
                 .map(|holding| node.list.completeness(holding.slot))
                 .max_by_key(|held| rank(*held))?;
             Some((node.peer, most))
+        })
+    }
+
+    /// Who holds a content and how, each node once: as a file of its library where that is as complete as its replica.
+    pub fn held(&self, content: &ContentId) -> impl Iterator<Item = Held> {
+        self.claims.holdings(content).chunk_by(|a, b| a.node == b.node).filter_map(|of_node| {
+            let node = self.nodes.get(of_node.first()?.node.0);
+            let most = of_node.iter().max_by_key(|holding| {
+                let library = matches!(self.claims.key(holding.slot), Key::Library(_));
+                (rank(node.list.completeness(holding.slot)), library)
+            })?;
+            Some(Held {
+                peer: node.peer,
+                vault: matches!(self.claims.key(most.slot), Key::Vault(_)),
+                complete: node.list.completeness(most.slot) == Completeness::Complete,
+            })
         })
     }
 

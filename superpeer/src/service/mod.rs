@@ -18,6 +18,7 @@ mod dialling;
 mod federation;
 mod following;
 mod gauges;
+mod holding;
 mod joining;
 mod membership;
 mod observing;
