@@ -2,6 +2,7 @@
 //!
 //! `init`, `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
 
+mod assigning;
 mod log;
 mod membership;
 
@@ -102,6 +103,16 @@ enum Command {
         /// Its name, its peer id, or the beginning of that
         member: String,
         /// Sign with the root key in this file; needed for a super-peer where the key does not lie in the data folder
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+    },
+    /// Give a file whose owner is gone to another branch
+    Assign {
+        /// The file: an id, the beginning of one, a full name, or owner:name
+        file: String,
+        /// The next owner: its name, its peer id, or the beginning of that
+        member: String,
+        /// Sign with the root key in this file; needed where it does not lie in the data folder
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
@@ -208,6 +219,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Revoke { member, root_key } => {
             membership::revoke(&common, &mut output, &member, root_key).await?;
         }
+        Command::Assign { file, member, root_key } => {
+            return assigning::assign(&common, &mut output, &file, &member, root_key).await;
+        }
         Command::Root { command: Root::Export { file } } => {
             let network = root_key::export(common.data_path()?, &file)?;
             let text = format!(
@@ -282,7 +296,7 @@ async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Res
     output.table(&["NAME", "OWNER", "SIZE", "SHA-256", "HOLDERS", "ID"], &files, |f| {
         vec![
             f.name.clone(),
-            f.owner.clone(),
+            if f.orphaned { format!("{} (gone)", f.owner) } else { f.owner.clone() },
             size(f.size_bytes),
             f.sha256.clone().unwrap_or_else(|| "restricted".to_owned()),
             f.holders.join(","),
