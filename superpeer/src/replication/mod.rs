@@ -242,6 +242,11 @@ impl Planner {
         self.touched.extend(self.book.content_of(file));
     }
 
+    /// Something changed about who holds contents that are not named: all are looked at.
+    pub const fn touch_all(&mut self) {
+        self.again = true;
+    }
+
     /// Whether there is anything to do but to wait for time to pass.
     pub fn is_busy(&self) -> bool {
         !self.touched.is_empty() || self.round.is_some() || !self.queue.is_empty() || self.errands.len() > 0
