@@ -136,6 +136,20 @@ pub struct Node {
     pub defective_copies: GaugeBy<CopyDefect>,
     /// Copies that `verify` has read to their end, or could not.
     pub copies_checked: CounterBy<CopyChecked>,
+    /// Whole replicas in the vault.
+    pub vault_replicas: Gauge,
+    /// Sealed bytes of the whole replicas in the vault.
+    pub vault_bytes: Gauge,
+    /// Replicas that are being fetched or repaired, or wait for that.
+    pub vault_wanted: Gauge,
+    /// Replicas whose fetch or repair has ended.
+    pub vault_fetches: CounterBy<FetchOutcome>,
+    /// Bytes fetched for the vault, verified.
+    pub vault_fetched_bytes: Counter,
+    /// Bytes of the vault that its check has read and found sound.
+    pub vault_scrubbed_bytes: Counter,
+    /// Replicas found damaged or gone.
+    pub vault_damaged: Counter,
     /// Super-peers this node is connected to and admitted by.
     pub superpeers_connected: Gauge,
     /// The revision of this node's inventory in its current epoch.
@@ -214,6 +228,37 @@ impl Node {
                 registry,
                 "copies_checked_total",
                 "Copies that verify has checked, by result.",
+            )?,
+            vault_replicas: Gauge::register(registry, "vault_replicas", "Whole replicas in the vault.")?,
+            vault_bytes: Gauge::register(
+                registry,
+                "vault_bytes",
+                "Sealed bytes of the whole replicas in the vault.",
+            )?,
+            vault_wanted: Gauge::register(
+                registry,
+                "vault_wanted",
+                "Replicas that are being fetched or repaired, or wait for that.",
+            )?,
+            vault_fetches: CounterBy::register(
+                registry,
+                "vault_fetches_total",
+                "Replicas whose fetch or repair has ended, by outcome; a dropped one was cancelled.",
+            )?,
+            vault_fetched_bytes: Counter::register(
+                registry,
+                "vault_fetched_bytes_total",
+                "Bytes fetched for the vault and verified.",
+            )?,
+            vault_scrubbed_bytes: Counter::register(
+                registry,
+                "vault_scrubbed_bytes_total",
+                "Bytes of the vault that its check has read and found sound.",
+            )?,
+            vault_damaged: Counter::register(
+                registry,
+                "vault_damaged_total",
+                "Replicas in the vault that were found damaged or gone.",
             )?,
             superpeers_connected: Gauge::register(
                 registry,

@@ -8,8 +8,10 @@
 //! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
 //! each is a handful of row accesses, and lists come in pages.
 
+mod audiences;
 mod copies;
 mod endings;
+mod handovers;
 mod members;
 mod migration;
 mod mirror;
@@ -30,8 +32,10 @@ use rusqlite::Connection;
 
 use self::migration::FORMAT;
 pub use self::{
+    audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
     endings::Endings,
+    handovers::Handover,
     members::KnownMember,
     mirror::{Page, Taken},
     records::{KnownFile, Listing},
@@ -46,6 +50,10 @@ const APPLICATION_ID: i32 = 0x514e_4f44;
 /// How long to wait for somebody who looks at the file with another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Prepared statements kept: as many as there are, so that none is parsed anew for each page of the feed.
+const STATEMENTS_KEPT: usize = 128;
+
+/// The tables of format 3; [`migration::FORMAT_4`] adds those of format 4.
 const SCHEMA: &str = include_str!("database/schema.sql");
 
 /// Why the database does not answer.
@@ -124,9 +132,11 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         if tables == 0 {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(migration::FORMAT_4)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;

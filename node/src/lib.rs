@@ -5,18 +5,21 @@
 //!
 //! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`asking`]: whom to ask
 //!    first; [`following`]: which one's feed to read; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
-//!    whom; [`health`]: what is wrong with this machine, in words.
+//!    whom; [`audiences`]: who may read a restricted file; [`upkeep`]: what becomes of a copy when its file's record
+//!    changes; [`health`]: what is wrong with this machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
-//!    others; [`database`]: what is known of them.
+//!    others; [`vault`]: sealed copies kept for others; [`database`]: what is known of them.
 //! 3. [`service`]: the running node; [`api`]: its HTTP API.
 //! 4. [`settings`], [`setup`], [`cli`]: from a command line to a data folder to a service.
 
 pub mod api;
 pub mod asking;
+pub mod audiences;
 pub mod cli;
 pub mod database;
 pub mod download;
 pub mod following;
+pub mod handover;
 pub mod health;
 pub mod inventory;
 pub mod landing;
@@ -28,4 +31,6 @@ pub mod serving;
 pub mod settings;
 pub mod setup;
 pub mod throttle;
+pub mod upkeep;
+pub mod vault;
 pub mod whereabouts;

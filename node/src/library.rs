@@ -11,11 +11,11 @@
 //! taken, or whose twin by case or Unicode normalisation is there, is refused with the advice to choose another name. A
 //! *fetched* file's component gets a suffix made from the file's id, since nobody is there to choose.
 
-mod beneath;
+pub(crate) mod beneath;
 mod condition;
 mod partial;
 mod placing;
-mod staged;
+pub(crate) mod staged;
 mod twins;
 pub mod walk;
 

@@ -20,7 +20,7 @@ use quarta_protocols::{
 
 use self::pipeline::{Product, SealError};
 pub use self::source::{Source, SourceError};
-use crate::library::{Library, LibraryError, Place, Staged, Stamp};
+use crate::library::{Defect, Library, LibraryError, Place, Staged, Stamp};
 
 /// What a stream of unknown length is copied with.
 const COPY_BYTES: usize = 256 * 1024;
@@ -126,7 +126,8 @@ pub fn add(
 ) -> Result<Added, AddError> {
     let geometry = geometry(source.stamp().size_bytes, name)?;
     if mode == Mode::InPlace {
-        let product = product(name, &source, pipeline::seal(source.file(), None, geometry, progress))?;
+        let product =
+            product(name, &source, pipeline::seal(fresh_key(), source.file(), None, geometry, progress))?;
         source.check_unchanged()?;
         source.check_in_place()?;
         let stamp = source.stamp();
@@ -134,11 +135,11 @@ pub fn add(
     }
     library.check_free(name)?;
     let (staged, sealed) = if let Some(clone) = cloned(library, &source)? {
-        let sealed = pipeline::seal(clone.file(), None, geometry, progress);
+        let sealed = pipeline::seal(fresh_key(), clone.file(), None, geometry, progress);
         (clone, sealed)
     } else {
         let copy = library.stage_reserved(geometry.size_bytes())?;
-        let sealed = pipeline::seal(source.file(), Some(copy.file()), geometry, progress);
+        let sealed = pipeline::seal(fresh_key(), source.file(), Some(copy.file()), geometry, progress);
         (copy, sealed)
     };
     let product = product(name, &source, sealed)?;
@@ -167,10 +168,11 @@ pub fn add_stream(
         return Err(AddError::Upload { name: name.clone(), cause });
     }
     let geometry = geometry(size_bytes, name)?;
-    let product =
-        pipeline::seal(staged.file(), None, geometry, &mut |_| ()).map_err(|error| match error {
+    let product = pipeline::seal(fresh_key(), staged.file(), None, geometry, &mut |_| ()).map_err(
+        |error| match error {
             SealError::Read(cause) | SealError::Write(cause) => unwritten(name, cause),
-        })?;
+        },
+    )?;
     settle(library, staged, name, product)
 }
 
@@ -222,6 +224,52 @@ fn product(
 
 fn unwritten(name: &FileName, cause: io::Error) -> AddError {
     AddError::Write { name: name.clone(), cause }
+}
+
+/// One key for one content, never for two.
+pub fn fresh_key() -> ContentKey {
+    ContentKey::from_bytes(rand::random())
+}
+
+/// Why a copy is not sealed anew.
+#[derive(Debug, thiserror::Error)]
+pub enum ResealError {
+    /// It is not the plaintext that the checksum says.
+    #[error("the copy is {}", .0.as_str())]
+    Defective(Defect),
+    /// Nothing is wrong with it: this process has too many files open.
+    #[error("{}", Plain(.0))]
+    NotNow(io::Error),
+}
+
+/// Seals a copy that lies in the library under another key, without copying it: the content of the same plaintext for
+/// other readers. Gives its manifest; a plaintext of another checksum gives none, so that an edit is never taken for the
+/// file.
+///
+/// Blocks for as long as reading and hashing the file takes.
+///
+/// # Errors
+/// [`ResealError`].
+pub fn reseal(
+    library: &Library,
+    place: &Place,
+    key: &ContentKey,
+    sha256: &Sha256,
+) -> Result<Manifest, ResealError> {
+    let defective = |cause: io::Error| {
+        Defect::of_failure(&cause).map_or(ResealError::NotNow(cause), ResealError::Defective)
+    };
+    let file = library.open_file(place).map_err(defective)?;
+    let size_bytes = Stamp::of(&file).map_err(defective)?.size_bytes;
+    let geometry = Geometry::for_size(size_bytes).map_err(|_| ResealError::Defective(Defect::Changed))?;
+    let sealed = pipeline::seal(key.clone(), &file, None, geometry, &mut |_| ());
+    let product = sealed.map_err(|error| match error {
+        SealError::Read(cause) | SealError::Write(cause) => defective(cause),
+    })?;
+    if product.sha256 != *sha256 {
+        return Err(ResealError::Defective(Defect::Changed));
+    }
+    Ok(product.manifest)
 }
 
 /// A staged file that shares the source's blocks, on file systems that can (btrfs, XFS, …).

@@ -26,6 +26,19 @@ const AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 /// How many chunks one run reads ahead at most: enough to keep both a disk and a core busy.
 const AHEAD_CHUNKS: u64 = 4;
 
+/// The sealed chunks of one content, in this node's hands. Reading blocks on the disk.
+pub trait Chunks: Send + Sync + 'static {
+    /// How the content is cut.
+    fn geometry(&self) -> Geometry;
+
+    /// One sealed chunk that is the manifest's.
+    ///
+    /// # Errors
+    /// [`Abort::Changed`] where the disk has something else, [`Abort::Unreadable`] where it fails or there is no such
+    /// chunk.
+    fn read(&self, index: u32) -> Result<Bytes, Abort>;
+}
+
 /// One content that can be served from a plaintext file.
 #[derive(Debug)]
 pub struct Serving {
@@ -99,22 +112,10 @@ impl Serving {
         &self.manifest
     }
 
-    /// Reads and seals one chunk. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`Abort::Changed`] where the file is not what the manifest says, [`Abort::Unreadable`] where the disk fails or
-    /// there is no such chunk.
-    pub fn read(&self, index: u32) -> Result<Bytes, Abort> {
-        let mut chunk = self.read_unchecked(index)?;
-        self.cipher.seal(index, &mut chunk);
-        self.manifest.check(index, &chunk).map_err(|_| Abort::Changed)?;
-        Ok(Bytes::from(chunk))
-    }
-
     /// Reads one chunk's plaintext, having compared what it seals to with the manifest. Blocks on the disk.
     ///
     /// # Errors
-    /// As [`Serving::read`].
+    /// As [`Chunks::read`].
     pub fn read_plain(&self, index: u32) -> Result<Bytes, Abort> {
         let plain = self.read_unchecked(index)?;
         let mut sealed = Vec::with_capacity(self.geometry().sealed_len(index));
@@ -140,12 +141,25 @@ impl Serving {
     }
 }
 
+impl Chunks for Serving {
+    fn geometry(&self) -> Geometry {
+        self.manifest.geometry()
+    }
+
+    fn read(&self, index: u32) -> Result<Bytes, Abort> {
+        let mut chunk = self.read_unchecked(index)?;
+        self.cipher.seal(index, &mut chunk);
+        self.manifest.check(index, &chunk).map_err(|_| Abort::Changed)?;
+        Ok(Bytes::from(chunk))
+    }
+}
+
 /// Hands `count` chunks from `first` on to `to`, in order, reading a few ahead on the blocking threads.
 ///
 /// Ends early where the receiver is gone. Memory is bounded by the channel's capacity and by what is read ahead: at most 2 MiB, or one chunk.
 /// Cancel-safe: when dropped, the reads under way end by themselves.
-pub async fn stream_run(
-    serving: Arc<Serving>,
+pub async fn stream_run<C: Chunks>(
+    serving: Arc<C>,
     first: u32,
     count: u32,
     to: mpsc::Sender<Result<Bytes, Abort>>,

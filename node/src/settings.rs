@@ -11,6 +11,16 @@ pub const DEFAULT_HTTP: &str = "127.0.0.1:7480";
 /// Uploads served at once: enough to keep an office line busy, few enough that each gets on.
 pub const DEFAULT_UPLOAD_SLOTS: u32 = 16;
 
+/// Left free by the vault: what this node's database, its people's files and the system need to go on.
+pub const DEFAULT_VAULT_RESERVE_BYTES: u64 = 1 << 30;
+/// The rate at which replicas are fetched: half of a line of 1 Gbit/s.
+pub const DEFAULT_VAULT_FETCH_BYTES_PER_SECOND: u64 = 64 << 20;
+
+/// The rate at which the vault is checked: a terabyte in a day and a half, and a tenth of what a hard disk reads.
+pub const DEFAULT_VAULT_SCRUB_BYTES_PER_SECOND: u64 = 8 << 20;
+/// How often a check of the vault begins: once a week.
+pub const DEFAULT_VAULT_SCRUB_EVERY_SECONDS: u64 = 7 * 24 * 60 * 60;
+
 /// The settings; every key may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,6 +39,17 @@ pub struct Settings {
     pub upload_slots: u32,
     /// What all uploads together may send, in bytes a second; unlimited where left out.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// What the vault may take, in bytes: the sealed replicas that this node keeps for others. As much as the disk has,
+    /// but for the reserve, where left out; 0 keeps none.
+    pub vault_quota_bytes: Option<u64>,
+    /// What the vault leaves free on its disk, in bytes.
+    pub vault_reserve_bytes: u64,
+    /// What fetching replicas may take of the line, in bytes a second; a sixteenth of it while people fetch.
+    pub vault_fetch_bytes_per_second: u64,
+    /// What the check of the vault reads, in bytes a second.
+    pub vault_scrub_bytes_per_second: u64,
+    /// How often a check of the vault begins, in seconds.
+    pub vault_scrub_every_seconds: u64,
 }
 
 impl Default for Settings {
@@ -41,6 +62,11 @@ impl Default for Settings {
             open_metrics: false,
             upload_slots: DEFAULT_UPLOAD_SLOTS,
             upload_limit_bytes_per_second: None,
+            vault_quota_bytes: None,
+            vault_reserve_bytes: DEFAULT_VAULT_RESERVE_BYTES,
+            vault_fetch_bytes_per_second: DEFAULT_VAULT_FETCH_BYTES_PER_SECOND,
+            vault_scrub_bytes_per_second: DEFAULT_VAULT_SCRUB_BYTES_PER_SECOND,
+            vault_scrub_every_seconds: DEFAULT_VAULT_SCRUB_EVERY_SECONDS,
         }
     }
 }

@@ -36,6 +36,11 @@ impl Bucket {
         self.paid = from.checked_add(cost).unwrap_or(from);
         self.paid.saturating_duration_since(now)
     }
+
+    /// How long it takes until everything charged so far is paid for.
+    pub fn owed(&self, now: Instant) -> Duration {
+        self.paid.saturating_duration_since(now)
+    }
 }
 
 /// The shell around a [`Bucket`]: waits on the runtime's timer.

@@ -34,9 +34,9 @@ pub struct Candidate {
     pub last_seen: Option<u64>,
 }
 
-/// In which order members are asked for a content: `remembered` sources, the latest first, then the owner, then those
+/// In which order members are asked for a content: `remembered` sources, the latest first, then the owner where it is known, then those
 /// that were online, then the others by when they were last there. Nobody twice, and nobody whose membership has ended.
-pub fn order(remembered: &[PeerId], owner: PeerId, members: &[Candidate]) -> Vec<PeerId> {
+pub fn order(remembered: &[PeerId], owner: Option<PeerId>, members: &[Candidate]) -> Vec<PeerId> {
     let ended = |state| matches!(state, MemberState::Left | MemberState::Revoked);
     let living: Vec<&Candidate> = members.iter().filter(|member| !ended(member.state)).collect();
     let mut others = living.clone();
@@ -46,7 +46,7 @@ pub fn order(remembered: &[PeerId], owner: PeerId, members: &[Candidate]) -> Vec
     remembered
         .iter()
         .copied()
-        .chain([owner])
+        .chain(owner)
         .filter(|peer| known.contains(peer))
         .chain(others.iter().map(|member| member.peer))
         .filter(|peer| named.insert(*peer))
@@ -115,14 +115,14 @@ mod tests {
         let lately = candidate(MemberState::Offline, Some(9));
         let never = candidate(MemberState::Offline, None);
         let members = [never, lately, owner, online, source];
-        let order = order(&[source.peer, owner.peer], owner.peer, &members);
+        let order = order(&[source.peer, owner.peer], Some(owner.peer), &members);
         assert_eq!(order, [source, owner, online, lately, never].map(|member| member.peer));
     }
 
     #[test]
     fn nobody_whose_membership_has_ended_is_asked_even_as_owner_or_source() {
         let (left, revoked) = (candidate(MemberState::Left, None), candidate(MemberState::Revoked, None));
-        assert_eq!(order(&[left.peer], revoked.peer, &[left, revoked]), []);
+        assert_eq!(order(&[left.peer], Some(revoked.peer), &[left, revoked]), []);
     }
 
     #[test]

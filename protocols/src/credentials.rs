@@ -13,6 +13,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,6 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{NetworkId, public_key_of},
+    keys::SealingKey,
+    lately::Lately,
     names::MemberName,
 };
 
@@ -283,20 +286,25 @@ impl Credential {
     }
 }
 
-/// What a member verifies others' credentials against.
+/// What a member verifies others' credentials against. Clones share what they have verified lately.
 #[derive(Debug, Clone)]
 pub struct Trust {
     /// The network's root public key.
     pub root: ed25519::PublicKey,
     /// The network, derived from it.
     pub network: NetworkId,
+    /// Members' entries, which come again and again: with each connection, feed and reconciliation.
+    pub(crate) enrolled: Arc<Lately<(Membership, SealingKey)>>,
 }
+
+/// Members' entries of one generation that are remembered as verified: together with a second one under 2 MiB.
+const ENROLLED_LATELY: usize = 2048;
 
 impl Trust {
     /// Trust in the network of this root key.
     pub fn in_root(root: ed25519::PublicKey) -> Self {
         let network = NetworkId::of_root(&root);
-        Self { root, network }
+        Self { root, network, enrolled: Arc::new(Lately::new(ENROLLED_LATELY)) }
     }
 }
 

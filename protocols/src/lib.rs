@@ -3,7 +3,7 @@
 //! Read it in this order:
 //!
 //! 1. [`ids`], [`names`]: the newtypes that everything else is made of.
-//! 2. [`cbor`], [`signing`], [`clock`]: how statements are encoded, signed and ordered.
+//! 2. [`cbor`], [`signing`], [`lately`], [`clock`]: how statements are encoded, signed, remembered and ordered.
 //! 3. [`credentials`], [`keys`], [`invites`], [`members`], [`endings`]: who is a member, and who is none any more.
 //! 4. [`content`], [`records`], [`audiences`]: what a file is and who may read it; [`audit`]: what was done to it and to members.
 //! 5. [`limits`], [`rpc`], [`messages`]: what is said over the wire, and how much of it.
@@ -21,6 +21,7 @@ pub mod endings;
 pub mod ids;
 pub mod invites;
 pub mod keys;
+pub mod lately;
 pub mod limits;
 pub mod members;
 pub mod messages;

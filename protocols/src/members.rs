@@ -10,6 +10,7 @@ use crate::{
     credentials::{Credential, CredentialError, Membership, Trust},
     ids::RecordHash,
     keys::SealingKey,
+    lately::Mark,
     signing::Signed,
 };
 
@@ -60,10 +61,16 @@ impl Enrolment {
     /// # Errors
     /// [`EnrolmentError`] with the first reason found.
     pub fn verify(self, trust: &Trust) -> Result<Enrolled, EnrolmentError> {
+        let bytes = cbor::to_vec(&self);
+        let hash = RecordHash::of(&bytes);
+        let mark = Mark::of(&bytes);
+        if let Some((membership, sealing_key)) = trust.enrolled.get(&mark) {
+            return Ok(Enrolled { membership, sealing_key, enrolment: self, hash });
+        }
         let membership = self.credential.verify_ignoring_time(trust, &self.peer)?;
         let sealing_key = SealingKey::verify(&self.sealing_key, &trust.network, &self.peer)
             .map_err(|_| EnrolmentError::SealingKey)?;
-        let hash = RecordHash::of(&cbor::to_vec(&self));
+        trust.enrolled.keep([(mark, (membership.clone(), sealing_key.clone()))]);
         Ok(Enrolled { membership, sealing_key, enrolment: self, hash })
     }
 }

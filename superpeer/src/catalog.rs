@@ -10,6 +10,7 @@
 //! - **An ended membership stays ended.** A departure or revocation is never superseded by anything of the member's own.
 //!   Nothing more is accepted from such a member here; what another super-peer accepted before it knew still arrives.
 //! - **Every accepted change is told** by an event of the audit trail, written with it and as durable.
+//! - **Who may not see a file finds nothing of it**, in searches, in references and in what is followed.
 //! - **What this version does not know it still passes on**, byte for byte and bounded.
 //!
 //! One [`Catalog`] writes, on a thread of its own; any number of [`Reader`]s search beside it and never wait for it. A
@@ -20,7 +21,9 @@
 //! when. It is for people who ask what happened, and is not part of the digest.
 //!
 //! Read on in `accepting` (what this super-peer accepts first) and `taking` (what others bring), both over `write`;
-//! `payload` says what is valid and which of two entries stays, `standing` what endings make of a member.
+//! `sharing` accepts who may read what.
+//! `payload` says what is valid and which of two entries stays, `standing` what endings make of a member, `sight` who may
+//! see what.
 
 mod accepting;
 mod changes;
@@ -41,6 +44,10 @@ mod projection;
 mod reader;
 mod schema;
 mod search;
+mod sharing;
+mod sight;
+#[cfg(test)]
+mod sight_tests;
 mod standing;
 mod taking;
 #[cfg(test)]
@@ -68,6 +75,8 @@ pub use self::{
     log::{LogPlace, Logged, OBSERVATIONS_MAX, Observation, Observed, ObservedPlace},
     members::{Member, MemberPage, PEER_PREFIX_MIN_CHARS},
     reader::{FilePage, ID_PREFIX_MIN_DIGITS, MATCHES_MAX, Reader, StoredFile},
+    sharing::{AUDIENCES_PER_MEMBER_MAX, WRAPS_PER_MEMBER_MAX},
+    sight::{Shown, Sight, Viewer},
     standing::Standing,
     taking::{Applied, Taken},
 };

@@ -293,7 +293,7 @@ async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Res
             f.name.clone(),
             f.owner.clone(),
             size(f.size_bytes),
-            f.sha256.clone().unwrap_or_else(|| "-".to_owned()),
+            f.sha256.clone().unwrap_or_else(|| "restricted".to_owned()),
             f.holders.join(","),
             f.id.chars().take(12).collect(),
         ]

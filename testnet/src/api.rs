@@ -103,7 +103,7 @@ impl NodeApi {
     /// [`ClusterError::Refused`] when the node will not share it; otherwise as [`NodeApi::status`].
     pub async fn add(&self, path: &Path, name: Option<String>) -> Result<node::File, ClusterError> {
         let paths = vec![path.to_string_lossy().into_owned()];
-        let request = node::AddRequest { paths, name, in_place: false };
+        let request = node::AddRequest { paths, name, in_place: false, hide_from: Vec::new(), only: None };
         let mut events = self
             .client
             .post_lines::<node::AddEvent>("/api/v1/local/add", &request)

@@ -6,6 +6,7 @@ use crate::{attached, bench, demo, simulation, up};
 use bytesize::ByteSize;
 use clap::{Parser, Subcommand, value_parser};
 use quarta_daemon::cli::{self, ExitCode, Failure};
+use quarta_superpeer::settings::GRACE_SECONDS;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;

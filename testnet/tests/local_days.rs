@@ -91,7 +91,7 @@ async fn add(
 
 fn request(paths: &[&Path], in_place: bool) -> AddRequest {
     let paths = paths.iter().map(|path| path.display().to_string()).collect();
-    AddRequest { paths, name: None, in_place }
+    AddRequest { paths, name: None, in_place, hide_from: Vec::new(), only: None }
 }
 
 async fn status(member: &Member) -> Status {

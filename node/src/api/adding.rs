@@ -8,6 +8,7 @@ use utoipa_axum::routes;
 
 use super::{
     Routes, Service,
+    blacklist::readers,
     lines::lines,
     model::{AddEvent, AddRequest},
 };
@@ -29,7 +30,9 @@ pub(super) fn routes() -> Routes {
 #[utoipa::path(post, path = "/api/v1/local/add", tag = "local", operation_id = "add_paths", request_body = AddRequest,
     responses(
         (status = 200, description = "one event a line", content_type = "application/x-ndjson", body = AddEvent),
-        (status = 400, description = "`bad-paths`: none, too many or relative paths, or one name for several"),
+        (status = 400, description = "`bad-paths`: none, too many or relative paths, or one name for several; `two-lists`, \
+            `super-peer`, `owner`, `too-many-members`: see the blacklist's routes"),
+        (status = 404, description = "`unknown-member`: nobody is called like one that is to see them or not"),
         (status = 403, description = "`local-only`: not over the socket"),
     )
 )]
@@ -49,8 +52,9 @@ async fn add(
     if let Some(path) = request.paths.iter().find(|path| !std::path::Path::new(path).is_absolute()) {
         return Err(bad(&format!("{path:?} is not an absolute path"), "give absolute paths"));
     }
+    let readers = readers(&shared, request.hide_from.clone(), request.only.clone()).await?;
     let (events, mut received) = mpsc::channel::<AddEvent>(EVENTS_WAITING);
-    tokio::spawn(adding::add_all(shared, request, events));
+    tokio::spawn(adding::add_all(shared, request, readers, events));
     let first_to_last = stream::poll_fn(move |context| received.poll_recv(context));
     Ok(lines(first_to_last))
 }

@@ -6,9 +6,12 @@
 //! A new resource is a file here with a `pub(super) fn routes()`, merged in `router`.
 
 mod adding;
+mod blacklist;
 mod content;
 mod events;
 mod files;
+mod giving;
+mod holders;
 mod lines;
 mod members;
 mod membership;
@@ -67,8 +70,11 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let routes = Routes::with_openapi(Description::openapi())
         .merge(status::routes())
         .merge(files::routes())
+        .merge(giving::routes())
+        .merge(holders::routes())
         .merge(receiving::routes())
         .merge(content::routes())
+        .merge(blacklist::routes())
         .merge(adding::routes())
         .merge(verifying::routes())
         .merge(transfers::routes())

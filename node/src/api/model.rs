@@ -26,6 +26,9 @@ pub struct Status {
     pub files: u64,
     /// Bytes in library and vault.
     pub stored_bytes: u64,
+    /// What this node keeps for others, sealed.
+    #[serde(default)]
+    pub vault: VaultStatus,
     /// Bytes left on the disk that holds the data folder.
     pub free_bytes: u64,
     /// Transfers under way to others.
@@ -45,6 +48,19 @@ pub struct Status {
     pub pid: u32,
 }
 
+/// The vault: sealed replicas that this node keeps for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VaultStatus {
+    /// Whole replicas.
+    pub replicas: u64,
+    /// Their bytes on the disk.
+    pub bytes: u64,
+    /// Replicas that are being fetched or repaired, or wait for that.
+    pub wanted: u64,
+    /// What the vault may take, in bytes; none for as much as the disk has.
+    pub quota_bytes: Option<u64>,
+}
+
 /// `POST /api/v1/connect`, `POST /api/v1/disconnect`: how this branch stands to the network now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Presence {
@@ -62,7 +78,7 @@ pub struct UnregisterRequest {
     #[serde(default)]
     #[schema(example = "filial-saindo")]
     pub name: String,
-    /// Whether to leave also where files of this branch have no owner any more then.
+    /// Whether to leave also where nobody takes some of its files over, which have no owner any more then.
     #[serde(default)]
     pub abandon: bool,
 }
@@ -74,6 +90,56 @@ pub struct Unregistered {
     pub name: String,
     /// How many files have no owner any more.
     pub abandoned_files: u64,
+    /// Who owns the others now, in name order.
+    #[serde(default)]
+    pub new_owners: Vec<NewOwner>,
+}
+
+/// A branch that files were handed over to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewOwner {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub files: u64,
+}
+
+/// `POST /api/v1/files/{file}/owner`: give a file to another branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GiveRequest {
+    /// The next owner's name or peer id.
+    #[schema(example = "filial-recife")]
+    pub member: String,
+}
+
+/// How far a hand-over is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenState {
+    /// The file belongs to its new owner.
+    HandedOver,
+    /// The next owner is asked, or fetches the file first. It goes on by itself, also after a restart.
+    Offered,
+}
+
+/// A file that was given away, or is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Given {
+    /// The file's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The new or next owner's name.
+    pub owner: String,
+    /// How far it is.
+    pub state: GivenState,
+    /// The file's size, in bytes.
+    pub size_bytes: u64,
+    /// What the next owner has of it, in verified bytes.
+    pub have_bytes: u64,
+    /// Whether the next owner was reached when it was asked last.
+    pub reachable: bool,
 }
 
 /// One super-peer, as a node sees it.
@@ -129,6 +195,9 @@ pub struct File {
     pub sha256: Option<String>,
     /// Its media type, where known.
     pub media_type: Option<String>,
+    /// Whether its owner hides it from somebody.
+    #[serde(default)]
+    pub restricted: bool,
     /// The content that holders have now.
     pub content: String,
     /// Counts the owner's changes, from 1.
@@ -140,6 +209,103 @@ pub struct File {
     /// What is wrong with the copy on this machine, if anything is known to be: it is offered to nobody then.
     #[serde(default)]
     pub defect: Option<Defect>,
+}
+
+/// Who may not see a file of this branch, or who alone may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Blacklist {
+    /// The file's id.
+    pub file: String,
+    /// Its name.
+    pub name: String,
+    /// Counts the changes of the file, from 1.
+    pub revision: u64,
+    /// Whether the members are those that alone may see it, rather than those that may not.
+    pub only: bool,
+    /// The members, in name order.
+    pub members: Vec<Listed>,
+}
+
+/// A member on a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Listed {
+    /// Its name; its peer id where that is not known any more.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+}
+
+/// `GET /api/v1/files/blacklist`: a page of the restricted files of this branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlacklistPage {
+    /// The lists, in the order of the files' ids.
+    pub blacklists: Vec<Blacklist>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
+/// `POST /api/v1/files/blacklist`: hide a file from further members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HideRequest {
+    /// The file: an id, the beginning of one, a full name, or `owner:name`.
+    #[schema(example = "fotos/praia.jpg")]
+    pub file: String,
+    /// Names or peer ids of nodes.
+    #[schema(min_items = 1, max_items = 1024, example = json!(["filial-recife"]))]
+    pub members: Vec<String>,
+}
+
+/// `PUT /api/v1/files/blacklist/{fileId}`: the whole list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlacklistRequest {
+    /// Names or peer ids of nodes.
+    #[schema(max_items = 1024, example = json!(["filial-recife"]))]
+    pub members: Vec<String>,
+    /// Whether these alone may see it, rather than all others.
+    #[serde(default)]
+    pub only: bool,
+}
+
+/// `GET /api/v1/files/{file}/holders`: who holds a file, and whether there are enough copies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Replication {
+    /// Whole copies with members that answer, the owner's included.
+    pub copies: u32,
+    /// How many there should be.
+    pub target: u32,
+    /// How many there are at least before any file gets more.
+    pub floor: u32,
+    /// Whether there are as many as there should be.
+    pub at_target: bool,
+    /// Who holds at least some of it, in name order.
+    pub holders: Vec<FileHolder>,
+}
+
+/// A member that holds a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FileHolder {
+    /// Its name.
+    pub name: String,
+    /// Its peer id.
+    pub peer_id: String,
+    /// How it is, as in the list of members.
+    pub state: String,
+    /// How it holds the file.
+    pub keeps: Keeps,
+    /// Whether it holds everything.
+    pub complete: bool,
+}
+
+/// How a member holds a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeps {
+    /// As a file in its library.
+    Library,
+    /// Sealed, for others.
+    Vault,
 }
 
 /// `POST /api/v1/files`: what was uploaded.
@@ -232,6 +398,14 @@ pub struct AddRequest {
     /// Share where it lies instead of copying.
     #[serde(default)]
     pub in_place: bool,
+    /// Names of members that are not to see them.
+    #[serde(default)]
+    #[schema(max_items = 1024)]
+    pub hide_from: Vec<String>,
+    /// Names of the only members that are to see them. Not together with `hide_from`.
+    #[serde(default)]
+    #[schema(max_items = 1024)]
+    pub only: Option<Vec<String>>,
 }
 
 /// A line of the answer to an add.

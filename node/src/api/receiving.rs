@@ -19,6 +19,7 @@ use utoipa_axum::{router::UtoipaMethodRouterExt, routes};
 
 use super::{
     Routes, Service,
+    blacklist::readers,
     model::{File, Uploaded},
     problems::broken,
 };
@@ -27,6 +28,7 @@ use crate::{
     sealing::AddError,
     service::{
         Shared,
+        keyring::Readers,
         receiving::{self, Piece, ReceiveError},
     },
 };
@@ -47,6 +49,13 @@ struct Naming {
     /// own name where there is one file only.
     #[param(max_length = 1024, example = "campanha/plano.csv")]
     name: Option<String>,
+    /// Names of members that are not to see it, separated by commas.
+    #[param(max_length = 65536, example = "filial-recife,filial-natal")]
+    hide_from: Option<String>,
+    /// Names of the only members that are to see it, separated by commas; nobody but this branch where empty. Not together
+    /// with `hide_from`.
+    #[param(max_length = 65536)]
+    only: Option<String>,
 }
 
 /// A form's fields.
@@ -73,7 +82,9 @@ struct Form {
             ("Location" = String, description = "the file, where it is one"),
         )),
         (status = 400, description = "`bad-name`: a name is missing or cannot be shared; `bad-form`: the form is malformed \
-            or has no file; `broken-off`: the body ended early"),
+            or has no file; `broken-off`: the body ended early; `two-lists`, `super-peer`, `owner`, `too-many-members`: see \
+            the blacklist's routes"),
+        (status = 404, description = "`unknown-member`: nobody is called like one that is to see it or not"),
         (status = 409, description = "`name-taken`: this branch has a file of that name, or of one that is the same on \
             systems that ignore case"),
         (status = 413, description = "`too-large`: the file is above 1 TiB"),
@@ -86,12 +97,14 @@ async fn upload(
     Query(naming): Query<Naming>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let hidden = naming.hide_from.as_deref().map(names).unwrap_or_default();
+    let readers = readers(&shared, hidden, naming.only.as_deref().map(names)).await?;
     if is_form(request.headers()) {
-        return form(&shared, naming.name, request).await;
+        return form(&shared, naming.name, readers, request).await;
     }
     let name = file_name(naming.name.as_deref().unwrap_or_default())?;
     let size_bytes = content_length(request.headers());
-    let file = one(&shared, name, size_bytes, body(request.into_body())).await?;
+    let file = one(&shared, name, readers, size_bytes, body(request.into_body())).await?;
     let location = HeaderValue::try_from(format!("/api/v1/files/{}", file.id)).map_err(|_| unnoted())?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(Uploaded::One(file))).into_response())
 }
@@ -99,6 +112,7 @@ async fn upload(
 async fn form(
     shared: &Arc<Shared>,
     mut named: Option<String>,
+    readers: Readers,
     request: Request,
 ) -> Result<Response, Problem> {
     let bad = |detail: String| {
@@ -124,7 +138,7 @@ async fn form(
         }
         let name = told_of(&files, file_name(&named.take().unwrap_or(own)))?;
         let pieces = field.map_err(|e| io::Error::other(e.body_text()));
-        files.push(told_of(&files, one(shared, name, None, pieces).await)?);
+        files.push(told_of(&files, one(shared, name, readers, None, pieces).await)?);
     }
     if files.is_empty() {
         return Err(bad("the form has no file".to_owned()));
@@ -151,10 +165,11 @@ fn told_of<T>(shared: &[File], result: Result<T, Problem>) -> Result<T, Problem>
 async fn one(
     shared: &Arc<Shared>,
     name: FileName,
+    readers: Readers,
     size_bytes: Option<u64>,
     pieces: impl Stream<Item = io::Result<axum::body::Bytes>> + Send,
 ) -> Result<File, Problem> {
-    let receipt = receiving::begin(shared, name, size_bytes).map_err(unreceived)?;
+    let receipt = receiving::begin(shared, name, readers, size_bytes).map_err(unreceived)?;
     // Where it ends early, also while the sender pauses, the reason is its result.
     if receipt.welcome.await.is_ok() {
         tokio::select! {
@@ -187,6 +202,11 @@ async fn hand_over(
 
 fn body(body: Body) -> impl Stream<Item = io::Result<axum::body::Bytes>> + Send {
     body.into_data_stream().map_err(|cause| io::Error::other(cause.to_string()))
+}
+
+/// Names that are separated by commas, which no member's name has.
+fn names(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -17,10 +17,9 @@ pub(super) async fn add(
     common: &Common,
     output: &mut Output,
     paths: Vec<PathBuf>,
-    name: Option<String>,
-    in_place: bool,
+    request: AddRequest,
 ) -> Result<ExitCode, Failure> {
-    if name.is_some() && paths.len() > 1 {
+    if request.name.is_some() && paths.len() > 1 {
         return Err(usage("cannot share several paths under one name", "add them one by one"));
     }
     let (mut added, mut failed) = (0u32, 0u32);
@@ -42,7 +41,7 @@ pub(super) async fn add(
     if absolute.is_empty() {
         return Ok(ExitCode::Failure);
     }
-    let request = AddRequest { paths: absolute, name, in_place };
+    let request = AddRequest { paths: absolute, ..request };
     let mut events = common
         .client(Role::Node)?
         .post_lines::<AddEvent>("/api/v1/local/add", &request)

@@ -5,10 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::Wrap,
     cbor,
     credentials::Trust,
     endings::{Departure, Ended, RevocationNotice},
-    ids::ID_BYTES,
+    ids::{AudienceId, FileId, ID_BYTES},
     members::Enrolment,
     messages::{
         changes::{Change, Cursor},
@@ -20,7 +21,7 @@ use quarta_protocols::{
 use rusqlite::{OptionalExtension, Transaction};
 use serde_bytes::ByteArray;
 
-use super::{Database, DatabaseError, endings, integer, members, peer, records, unsigned};
+use super::{Database, DatabaseError, audiences, endings, integer, members, peer, records, unsigned};
 use crate::following::page::News;
 
 /// A verified page of the feed.
@@ -40,11 +41,13 @@ pub struct Page {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Files that are new, changed, deleted or hidden.
-    pub files: usize,
+    pub files: Vec<FileId>,
     /// Members that are new or have a newer credential.
     pub enrolled: usize,
     /// Members whose state is another than before.
     pub moved: Vec<ListedMember>,
+    /// Audiences of which this node has keys that it had not before.
+    pub keys: Vec<AudienceId>,
     /// Members whose membership has ended.
     pub ended: Vec<(PeerId, Ended)>,
 }
@@ -112,7 +115,9 @@ impl Database {
         for news in &page.news {
             match news {
                 News::File(record) => {
-                    taken.files += usize::from(records::remember(&transaction, record, trust, now_ms)?);
+                    if records::remember(&transaction, record, trust, now_ms)? {
+                        taken.files.push(record.file());
+                    }
                 }
                 News::Member(enrolled) => {
                     if members::enrol(&transaction, enrolled, trust, now_ms)? {
@@ -130,7 +135,16 @@ impl Database {
                         touched.insert(revoked.member);
                     }
                 }
-                News::ForgetFile(file) => taken.files += records::forget(&transaction, file)?,
+                News::Wrap(wrap) => {
+                    if audiences::put(&transaction, wrap, None)? {
+                        taken.keys.push(wrap.statement().audience);
+                    }
+                }
+                News::ForgetFile(file) => {
+                    if records::forget(&transaction, file)? > 0 {
+                        taken.files.push(*file);
+                    }
+                }
                 News::ForgetMember(id) => members::forget(&transaction, id)?,
             }
         }
@@ -188,6 +202,10 @@ fn stored(
                 _ => Ok(None),
             }
         }
+        Kind::WRAP => match cbor::from_slice::<Signed<Wrap>>(payload).map(|signed| signed.peek()) {
+            Ok(Ok(wrap)) => audiences::wrap_bytes(transaction, &wrap),
+            _ => Ok(None),
+        },
         _ => Ok(None),
     }
 }

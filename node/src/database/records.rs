@@ -13,7 +13,7 @@ use quarta_protocols::{
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use super::{Database, DatabaseError, id_range, integer, peer, unsigned};
+use super::{Database, DatabaseError, handovers, id_range, integer, peer, unsigned};
 
 /// What is listed of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +206,7 @@ pub(super) fn remember(
         bytes,
         integer(now_ms),
     ])?;
+    handovers::follow_owner(transaction, record)?;
     Ok(true)
 }
 

@@ -2,12 +2,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
+    audiences::{Audience, EpochKey, Keys, Rule, Wrap},
     cbor,
     content::{ContentKey, Geometry, Manifest},
     credentials::{Credential, Grant, Role, Trust, UnixSeconds},
     endings::{Departure, Ended, RevocationNotice},
     ids::{FileId, Sha256},
-    keys::SealingSecret,
+    keys::{SealingKey, SealingSecret},
     members::{Enrolled, Enrolment},
     messages::{
         changes::{Change, Cursor},
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    audiences::Held,
     following::page::News,
     library::{LibraryPath, Place, Stamp},
 };
@@ -318,7 +320,7 @@ fn a_page_and_its_cursor_are_here_together_after_a_restart_and_a_second_time_cha
     let record = world.record(1, 1, Some("a"));
     let first = page(vec![file(record.clone())], vec![listed(world.peer(), &[], MemberState::Online)], 8);
     let taken = world.database.take_page(&first, &world.trust, 1).unwrap();
-    assert_eq!((taken.files, taken.moved.len(), taken.ended.len()), (1, 1, 0));
+    assert_eq!((taken.files.len(), taken.moved.len(), taken.ended.len()), (1, 1, 0));
     let world = world.reopened();
     assert_eq!(world.database.cursors().unwrap(), [(first.superpeer, first.cursor)].into());
     assert!(world.database.record(&record.file()).unwrap().is_some());
@@ -331,7 +333,7 @@ fn a_page_and_its_cursor_are_here_together_after_a_restart_and_a_second_time_cha
     };
     assert_eq!(world.database.unknown(vec![put]).unwrap(), []);
     let gone = page(vec![News::ForgetFile(record.file())], Vec::new(), 9);
-    assert_eq!(world.database.take_page(&gone, &world.trust, 3).unwrap().files, 1);
+    assert_eq!(world.database.take_page(&gone, &world.trust, 3).unwrap().files.len(), 1);
     assert_eq!(world.database.record(&record.file()).unwrap(), None, "hidden is as if never known");
 }
 
@@ -687,4 +689,35 @@ fn a_probe_writes_and_changes_nothing() {
     world.database.probe().unwrap();
     let world = world.reopened();
     assert_eq!(world.database.copies(None, 1).unwrap(), []);
+}
+
+#[test]
+fn an_own_audience_is_found_by_its_rule_and_keeps_whose_keys_were_sealed() {
+    let world = World::new();
+    let peer = |seed| Keypair::ed25519_from_bytes([seed; 32]).unwrap().public().to_peer_id();
+    let origin = Origin { owner: world.peer(), nonce: [5; 16].into() };
+    let rule = Rule::EveryoneBut(vec![peer(7), peer(8)]);
+    let own = OwnAudience {
+        audience: Audience::new(origin, rule.clone(), 1, &world.trust.network),
+        keys: Keys([(1, EpochKey::from_bytes([6; 32]))].into()),
+    };
+    let reader = Keypair::ed25519_from_bytes([9; 32]).unwrap();
+    let secret = SealingSecret::generate();
+    let stated = secret.statement(&world.trust.network, &reader);
+    let key = SealingKey::verify(&stated, &world.trust.network, &peer(9)).unwrap();
+    let wrap = Wrap::seal(&own.audience, &own.keys, &key, &world.trust, &world.owner).unwrap();
+    world.database.keep_audience(&own, &[(key.clone(), wrap.clone())], &[]).unwrap();
+
+    let Rule::EveryoneBut(members) = rule else { unreachable!() };
+    let reversed = Rule::EveryoneBut(members.into_iter().rev().collect());
+    assert_eq!(world.database.own_audiences_of(&reversed).unwrap(), std::slice::from_ref(&own));
+    let id = own.audience.audience;
+    assert_eq!(world.database.own_audience(&id).unwrap(), Some(own.clone()));
+    let held = world.database.held_wraps(&id).unwrap();
+    assert_eq!(held, [Held { member: peer(9), epoch: 1, sealed_to: *key.public }]);
+    assert_eq!(world.database.wrap(&id, &peer(9)).unwrap().as_ref(), Some(wrap.signed()));
+
+    world.database.keep_audience(&own, &[], &[peer(9)]).unwrap();
+    assert_eq!(world.database.held_wraps(&id).unwrap(), []);
+    assert_eq!(world.database.wrap(&id, &peer(9)).unwrap(), None);
 }

@@ -5,6 +5,7 @@
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::{Stated, Wrap},
     cbor,
     credentials::Trust,
     endings::{Departure, ENDING_MAX_BYTES, RevocationNotice, Revoked},
@@ -12,11 +13,13 @@ use quarta_protocols::{
     members::{ENROLMENT_MAX_BYTES, Enrolled, Enrolment},
     messages::{changes::Change, sync::Kind},
     records::{RECORD_MAX_BYTES, Record, SignedRecord},
-    signing::Signed,
+    signing::{Signed, Statement},
 };
 
 /// What the envelope around a record's body adds at most, in bytes.
 const ENVELOPE_MAX_BYTES: usize = 256;
+/// The longest wrap as it travels, in bytes.
+const WRAP_MAX_BYTES: usize = Wrap::MAX_BYTES + ENVELOPE_MAX_BYTES;
 
 /// One verified change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub enum News {
     File(Box<Record>),
     /// A member is new or has a newer credential.
     Member(Box<Enrolled>),
+    /// Keys of an audience for one of its readers.
+    Wrap(Box<Stated<Wrap>>),
     /// A member has left.
     Departure(PeerId, Signed<Departure>),
     /// A member was expelled.
@@ -78,6 +83,12 @@ pub fn verify(change: Change, trust: &Trust) -> Result<Option<News>, String> {
             let revoked = notice.verify(trust).map_err(text)?;
             let placed = Enrolment::id_of(&revoked.member) == id;
             placed.then(|| Some(News::Revocation(Box::new(revoked)))).ok_or_else(misplaced)
+        }
+        Kind::WRAP => {
+            let signed: Signed<Wrap> = cbor::from_slice_within(&payload, WRAP_MAX_BYTES).map_err(text)?;
+            let wrap = Wrap::verify(signed, trust).map_err(text)?;
+            let placed = Wrap::id_of(&wrap.statement().audience, &wrap.statement().member) == id;
+            placed.then(|| Some(News::Wrap(Box::new(wrap)))).ok_or_else(misplaced)
         }
         _ => Ok(None),
     }

@@ -86,21 +86,7 @@ impl Staged {
     ///
     /// Where the file system cannot reserve, the free space is compared at least.
     pub(crate) fn reserve(&self, size_bytes: u64) -> io::Result<Result<(), Shortage>> {
-        if size_bytes == 0 {
-            return Ok(Ok(()));
-        }
-        let needed_bytes = size_bytes.saturating_sub(self.file.metadata()?.blocks() * BLOCK_BYTES);
-        let disk = rustix::fs::fstatvfs(&self.file)?;
-        let shortage = Shortage { needed_bytes, free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize) };
-        if shortage.free_bytes < needed_bytes {
-            return Ok(Err(shortage));
-        }
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size_bytes) {
-            Ok(()) => Ok(Ok(())),
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Ok(Err(shortage)),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.file.set_len(size_bytes).map(Ok),
-            Err(error) => Err(error.into()),
-        }
+        reserve(&self.file, size_bytes)
     }
 
     /// Gives the file the name `name` in `to` unless something of that name is there (`AlreadyExists`).
@@ -159,8 +145,27 @@ impl Drop for Staged {
     }
 }
 
+/// Reserves a file's whole space, as [`Staged::reserve`] does.
+pub(crate) fn reserve(file: &File, size_bytes: u64) -> io::Result<Result<(), Shortage>> {
+    if size_bytes == 0 {
+        return Ok(Ok(()));
+    }
+    let needed_bytes = size_bytes.saturating_sub(file.metadata()?.blocks() * BLOCK_BYTES);
+    let disk = rustix::fs::fstatvfs(file)?;
+    let shortage = Shortage { needed_bytes, free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize) };
+    if shortage.free_bytes < needed_bytes {
+        return Ok(Err(shortage));
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
+        Ok(()) => Ok(Ok(())),
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Ok(Err(shortage)),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(size_bytes).map(Ok),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Opens or makes a regular file; none where something else was in its place, which is gone now.
-pub(super) fn open_regular(folder: &OwnedFd, name: &str) -> io::Result<Option<File>> {
+pub(crate) fn open_regular(folder: &OwnedFd, name: &str) -> io::Result<Option<File>> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => {
@@ -178,7 +183,7 @@ pub(super) fn open_regular(folder: &OwnedFd, name: &str) -> io::Result<Option<Fi
 }
 
 /// Removes what lies under a name, but for a folder that holds something; nothing is followed.
-pub(super) fn remove(folder: &OwnedFd, name: impl rustix::path::Arg + Copy) -> io::Result<()> {
+pub(crate) fn remove(folder: &OwnedFd, name: impl rustix::path::Arg + Copy) -> io::Result<()> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) => Ok(rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?),
         Ok(()) | Err(Errno::NOENT) => Ok(()),

@@ -39,15 +39,15 @@ fn buffers(geometry: Geometry) -> usize {
     (BUFFERS_BYTES / geometry.chunk_bytes()).clamp(BUFFERS_MIN, BUFFERS_MAX) as usize
 }
 
-/// Seals a file of a known size under a fresh key; writes what it reads to `copy` where there is one. Tells `progress`
-/// how many bytes were read, after each chunk.
+/// Seals a file of a known size; writes what it reads to `copy` where there is one. Tells `progress` how many bytes were
+/// read, after each chunk.
 pub(super) fn seal(
+    key: ContentKey,
     source: &File,
     copy: Option<&File>,
     geometry: Geometry,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Product, SealError> {
-    let key = ContentKey::from_bytes(rand::random());
     let cipher = key.cipher();
     let count = buffers(geometry);
     let (filled, to_seal) = mpsc::sync_channel::<Vec<u8>>(count);

@@ -13,15 +13,20 @@ use std::{
 use quarta_daemon::cause::{self, Plain};
 use quarta_metrics::node::AddOutcome;
 use quarta_protocols::{
+    audiences::AccessSecret,
     ids::FileId,
     messages::inventory::Completeness,
     names::FileName,
-    records::{Access, Body, Entry, Origin, Record, SignedRecord, State},
+    records::{Body, Entry, Origin, Record, SignedRecord, State},
 };
 use serde_bytes::{ByteArray, ByteBuf};
 use tokio::sync::mpsc;
 
-use super::{Shared, wall_ms};
+use super::{
+    Shared,
+    keyring::{Readers, listed_sha256},
+    wall_ms,
+};
 use crate::{
     api::model::{AddEvent, AddRequest},
     database::{LibraryCopy, Provenance},
@@ -55,13 +60,19 @@ struct Failed {
 }
 
 /// Adds what the request names, telling each result. Goes on to its end also where nobody listens any more.
-pub(crate) async fn add_all(shared: Arc<Shared>, request: AddRequest, events: mpsc::Sender<AddEvent>) {
+pub(crate) async fn add_all(
+    shared: Arc<Shared>,
+    request: AddRequest,
+    readers: Readers,
+    events: mpsc::Sender<AddEvent>,
+) {
     let (results, mut told) = mpsc::channel::<Told>(PUBLISH_TOGETHER);
     let blocking = shared.clone();
     let adding = tokio::task::spawn_blocking(move || {
         let mode = if request.in_place { Mode::InPlace } else { Mode::Copy };
+        let how = How { mode, readers };
         for path in &request.paths {
-            if add_path(&blocking, Path::new(path), request.name.as_deref(), mode, &results).is_err() {
+            if add_path(&blocking, Path::new(path), request.name.as_deref(), how, &results).is_err() {
                 return;
             }
         }
@@ -108,7 +119,7 @@ pub(super) async fn announce(shared: &Arc<Shared>, copies: &[LibraryCopy]) {
     }
 }
 
-async fn publish(shared: &Arc<Shared>, records: Vec<(FileId, SignedRecord)>) {
+pub(super) async fn publish(shared: &Arc<Shared>, records: Vec<(FileId, SignedRecord)>) {
     if !records.is_empty()
         && let Err(error) = shared.superpeers.publish(shared, records).await
     {
@@ -122,6 +133,13 @@ fn offer(shared: &Arc<Shared>, copy: &LibraryCopy) {
     shared.offer(copy);
 }
 
+/// How files are shared.
+#[derive(Clone, Copy)]
+struct How {
+    mode: Mode,
+    readers: Readers,
+}
+
 /// Nobody wants further results.
 struct Unheard;
 
@@ -131,7 +149,7 @@ fn add_path(
     shared: &Arc<Shared>,
     path: &Path,
     name: Option<&str>,
-    mode: Mode,
+    how: How,
     results: &Results,
 ) -> Result<(), Unheard> {
     let shown = path.display().to_string();
@@ -147,14 +165,14 @@ fn add_path(
         None => None,
     };
     if path.is_dir() {
-        return add_folder(shared, path, named, mode, results);
+        return add_folder(shared, path, named, how, results);
     }
     let name = match named.map_or_else(|| name_of(path), Ok) {
         Ok(name) => name,
         Err(why) => return told(Err(refused(shown, why, "give it a name with --name"))),
     };
     let source = Source::named(path, &shared.library);
-    told(add_source(shared, source, shown, name, mode, results))
+    told(add_source(shared, source, shown, name, how, results))
 }
 
 /// Adds an open file, telling now and then how far it is.
@@ -163,7 +181,7 @@ fn add_source(
     source: Result<Source, SourceError>,
     path: String,
     name: FileName,
-    mode: Mode,
+    how: How,
     results: &Results,
 ) -> Result<(String, LibraryCopy), Failed> {
     let added = source.map_err(AddError::from).and_then(|source| {
@@ -176,16 +194,16 @@ fn add_source(
                 let _ = results.try_send(Told::Progress { path: path.clone(), done_bytes, size_bytes });
             }
         };
-        add(&shared.library, source, &name, mode, &mut progress)
+        add(&shared.library, source, &name, how.mode, &mut progress)
     });
-    keep(shared, path, name, added)
+    keep(shared, path, name, how.readers, added)
 }
 
 fn add_folder(
     shared: &Arc<Shared>,
     path: &Path,
     named: Option<FileName>,
-    mode: Mode,
+    how: How,
     results: &Results,
 ) -> Result<(), Unheard> {
     let shown = path.display().to_string();
@@ -206,7 +224,7 @@ fn add_folder(
             Found::File { name, relative } => {
                 let shown = path.join(&relative).display().to_string();
                 let source = Source::found(&folder, &relative, &shared.library);
-                told(add_source(shared, source, shown, name, mode, results))?;
+                told(add_source(shared, source, shown, name, how, results))?;
             }
             Found::Skipped { relative, reason } => {
                 let shown = path.join(&relative).display().to_string();
@@ -234,10 +252,11 @@ fn keep(
     shared: &Arc<Shared>,
     path: String,
     name: FileName,
+    readers: Readers,
     added: Result<Added, AddError>,
 ) -> Result<(String, LibraryCopy), Failed> {
     let added = added.map_err(|error| failed(path.clone(), &error))?;
-    match note(shared, name, &added) {
+    match note(shared, name, readers, &added) {
         Ok(copy) => Ok((path, copy)),
         Err(why) => {
             take_back(shared, &added);
@@ -257,23 +276,28 @@ pub(super) fn take_back(shared: &Arc<Shared>, added: &Added) {
 }
 
 /// Signs a sealed file's record and notes both in the database.
-pub(super) fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Result<LibraryCopy, String> {
+pub(super) fn note(
+    shared: &Arc<Shared>,
+    name: FileName,
+    readers: Readers,
+    added: &Added,
+) -> Result<LibraryCopy, String> {
     let identity = &shared.identity;
     let owner = identity.keys.peer();
     let content = added.manifest.id();
     let origin = Origin { owner, nonce: ByteArray::new(rand::random()) };
     let file: FileId = origin.file_id(&identity.trust.network);
     let single = added.manifest.geometry().chunks() == 1;
+    let (key, sha256, media_type) = (added.key.clone(), added.sha256, added.media_type.clone());
+    let secret = AccessSecret { key, sha256, media_type };
+    let access = readers.access(shared, &file, &content, secret).map_err(|e| e.to_string())?;
+    let sha256 = listed_sha256(&access);
     let entry = Entry {
         name: name.clone(),
         size_bytes: added.manifest.geometry().size_bytes(),
         content,
         manifest: single.then(|| ByteBuf::from(added.manifest.to_bytes())),
-        access: Access::Open {
-            key: added.key.clone(),
-            sha256: added.sha256,
-            media_type: added.media_type.clone(),
-        },
+        access,
     };
     let body = Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) };
     let record = Record::sign(&body, &identity.trust, &identity.keys.identity).map_err(|e| e.to_string())?;
@@ -285,7 +309,7 @@ pub(super) fn note(shared: &Arc<Shared>, name: FileName, added: &Added) -> Resul
         provenance: Provenance::Own,
         place: added.place.clone(),
         stamp: added.stamp,
-        sha256: Some(added.sha256),
+        sha256,
         content,
         completeness: Completeness::Complete,
         record: record.signed().clone(),

@@ -116,13 +116,19 @@ impl Shared {
     pub(super) async fn lost_file(self: &Arc<Self>, file: FileId, defect: Defect) {
         self.withdraw(file);
         let shared = self.clone();
-        let told = tokio::task::spawn_blocking(move || match shared.database.copy(&file) {
-            Ok(Some(copy)) => shared.lost(&copy, defect),
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "the database could not be read"),
-        });
+        let told = tokio::task::spawn_blocking(move || shared.lost_now(&file, defect));
         // A blocking task is only cancelled when the runtime ends.
         let _ = told.await;
+    }
+
+    /// As [`Shared::lost`] for the present copy of a file. Blocks on the disk.
+    pub(super) fn lost_now(self: &Arc<Self>, file: &FileId, defect: Defect) {
+        self.withdraw(*file);
+        match self.database.copy(file) {
+            Ok(Some(copy)) => self.lost(&copy, defect),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the database could not be read"),
+        }
     }
 
     /// A copy was read to its last byte and is what it should be, with this stamp: it is a source. `false` where it is

@@ -115,7 +115,10 @@ async fn take(
 ) -> Result<(), String> {
     let reading = shared.clone();
     let unknown = in_database(move || reading.database.unknown(changes)).await?;
-    let news = verified(shared, superpeer, unknown).await?;
+    let mut news = verified(shared, superpeer, unknown).await?;
+    // Owners are told of the wraps that they made themselves.
+    let me = shared.identity.keys.peer();
+    news.retain(|news| !matches!(news, News::Wrap(wrap) if wrap.statement().member != me));
     shared.superpeers.hear(shared, &members);
     let (writing, page) = (shared.clone(), Page { superpeer, cursor, news, members });
     let taken = in_database(move || {
@@ -157,6 +160,12 @@ async fn verified(
 
 /// What follows from what was new.
 async fn act_on(shared: &Arc<Shared>, taken: Taken) {
+    if taken.enrolled > 0 || !taken.ended.is_empty() {
+        shared.tending.wake();
+    }
+    for audience in &taken.keys {
+        shared.keyring.forget(audience);
+    }
     for (peer, ended) in taken.ended {
         if peer == shared.identity.keys.peer() {
             tracing::error!("this branch's membership has ended; ask who runs the network");
@@ -178,8 +187,8 @@ async fn act_on(shared: &Arc<Shared>, taken: Taken) {
             member_changed(shared, &member);
         }
     }
-    if taken.files > 0 {
-        shared.events.publish(NodeEvent::FilesChanged { files: taken.files });
+    if !taken.files.is_empty() {
+        shared.events.publish(NodeEvent::FilesChanged { files: taken.files.len() });
     }
 }
 

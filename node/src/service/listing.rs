@@ -4,13 +4,15 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    cbor,
     ids::FileId,
+    lately::Mark,
     messages::index::{Cursor, ListedFile, ListedMember, Request, Response},
     names::{FILE_NAME_MAX_BYTES, FileName, MEMBER_NAME_MAX_BYTES, MemberName},
     records::{Access, Record, SignedRecord},
 };
 
-use super::{Shared, superpeers::AskError, verified::Mark, wall_ms};
+use super::{Shared, superpeers::AskError, wall_ms};
 use crate::{
     api::model::{self, File},
     database::{
@@ -95,7 +97,7 @@ impl Shared {
             let mut found = Vec::with_capacity(files.len());
             let mut fresh = Vec::new();
             for file in files {
-                let mark = Mark::of(&file.record);
+                let mark = Mark::of(&cbor::to_vec(&file.record));
                 let record = match shared.verified.get(&mark) {
                     Some(record) => record,
                     None => match Record::verify(file.record, &shared.identity.trust) {
@@ -251,10 +253,9 @@ impl Shared {
     /// A file as people see it; none for a deleted one.
     fn show(&self, found: &FoundFile, copy: Option<&LibraryCopy>) -> Option<File> {
         let entry = found.record.entry()?;
-        let (sha256, media_type) = match &entry.access {
-            Access::Open { sha256, media_type, .. } => (Some(sha256.to_string()), media_type.clone()),
-            Access::Restricted { .. } => (None, None),
-        };
+        let secret = self.secret_of(&found.record);
+        let (sha256, media_type) =
+            secret.map(|secret| (secret.sha256.to_string(), secret.media_type.clone())).unzip();
         let copy = copy.filter(|copy| copy.content == entry.content);
         Some(File {
             id: found.record.file().to_string(),
@@ -263,7 +264,8 @@ impl Shared {
             owner_id: found.record.owner().to_string(),
             size_bytes: entry.size_bytes,
             sha256,
-            media_type,
+            media_type: media_type.flatten(),
+            restricted: matches!(entry.access, Access::Restricted { .. }),
             content: entry.content.to_string(),
             revision: found.record.body().revision,
             holders: found.holders,

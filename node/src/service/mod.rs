@@ -3,7 +3,8 @@
 //! ```text
 //!  network events ─┐            ┌▶ liaison with each super-peer ─▶ connect, register   (tasks)
 //!  timer ──────────┼▶ loop ─────┼▶ inventory ─▶ answers to polls
-//!  stop ───────────┘            └▶ uploads: chunks of the library to other nodes        (tasks)
+//!  stop ───────────┘            ├▶ uploads: chunks of library and vault to other nodes  (tasks)
+//!                               └▶ keeping: replicas that super-peers assign ─▶ vault   (tasks)
 //!  HTTP API ─▶ adding, fetching, listing ─▶ library, database, super-peers              (tasks)
 //!  following: a super-peer's feed ─▶ database                                            (task)
 //! ```
@@ -18,14 +19,22 @@ pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
+pub(crate) mod handing_over;
+mod holding;
+pub(crate) mod keeping;
+pub(crate) mod keyring;
 pub(crate) mod listing;
 pub(crate) mod membership;
+pub(crate) mod parting;
 pub(crate) mod reading;
 pub(crate) mod receiving;
+pub(crate) mod restricting;
 mod superpeers;
+mod taking_over;
+mod tending;
 pub(crate) mod unjoined;
 mod uploads;
-mod verified;
+mod vault_scrubbing;
 pub(crate) mod verifying;
 
 use std::{
@@ -53,6 +62,7 @@ use quarta_protocols::{
     credentials::Role,
     endings::Ended,
     ids::FileId,
+    lately::Lately,
     messages::{
         admission,
         changes::Cursor,
@@ -61,6 +71,7 @@ use quarta_protocols::{
         poll::{self, Load},
     },
     network::{AddressPolicy, Event, Inbound, Network},
+    records::Record,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -72,8 +83,11 @@ use crate::{
     liaison::Input,
     library::{Defect, Library},
     settings::Settings,
+    vault::{Found, Vault},
 };
 
+/// Records of one generation that are remembered as verified: ten of the longest pages of a listing, about 2 MiB.
+const RECORDS_LATELY: usize = 2048;
 /// Copies read from the database at a time.
 const COPIES_AT_A_TIME: u32 = 1000;
 
@@ -84,6 +98,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// What all uploads together may send, in bytes a second.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// What the vault may take, in bytes.
+    pub vault_quota_bytes: Option<u64>,
     /// Whether a node that has not joined serves its API all the same, to be told of an invite there.
     pub await_invite: bool,
 }
@@ -107,13 +123,20 @@ pub(crate) struct Shared {
     pub(crate) own: membership::Own,
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
+    pub(crate) keeping: keeping::Keeping,
     pub(crate) condition: condition::Condition,
     pub(crate) defects: copies::Defects,
     pub(crate) verifications: verifying::Verifications,
     pub(crate) events: events::Events,
     pub(crate) reads: reading::Reads,
-    verified: verified::Verified,
+    pub(crate) keyring: keyring::Keyring,
+    pub(crate) tending: tending::Tending,
+    /// Held while an own file's record changes, so that no two revisions have one number.
+    pub(crate) changing_own: tokio::sync::Mutex<()>,
+    /// Records of listings, which are asked for again and again.
+    verified: Lately<Record>,
     pub(crate) receipts: receiving::Receipts,
+    handovers: handing_over::Handovers,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -152,6 +175,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let mut settings: Settings = settings::load(dir.folder())?;
     if overrides.upload_limit_bytes_per_second.is_some() {
         settings.upload_limit_bytes_per_second = overrides.upload_limit_bytes_per_second;
+    }
+    if overrides.vault_quota_bytes.is_some() {
+        settings.vault_quota_bytes = overrides.vault_quota_bytes;
     }
     let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
     let tcp = match overrides.http {
@@ -196,13 +222,18 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         own,
         fetches: fetching::Fetches::default(),
         uploads: uploads::Uploads::new(&settings),
+        keeping: keeping::Keeping::new(stored.vault, &stored.replicas, &settings),
         condition: condition::Condition::new(open_files),
         defects: copies::Defects::of(stored.defects),
         verifications: verifying::Verifications::default(),
         events: events::Events::new(rand::random()),
         reads: reading::Reads::default(),
-        verified: verified::Verified::default(),
+        keyring: keyring::Keyring::default(),
+        tending: tending::Tending::default(),
+        changing_own: tokio::sync::Mutex::default(),
+        verified: Lately::new(RECORDS_LATELY),
         receipts: receiving::Receipts::default(),
+        handovers: handing_over::Handovers::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -226,13 +257,18 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shutdown::notify_ready();
     // Before anybody can ask: what was under way is.
     fetching::go_on(shared.clone()).await;
+    handing_over::go_on(shared.clone()).await;
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
+    tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
+    tokio::spawn(keeping::keep(shared.clone()));
+    tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
     shutdown::notify_stopping();
     shared.fetches.stopped().await;
+    shared.keeping.stopped().await;
     shared.network.shutdown().await;
     let _ = serving.await;
     let position = shared.inventory().position();
@@ -249,6 +285,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
 struct Stored {
     database: Database,
     library: Library,
+    vault: Vault,
+    /// What lies in the vault.
+    replicas: Vec<Found>,
     inventory: Inventory,
     /// Own files, to be published to super-peers that may have missed them.
     own_files: Vec<FileId>,
@@ -268,13 +307,16 @@ impl Stored {
         let failed =
             |what: &'static str| move |e: &dyn std::error::Error| Failure::new(what, e.to_string(), next);
         let library = Library::open(dir.path()).map_err(|e| failed("cannot open the library")(&e))?;
+        let (vault, replicas) = Vault::open(dir.path()).map_err(|e| failed("cannot open the vault")(&e))?;
         let database = Database::open(&dir.path().join(crate::database::FILE_NAME))
             .map_err(|e| failed("cannot open the database")(&e))?;
         let unreadable = |e: crate::database::DatabaseError| failed("cannot read the database")(&e);
         let kept = fetching::kept_data(&database).map_err(unreadable)?;
         library.sweep_partials(&kept).map_err(|e| failed("cannot tidy up the partial files")(&e))?;
         let position = database.begin_run().map_err(unreadable)?;
-        let mut items = Vec::new();
+        let whole = replicas.iter().filter(|replica| replica.whole);
+        let mut items: Vec<Item> =
+            whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
         let mut own_files = Vec::new();
         let mut defects = HashMap::new();
         let mut changed = false;
@@ -316,7 +358,18 @@ impl Stored {
         let members = database.members().map_err(unreadable)?.into_iter().map(|known| known.listed).collect();
         let ended = database.ended().map_err(unreadable)?;
         let cursors = database.cursors().map_err(unreadable)?;
-        Ok(Self { database, library, inventory, own_files, defects, members, ended, cursors })
+        Ok(Self {
+            database,
+            library,
+            vault,
+            replicas,
+            inventory,
+            own_files,
+            defects,
+            members,
+            ended,
+            cursors,
+        })
     }
 }
 
@@ -391,6 +444,8 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             shared.superpeers.feed(shared, asked.peer, Input::Polled(interval));
         }
         Event::Request(Inbound::Chunk(asked)) => uploads::serve(shared, asked),
+        Event::Request(Inbound::Vault(asked)) => keeping::answer(shared, asked),
+        Event::Request(Inbound::Handover(asked)) => taking_over::answer(shared, asked),
         Event::Request(Inbound::Admission(asked)) => {
             asked.responder.respond(match asked.request {
                 admission::Request::Discover => admission::Response::Superpeers(shared.superpeers.known()),
@@ -402,14 +457,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             });
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
-        Event::Ping { .. }
-        | Event::Request(
-            Inbound::Index(_)
-            | Inbound::Changes(_)
-            | Inbound::Sync(_)
-            | Inbound::Vault(_)
-            | Inbound::Handover(_),
-        ) => {}
+        Event::Ping { .. } | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_)) => {}
     }
 }
 
@@ -457,7 +505,6 @@ impl Shared {
 
     /// How busy this node is.
     pub(crate) fn load(&self) -> Load {
-        let (_, stored_bytes) = self.holdings();
         Load {
             active_uploads: self.uploads.active(),
             upload_slots: self.settings.upload_slots,
@@ -465,16 +512,24 @@ impl Shared {
             upload_capacity_bytes_per_second: self.settings.upload_limit_bytes_per_second,
             upload_rate_bytes_per_second: self.uploads.rate(Instant::now()),
             free_bytes: self.free_bytes(),
-            stored_bytes,
+            stored_bytes: self.stored_bytes(),
             served_bytes: self.uploads.served_bytes(),
         }
     }
 
-    /// Files and bytes that are held whole.
+    /// Files and bytes of the library that are held whole.
     pub(crate) fn holdings(&self) -> (u64, u64) {
         let inventory = self.inventory();
-        let complete = inventory.items().filter(|item| item.completeness() == Completeness::Complete);
-        complete.fold((0, 0), |(files, bytes), item| (files + 1, bytes + item.size_bytes()))
+        let is_whole = |item: &&Item| {
+            matches!(item, Item::Library { .. }) && item.completeness() == Completeness::Complete
+        };
+        let whole = inventory.items().filter(is_whole);
+        whole.fold((0, 0), |(files, bytes), item| (files + 1, bytes + item.size_bytes()))
+    }
+
+    /// Bytes in the library and in the vault.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.holdings().1.saturating_add(self.keeping.totals().whole_bytes)
     }
 
     /// Space left on the disk that holds the data folder, in bytes; 0 where it cannot be told.
@@ -498,6 +553,10 @@ impl Shared {
         let metrics = &self.metrics.node;
         metrics.library_files.set(files);
         metrics.library_bytes.set(bytes);
+        let vault = self.keeping.totals();
+        metrics.vault_replicas.set(vault.whole);
+        metrics.vault_bytes.set(vault.whole_bytes);
+        metrics.vault_wanted.set(vault.wanted);
         self.refresh_defects();
         metrics.superpeers_connected.set(self.superpeers.connected_peers().len());
         metrics.inventory_revision.set(self.inventory().position().revision);

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use quarta_protocols::{
+    audiences::AccessSecret,
     ids::FileId,
     messages::{chunk::Abort, inventory::Completeness},
     names::FileName,
-    records::{Access, Record},
+    records::Record,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -142,7 +143,7 @@ impl Reading {
 fn open(shared: Arc<Shared>, record: Record, slot: OwnedSemaphorePermit) -> Result<Reading, OpenError> {
     let database = |e: crate::database::DatabaseError| OpenError::Database(e.to_string());
     let entry = record.entry().ok_or(OpenError::NotHere)?.clone();
-    let Access::Open { key, sha256, media_type } = &entry.access else { return Err(OpenError::NotHere) };
+    let AccessSecret { key, sha256, media_type } = shared.secret_of(&record).ok_or(OpenError::NotHere)?;
     let copy = shared.database.copy(&record.file()).map_err(database)?;
     let copy = copy
         .filter(|copy| copy.content == entry.content && copy.completeness == Completeness::Complete)
@@ -163,7 +164,7 @@ fn open(shared: Arc<Shared>, record: Record, slot: OwnedSemaphorePermit) -> Resu
     })?;
     Ok(Reading {
         tag: sha256.to_string(),
-        media_type: media_type.clone(),
+        media_type,
         name: entry.name,
         serving: Arc::new(serving),
         file: copy.file,

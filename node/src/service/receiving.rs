@@ -11,7 +11,7 @@ use quarta_metrics::node::AddOutcome;
 use quarta_protocols::names::FileName;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{Shared, adding};
+use super::{Shared, adding, keyring::Readers};
 use crate::{
     api::model::File,
     database::LibraryCopy,
@@ -76,6 +76,7 @@ pub(crate) struct Receipt {
 pub(crate) fn begin(
     shared: &Arc<Shared>,
     name: FileName,
+    readers: Readers,
     size_bytes: Option<u64>,
 ) -> Result<Receipt, ReceiveError> {
     let slot = shared.receipts.0.clone().try_acquire_owned().map_err(|_| ReceiveError::Busy)?;
@@ -87,7 +88,7 @@ pub(crate) fn begin(
         let blocking = shared.clone();
         let received = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            receive(&blocking, &name, size_bytes, stream)
+            receive(&blocking, &name, readers, size_bytes, stream)
         });
         let copy = received.await.unwrap_or_else(|e| Err(ReceiveError::Unnoted(e.to_string())));
         let copy = copy.inspect_err(|error| shared.metrics.node.adds.inc(outcome(error)))?;
@@ -100,11 +101,12 @@ pub(crate) fn begin(
 fn receive(
     shared: &Arc<Shared>,
     name: &FileName,
+    readers: Readers,
     size_bytes: Option<u64>,
     mut stream: Pieces,
 ) -> Result<LibraryCopy, ReceiveError> {
     let added = add_stream(&shared.library, &mut stream, name, size_bytes)?;
-    adding::note(shared, name.clone(), &added).map_err(|why| {
+    adding::note(shared, name.clone(), readers, &added).map_err(|why| {
         adding::take_back(shared, &added);
         ReceiveError::Unnoted(why)
     })

@@ -32,6 +32,7 @@ use super::Shared;
 use crate::{
     api::model::NodeEvent,
     asking::{self, Question, Roster},
+    database::Provenance,
     liaison::{Effect, Input, Liaison},
 };
 
@@ -411,24 +412,39 @@ impl Superpeers {
             let files: Vec<FileId> = page.iter().map(|(file, _)| *file).collect();
             let request = Request::Publish(page.into_iter().map(|(_, record)| record).collect());
             let response = self.ask(shared, request).await?;
-            self.published(&files, response);
+            if !self.published(&files, response) {
+                self.publish_missing_soon(shared);
+            }
         }
         Ok(())
     }
 
-    fn published(&self, files: &[FileId], response: Response) {
-        let Response::Published(outcomes) = response else { return };
+    /// Publishes what no super-peer has acknowledged, with the keys that go before it, to each of them: the one that was
+    /// asked may have lacked what another had been told.
+    fn publish_missing_soon(&self, shared: &Arc<Shared>) {
+        for peer in self.connected_peers() {
+            let shared = shared.clone();
+            tokio::spawn(async move { shared.superpeers.publish_missing(&shared, peer).await });
+        }
+    }
+
+    /// Takes note of what became of records; whether all of them were taken.
+    fn published(&self, files: &[FileId], response: Response) -> bool {
+        let Response::Published(outcomes) = response else { return false };
         let mut state = self.state();
+        let mut all = true;
         for (file, outcome) in files.iter().zip(outcomes) {
             match outcome {
                 Publication::Stored | Publication::Known | Publication::Superseded => {
                     state.unpublished.remove(file);
                 }
                 Publication::Invalid(_) | Publication::TooMany => {
+                    all = false;
                     tracing::error!(%file, ?outcome, "a super-peer refused a record of this node");
                 }
             }
         }
+        all
     }
 
     /// Publishes to a super-peer that has just connected what it may lack: everything own after a start, later what no
@@ -440,6 +456,13 @@ impl Superpeers {
             let Some(superpeer) = state.superpeers.get_mut(&peer) else { return };
             (!std::mem::replace(&mut superpeer.has_records, true), unpublished)
         };
+        if let Err(error) = shared.publish_keys_to(peer, all).await {
+            tracing::debug!(%peer, %error, "keys could not be published; the next connection tries again");
+            if let Some(superpeer) = self.state().superpeers.get_mut(&peer) {
+                superpeer.has_records = false;
+            }
+            return;
+        }
         let database = shared.database.clone();
         let read = tokio::task::spawn_blocking(move || {
             if all { own_records(&database) } else { records_of(&database, &unpublished) }
@@ -456,7 +479,9 @@ impl Superpeers {
             let files: Vec<FileId> = page.iter().map(|(file, _)| *file).collect();
             let request = Request::Publish(page.into_iter().map(|(_, record)| record).collect());
             match shared.network.call::<Index>(peer, request).await {
-                Ok(response) => self.published(&files, response),
+                Ok(response) => {
+                    self.published(&files, response);
+                }
                 Err(error) => {
                     tracing::debug!(%peer, %error, "own records could not be published; the next connection tries again");
                     if let Some(superpeer) = self.state().superpeers.get_mut(&peer) {
@@ -597,12 +622,14 @@ fn own_records(database: &crate::database::Database) -> Records {
         let copies = database.copies(after.as_ref(), super::COPIES_AT_A_TIME)?;
         let Some(last) = copies.last() else { return Ok(records) };
         after = Some(last.file);
-        let own = copies.into_iter().filter(|copy| copy.provenance == crate::database::Provenance::Own);
+        let own = copies.into_iter().filter(|copy| copy.provenance == Provenance::Own);
         records.extend(own.map(|copy| (copy.file, copy.record)));
     }
 }
 
 fn records_of(database: &crate::database::Database, files: &[FileId]) -> Records {
     let copies = files.iter().filter_map(|file| database.copy(file).transpose());
-    copies.map(|copy| copy.map(|copy| (copy.file, copy.record))).collect()
+    // A file that was handed over meanwhile is its new owner's to publish.
+    let own = copies.filter(|copy| copy.as_ref().map_or(true, |copy| copy.provenance == Provenance::Own));
+    own.map(|copy| copy.map(|copy| (copy.file, copy.record))).collect()
 }

@@ -1,7 +1,8 @@
 //! Serving chunks to other nodes: bounded by slots, limited in rate, and never a byte that differs from its manifest.
 //!
-//! Any verified member may fetch any current content, since what is served is sealed; the key stands in the record,
-//! which only those who may read it have.
+//! From the library a file is sealed afresh, from the vault stored chunks are sent as they are. Any verified member may
+//! fetch any current content, since what is served is sealed; the key stands in the record, or is sealed there for those
+//! who may read the file.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,8 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use quarta_daemon::cause;
 use quarta_metrics::node::Flow;
 use quarta_protocols::{
+    content::{Geometry, Manifest},
     ids::{ContentId, FileId},
     limits::RUN_MAX_CHUNKS,
     messages::{
@@ -22,7 +25,7 @@ use quarta_protocols::{
         inventory::Key,
     },
     network::ChunkAsked,
-    records::{Access, Record},
+    records::Record,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -31,9 +34,10 @@ use super::Shared;
 use crate::{
     download::chunk_set::ChunkSet,
     library::Defect,
-    serving::{RunEnd, Serving, Unservable, stream_run},
+    serving::{Chunks, RunEnd, Serving, Unservable, stream_run},
     settings::Settings,
     throttle::Throttle,
+    vault::Replica,
 };
 
 /// Contents kept open: more than are fetched from one node at once, far below the limit of open files.
@@ -60,7 +64,63 @@ pub(crate) struct Uploads {
 #[derive(Default)]
 struct Open {
     order: VecDeque<ContentId>,
-    servings: HashMap<ContentId, (FileId, Arc<Serving>, Instant)>,
+    servings: HashMap<ContentId, (Arc<Held>, Instant)>,
+}
+
+/// A content that this node holds, open.
+pub(super) enum Held {
+    /// A plaintext file of the library.
+    Library(FileId, Serving),
+    /// A sealed replica.
+    Vault(Replica),
+}
+
+impl Held {
+    fn manifest(&self) -> &Manifest {
+        match self {
+            Self::Library(_, serving) => serving.manifest(),
+            Self::Vault(replica) => replica.manifest(),
+        }
+    }
+
+    /// As [`Chunks::read`], from the disk itself where the system can do that.
+    pub(super) fn read_from_disk(&self, index: u32) -> Result<Bytes, Abort> {
+        match self {
+            Self::Library(_, serving) => serving.read(index),
+            Self::Vault(replica) => replica.read_from_disk(index),
+        }
+    }
+
+    /// Reading it was broken off: where that is the copy's fault, it stops being a source. Blocks on the disk.
+    pub(super) fn found_defective(&self, shared: &Arc<Shared>, content: &ContentId, abort: Abort) {
+        let Some(defect) = Defect::of_abort(abort) else { return };
+        shared.uploads.forget(content);
+        match self {
+            Self::Library(file, _) => {
+                if defect == Defect::Changed {
+                    shared.metrics.node.seal_mismatches.inc();
+                }
+                shared.lost_now(file, defect);
+            }
+            Self::Vault(_) => shared.replica_damaged(content),
+        }
+    }
+}
+
+impl Chunks for Held {
+    fn geometry(&self) -> Geometry {
+        match self {
+            Self::Library(_, serving) => serving.geometry(),
+            Self::Vault(replica) => replica.geometry(),
+        }
+    }
+
+    fn read(&self, index: u32) -> Result<Bytes, Abort> {
+        match self {
+            Self::Library(_, serving) => serving.read(index),
+            Self::Vault(replica) => replica.read(index),
+        }
+    }
 }
 
 impl Uploads {
@@ -129,7 +189,7 @@ pub(super) fn serve(shared: &Arc<Shared>, asked: ChunkAsked) {
 
 async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePermit) {
     let content = asked.request.content();
-    let (file, serving) = match find(shared, content).await {
+    let held = match find(shared, content).await {
         Ok(found) => found,
         Err(refusal) => {
             asked.responder.respond(Head::Refused(refusal));
@@ -140,30 +200,30 @@ async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePe
         Request::Manifest { .. } => {
             let body = asked.responder.stream(Head::Manifest);
             // Where the peer is gone there is nobody to tell.
-            if body.send(Bytes::from(serving.manifest().to_bytes())).await.is_ok() {
+            if body.send(Bytes::from(held.manifest().to_bytes())).await.is_ok() {
                 let _ = body.finish().await;
             }
         }
         Request::Availability { .. } => {
-            let all = ChunkSet::all(serving.geometry().chunks());
+            let all = ChunkSet::all(held.geometry().chunks());
             asked.responder.respond(Head::Availability(ByteBuf::from(all.to_wire())));
         }
         Request::Run { first, count, .. } => {
-            let end = first.checked_add(count).filter(|end| *end <= serving.geometry().chunks());
+            let end = first.checked_add(count).filter(|end| *end <= held.geometry().chunks());
             if end.is_none() || !(1..=RUN_MAX_CHUNKS).contains(&count) {
                 asked.responder.respond(Head::Refused(Refusal::NoSuchChunk));
                 return;
             }
             let body = asked.responder.stream(Head::Run);
-            run(shared, (content, file), serving, (first, count), body, asked.membership.name.as_str()).await;
+            run(shared, content, held, (first, count), body, asked.membership.name.as_str()).await;
         }
     }
 }
 
 async fn run(
     shared: &Arc<Shared>,
-    (content, file): (ContentId, FileId),
-    serving: Arc<Serving>,
+    content: ContentId,
+    held: Arc<Held>,
     (first, count): (u32, u32),
     body: quarta_protocols::network::BodySender,
     receiver: &str,
@@ -173,11 +233,17 @@ async fn run(
     let _active = metrics.active_transfers.hold(Flow::Upload);
     let (chunks, mut ready) = mpsc::channel::<Result<Bytes, Abort>>(AHEAD);
     let limit = shared.uploads.throttle.clone();
-    let reading = stream_run(serving, first, count, chunks, limit);
+    let reading = stream_run(held.clone(), first, count, chunks, limit);
     let mut sent = 0u64;
     let sending = async {
         while let Some(chunk) = ready.recv().await {
             match chunk {
+                // A replica that is dropped meanwhile is sent no further.
+                Ok(_) if matches!(*held, Held::Vault(_)) && !shared.keeping.has(&content) => {
+                    ready.close();
+                    let _ = body.abort(Abort::Stopping).await;
+                    return;
+                }
                 Ok(chunk) => {
                     let bytes = chunk.len() as u64;
                     if body.send(chunk).await.is_err() {
@@ -200,38 +266,54 @@ async fn run(
     metrics.served_bytes.add(receiver, sent);
     metrics.transfer_ended(Flow::Upload, sent, started.elapsed());
     let RunEnd::Aborted(abort) = report.end else { return };
-    let Some(defect) = Defect::of_abort(abort) else { return };
-    if defect == Defect::Changed {
-        metrics.seal_mismatches.inc();
-    }
-    shared.uploads.forget(&content);
-    shared.lost_file(file, defect).await;
+    let shared = shared.clone();
+    // A blocking task is only cancelled when the runtime ends.
+    let _ = tokio::task::spawn_blocking(move || held.found_defective(&shared, &content, abort)).await;
 }
 
-/// Opens a content of the library, or finds it open.
-async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<(FileId, Arc<Serving>), Refusal> {
-    if let Some((file, serving, opened)) = shared.uploads.open().servings.get(&content)
+/// Opens a content, or finds it open.
+async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc<Held>, Refusal> {
+    if let Some((held, opened)) = shared.uploads.open().servings.get(&content)
         && opened.elapsed() < OPEN_FOR
     {
-        return Ok((*file, serving.clone()));
+        return Ok(held.clone());
     }
     let blocking = shared.clone();
     let opened = tokio::task::spawn_blocking(move || open(&blocking, &content)).await;
-    let (file, serving) = opened.unwrap_or(Err(Refusal::Busy))?;
-    let serving = Arc::new(serving);
+    let held = Arc::new(opened.unwrap_or(Err(Refusal::Busy))?);
     let mut open = shared.uploads.open();
     if open.order.len() >= OPEN_MAX
         && let Some(oldest) = open.order.pop_front()
     {
         open.servings.remove(&oldest);
     }
-    if open.servings.insert(content, (file, serving.clone(), Instant::now())).is_none() {
+    if open.servings.insert(content, (held.clone(), Instant::now())).is_none() {
         open.order.push_back(content);
     }
-    Ok((file, serving))
+    Ok(held)
 }
 
-fn open(shared: &Arc<Shared>, content: &ContentId) -> Result<(FileId, Serving), Refusal> {
+/// Opens a content anew: from the library, else from the vault. Blocks on the disk.
+pub(super) fn open(shared: &Arc<Shared>, content: &ContentId) -> Result<Held, Refusal> {
+    match open_in_library(shared, content) {
+        Ok((file, serving)) => Ok(Held::Library(file, serving)),
+        Err(refusal) if !shared.keeping.has(content) => Err(refusal),
+        Err(_) => open_in_vault(shared, content).map(Held::Vault),
+    }
+}
+
+fn open_in_vault(shared: &Arc<Shared>, content: &ContentId) -> Result<Replica, Refusal> {
+    shared.keeping.vault().replica(content).map_err(|error| {
+        if cause::too_many_open(&error) {
+            tracing::warn!(%content, %error, "a replica cannot be served now");
+            return Refusal::Busy;
+        }
+        shared.replica_damaged(content);
+        Refusal::NotHeld
+    })
+}
+
+fn open_in_library(shared: &Arc<Shared>, content: &ContentId) -> Result<(FileId, Serving), Refusal> {
     let found = shared.database.copy_of_content(content).and_then(|copy| {
         let manifest = shared.database.manifest(content)?;
         Ok(copy.zip(manifest))
@@ -246,10 +328,8 @@ fn open(shared: &Arc<Shared>, content: &ContentId) -> Result<(FileId, Serving), 
         return Err(Refusal::NotHeld);
     }
     let record = Record::verify(copy.record.clone(), &shared.identity.trust).map_err(|_| Refusal::NotHeld)?;
-    let Some(Access::Open { key, .. }) = record.entry().map(|entry| &entry.access) else {
-        return Err(Refusal::NotHeld);
-    };
-    Serving::open(&shared.library, &copy.place, key.cipher(), manifest)
+    let secret = shared.secret_of(&record).ok_or(Refusal::NotHeld)?;
+    Serving::open(&shared.library, &copy.place, secret.key.cipher(), manifest)
         .map(|serving| (copy.file, serving))
         .map_err(|unservable| match unservable {
             Unservable::Defective(defect) => {

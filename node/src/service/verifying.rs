@@ -23,7 +23,7 @@ use quarta_protocols::{
     content::{Cipher, Manifest},
     ids::Sha256,
     messages::inventory::Completeness,
-    records::{Access, Record},
+    records::Record,
 };
 use sha2::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -224,11 +224,12 @@ impl Run<'_> {
     fn against(&self, copy: &LibraryCopy) -> Result<Option<Against>, Ended> {
         let Some(manifest) = self.shared.database.manifest(&copy.content)? else { return Ok(None) };
         let record = Record::verify(copy.record.clone(), &self.shared.identity.trust).ok();
-        let key = record.as_ref().and_then(Record::entry).and_then(|entry| match &entry.access {
-            Access::Open { key, .. } => Some(key.cipher()),
-            Access::Restricted { .. } => None,
-        });
-        Ok(key.map(|cipher| Against { sha256: copy.sha256, cipher, manifest }))
+        let secret = record.and_then(|record| self.shared.secret_of(&record));
+        Ok(secret.map(|secret| Against {
+            sha256: Some(secret.sha256),
+            cipher: secret.key.cipher(),
+            manifest,
+        }))
     }
 
     /// So many bytes were read: waits for the rate, and tells how far it is. `false` where it is to end.

@@ -16,6 +16,7 @@ use super::{
     Routes, Service, broken,
     model::{File, FilePage},
 };
+use crate::catalog::Viewer;
 
 pub(super) fn routes() -> Routes {
     Routes::default().routes(routes!(list))
@@ -23,7 +24,7 @@ pub(super) fn routes() -> Routes {
 
 /// List and search the catalog
 ///
-/// In name order, without regard to case and accents.
+/// In name order, without regard to case and accents; restricted files too, of which super-peers cannot read the content.
 #[utoipa::path(get, path = "/api/v1/files", tag = "files", operation_id = "list_files", params(Search, Paging), responses(
     (status = 200, description = "a page of files", body = FilePage),
     (status = 400, description = "`query-too-long`, `bad-cursor`, `bad-limit`: see the parameters"),
@@ -39,7 +40,7 @@ async fn list(
     let limit = u32::try_from(paging.limit()?.get()).unwrap_or(u32::MAX);
     let page = shared
         .store
-        .read(move |reader| reader.search(&query, None, after.as_ref(), limit))
+        .read(move |reader| reader.search(Viewer::Administrator, &query, None, after.as_ref(), limit))
         .await
         .map_err(|e| broken(&e))?;
     let state = shared.state();
@@ -55,6 +56,7 @@ async fn list(
             name: stored.name.to_string(),
             owner: stored.owner_name.to_string(),
             size_bytes: entry.size_bytes,
+            restricted: sha256.is_none(),
             sha256: sha256.map(|sum| sum.to_string()),
             holders: state.available_holders(&entry.content).map(|peer| state.name_of(&peer)).collect(),
         })

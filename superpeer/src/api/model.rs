@@ -126,6 +126,9 @@ pub struct File {
     pub size_bytes: u64,
     /// Its SHA-256; none for a restricted file.
     pub sha256: Option<String>,
+    /// Whether not every member may see it.
+    #[serde(default)]
+    pub restricted: bool,
     /// Available members that hold all of it.
     pub holders: Vec<String>,
 }

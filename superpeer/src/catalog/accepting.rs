@@ -35,6 +35,14 @@ pub struct Published {
     pub outcome: Publication,
     /// What the other super-peers are to be told; empty where the record is not new.
     pub entries: Vec<Entry>,
+    /// What it changed here: [`Applied::File`] of a record that was stored.
+    pub applied: Option<Applied>,
+}
+
+impl Published {
+    pub(super) fn refused(outcome: Publication) -> Self {
+        Self { outcome, entries: Vec::new(), applied: None }
+    }
 }
 
 /// Why a member is not enrolled.
@@ -123,20 +131,13 @@ impl Catalog {
             let checked = match check_publication(&write, publisher, standing, record, &bytes, &self.trust)? {
                 Ok(record) => record,
                 Err(outcome) => {
-                    outcomes.push(Published { outcome, entries: Vec::new() });
+                    outcomes.push(Published::refused(outcome));
                     continue;
                 }
             };
             let context = Context { trust: &self.trust, own: &self.own, now: clock.tick(wall_ms) };
             let new = Verified::stamped(Key::of_file(&checked), Payload::File(checked), bytes, &context);
-            let (merged, entries) = write.accept(&new, &context)?;
-            let outcome = match merged {
-                Merged::Stored => Publication::Stored,
-                Merged::Known => Publication::Known,
-                Merged::Superseded => Publication::Superseded,
-                Merged::NoRoom => Publication::TooMany,
-            };
-            outcomes.push(Published { outcome, entries });
+            outcomes.push(write.publish(&new, &context)?);
         }
         self.totals = write.commit(clock.tick(wall_ms))?;
         self.clock = clock;
@@ -279,6 +280,28 @@ impl TakenBack {
 }
 
 impl Write<'_> {
+    /// Merges what a member publishes.
+    pub(super) fn publish(
+        &mut self,
+        new: &Verified,
+        context: &Context<'_>,
+    ) -> Result<Published, CatalogError> {
+        let stored = self.stored(&new.key, context.trust)?;
+        let old = stored.as_ref().map(|(_, old)| &old.payload);
+        let (merged, entries) = self.accept_over(stored.as_ref(), new, context)?;
+        let outcome = match merged {
+            Merged::Stored => Publication::Stored,
+            Merged::Known => Publication::Known,
+            Merged::Superseded => Publication::Superseded,
+            Merged::NoRoom => Publication::TooMany,
+        };
+        let applied = match &new.payload {
+            Payload::File(record) if merged == Merged::Stored => Some(Applied::of_file(old, record)),
+            _ => None,
+        };
+        Ok(Published { outcome, entries, applied })
+    }
+
     /// Merges what this super-peer accepts, with the event that tells of it; gives what the others are to be told.
     fn accept(
         &mut self,
@@ -286,12 +309,21 @@ impl Write<'_> {
         context: &Context<'_>,
     ) -> Result<(Merged, Vec<Entry>), CatalogError> {
         let stored = self.stored(&new.key, context.trust)?;
-        let merged = self.merge_over(stored.as_ref(), new)?;
+        self.accept_over(stored.as_ref(), new, context)
+    }
+
+    fn accept_over(
+        &mut self,
+        stored: Option<&(i64, Verified)>,
+        new: &Verified,
+        context: &Context<'_>,
+    ) -> Result<(Merged, Vec<Entry>), CatalogError> {
+        let merged = self.merge_over(stored, new)?;
         if merged != Merged::Stored {
             return Ok((merged, Vec::new()));
         }
         let mut entries = vec![new.to_entry()];
-        if let Some(told) = self.told(stored.as_ref().map(|(_, old)| &old.payload), &new.payload)? {
+        if let Some(told) = self.told(stored.map(|(_, old)| &old.payload), &new.payload)? {
             let event = told.event(new, context);
             // Without room for another event the change stands all the same.
             if self.merge(&event, context.trust)? == Merged::Stored {
@@ -317,7 +349,8 @@ impl Write<'_> {
             Payload::Revocation(revoked) => {
                 Some(Told::of_revocation(revoked.by, self.name_of(&revoked.member)?.as_ref()))
             }
-            Payload::Event(_) | Payload::Unknown => None,
+            // Who is on a list is the owner's alone to know; what changes for a file is told of its record.
+            Payload::Event(_) | Payload::Audience(_) | Payload::Wrap(_) | Payload::Unknown => None,
         })
     }
 }
@@ -339,10 +372,11 @@ fn check_publication(
     if record.owner() != publisher.peer {
         return invalid("only a file's owner may change it".to_owned());
     }
-    match standing {
-        Some(Standing::Member) => {}
-        Some(ended) => return invalid(format!("the owner's membership has ended ({ended})")),
-        None => return invalid("this super-peer does not know the owner as a member".to_owned()),
+    if let Err(why) = check_owner(standing) {
+        return invalid(why);
+    }
+    if let Err(why) = write.check_access(&record)? {
+        return invalid(why);
     }
     let key = Key::of_file(&record);
     let stored = write.bytes(&key)?;
@@ -354,6 +388,15 @@ fn check_publication(
         return Ok(Err(Publication::TooMany));
     }
     Ok(Ok(record))
+}
+
+/// Whether somebody of this standing may publish.
+pub(super) fn check_owner(standing: Option<Standing>) -> Result<(), String> {
+    match standing {
+        Some(Standing::Member) => Ok(()),
+        Some(ended) => Err(format!("the owner's membership has ended ({ended})")),
+        None => Err("this super-peer does not know the owner as a member".to_owned()),
+    }
 }
 
 fn check_standing(write: &Write<'_>, member: &Membership) -> Result<(), EnrolError> {

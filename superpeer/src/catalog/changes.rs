@@ -4,10 +4,17 @@
 //! backup gives numbers a second time, for other changes. It has lost the runs that came after the backup, and knows of
 //! every run that it remembers up to which number its own past goes.
 
-use quarta_protocols::{ids::ID_BYTES, messages::sync::Kind};
+use quarta_protocols::{
+    ids::{AudienceId, ID_BYTES},
+    messages::sync::Kind,
+};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Catalog, CatalogError, Reader};
+use super::{
+    Catalog, CatalogError, Reader,
+    reader::peer,
+    sight::{Restriction, Rules, Sight},
+};
 
 /// Runs that are remembered: years of daily restarts. A follower from before begins anew, which costs it one reading.
 const RUNS_KEPT: u32 = 10_000;
@@ -23,6 +30,8 @@ pub struct Change {
     pub id: [u8; ID_BYTES],
     /// The encoded entry, verified when it was stored.
     pub payload: Vec<u8>,
+    /// Who may see it.
+    pub sight: Sight,
 }
 
 /// Entries in the order of their last change.
@@ -106,7 +115,7 @@ impl Reader {
     ) -> Result<ChangePage, CatalogError> {
         let mut rows = self.conn.prepare_cached(SINCE)?;
         let mut rows = rows.query([i64::try_from(sequence).unwrap_or(i64::MAX)])?;
-        let (mut page, mut bytes) = (ChangePage::default(), 0);
+        let (mut page, mut bytes, mut rules) = (ChangePage::default(), 0, Rules::default());
         while let Some(row) = rows.next()? {
             if page.changes.len() >= limit_entries.max(1) || (bytes >= limit_bytes && bytes > 0) {
                 page.more = true;
@@ -114,10 +123,20 @@ impl Reader {
             }
             let payload: Vec<u8> = row.get(3)?;
             bytes += payload.len();
+            let kind = Kind(row.get(1)?);
+            let restriction = match row.get::<_, Option<[u8; ID_BYTES]>>(4)? {
+                Some(audience) => Some(Restriction {
+                    audience: AudienceId::from_bytes(audience),
+                    owner: peer(row, 5)?,
+                    always: row.get(6)?,
+                }),
+                None => None,
+            };
             page.changes.push(Change {
                 sequence: u64::try_from(row.get::<_, i64>(0)?).map_err(CatalogError::damaged)?,
-                kind: Kind(row.get(1)?),
+                kind,
                 id: row.get(2)?,
+                sight: self.sight(kind, &payload, restriction, &mut rules)?,
                 payload,
             });
         }
@@ -126,5 +145,6 @@ impl Reader {
 }
 
 /// In the words of the index that leaves events out, so that it can be used.
-pub(super) const SINCE: &str = "SELECT sequence, kind, id, payload FROM entries INDEXED BY entries_followed
+pub(super) const SINCE: &str = "SELECT sequence, kind, id, payload, r.audience, r.owner, r.always
+    FROM entries INDEXED BY entries_followed LEFT JOIN restrictions AS r ON r.row = entries.row
     WHERE kind <> 5 AND sequence > ?1 ORDER BY sequence";

@@ -4,17 +4,18 @@ use std::sync::LazyLock;
 
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
+    audiences::{Audience, EpochKey, Keys, Rule, Stated, Wrap},
     content::ContentKey,
     credentials::{Credential, Grant, Membership, Role, Trust, UnixSeconds},
     endings::{Departure, RevocationNotice},
-    ids::{ContentId, NetworkId, RecordHash, Sha256},
-    keys::SealingSecret,
+    ids::{AudienceId, ContentId, NetworkId, RecordHash, Sha256},
+    keys::{SealingKey, SealingSecret},
     members::Enrolment,
     names::{FileName, MemberName},
     records::{Access, Body, Entry, Link, Origin, Record, State},
     signing::Signed,
 };
-use serde_bytes::ByteArray;
+use serde_bytes::{ByteArray, ByteBuf};
 use tempfile::TempDir;
 
 use super::Catalog;
@@ -154,4 +155,41 @@ pub(crate) fn handed_over(mut body: Body, from: u8, to: u8) -> Record {
     };
     body.links.push(Signed::new(&link, &network(), &key(from)));
     Record::sign(&body, &trust(), &key(to)).unwrap()
+}
+
+/// The `nth` audience of `owner`.
+pub(crate) fn audience(owner: u8, nth: u8, rule: Rule, epoch: u64) -> Stated<Audience> {
+    let origin = Origin { owner: peer(owner), nonce: ByteArray::new([nth; 16]) };
+    Audience::new(origin, rule, epoch, &network()).sign(&trust(), &key(owner)).unwrap()
+}
+
+/// Everybody but these.
+pub(crate) fn but(members: &[u8]) -> Rule {
+    Rule::EveryoneBut(members.iter().map(|seed| peer(*seed)).collect())
+}
+
+/// These only.
+pub(crate) fn only(members: &[u8]) -> Rule {
+    Rule::Only(members.iter().map(|seed| peer(*seed)).collect())
+}
+
+/// A member's keys of an audience, signed by its owner.
+pub(crate) fn wrap(audience: &Stated<Audience>, owner: u8, member: u8) -> Stated<Wrap> {
+    let audience = audience.statement();
+    let keys = Keys((1..=audience.epoch).map(|epoch| (epoch, EpochKey::from_bytes([7; 32]))).collect());
+    let secret = SealingSecret::from_bytes([member; 32]);
+    let sealing_key =
+        SealingKey::verify(&secret.statement(&network(), &key(member)), &network(), &peer(member)).unwrap();
+    Wrap::seal(audience, &keys, &sealing_key, &trust(), &key(owner)).unwrap()
+}
+
+/// A file that only an audience may read, with a content of its own.
+pub(crate) fn restricted(name: &str, content: u8, audience: AudienceId, epoch: u64) -> State {
+    State::Present(Entry {
+        name: FileName::new(name).unwrap(),
+        size_bytes: 3,
+        content: ContentId::from_bytes([content; 32]),
+        manifest: None,
+        access: Access::Restricted { audience, epoch, sealed: ByteBuf::from(vec![content; 60]) },
+    })
 }

@@ -330,7 +330,7 @@ fn a_catalog_of_format_1_is_brought_to_format_2_with_all_that_is_in_it() {
     let reader = upgraded.reader().unwrap();
     assert_eq!((upgraded.count(Kind::MEMBER), upgraded.count(Kind::FILE)), (6, 1));
     assert_eq!((upgraded.count(Kind::DEPARTURE), upgraded.count(Kind::REVOCATION)), (1, 0));
-    assert_eq!(reader.search("plan", None, None, 9).unwrap().files.len(), 1);
+    assert_eq!(reader.search(Viewer::Administrator, "plan", None, None, 9).unwrap().files.len(), 1);
     assert_eq!(reader.ended().unwrap(), [Applied::Ended { peer: peer(2), standing: Standing::Left }]);
     assert_eq!(reader.log(None, 9, None).unwrap().len(), 1);
     assert_eq!(crate::admission::list(&upgraded).unwrap()[0].uses_left, 2);

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::{AUDIENCE_MAX_BYTES, Audience, Stated, Wrap},
     audit::{EVENT_MAX_BYTES, Event},
     cbor,
     clock::HybridTime,
@@ -41,6 +42,8 @@ pub(super) enum Payload {
     Departure(PeerId),
     Revocation(Box<Revoked>),
     Event(Box<Event>),
+    Audience(Box<Stated<Audience>>),
+    Wrap(Box<Stated<Wrap>>),
     /// Of a kind that this version does not know: kept and passed on as it is.
     Unknown,
 }
@@ -76,11 +79,33 @@ impl Key {
         Self { kind: Kind::EVENT, id: Event::id_of(encoded) }
     }
 
+    pub(super) const fn of_audience(audience: &Audience) -> Self {
+        Self { kind: Kind::AUDIENCE, id: *audience.audience.as_bytes() }
+    }
+
+    pub(super) fn of_wrap(wrap: &Wrap) -> Self {
+        Self { kind: Kind::WRAP, id: Wrap::id_of(&wrap.audience, &wrap.member) }
+    }
+
     /// Whether an entry that is here in these very bytes need not be looked at again. Of an unknown kind the stamp
     /// counts too.
     pub(super) const fn is_decided_by_payload(&self) -> bool {
-        matches!(self.kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION | Kind::EVENT)
+        is_known(self.kind)
     }
+}
+
+/// Whether this version knows the kind.
+pub(super) const fn is_known(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::FILE
+            | Kind::MEMBER
+            | Kind::DEPARTURE
+            | Kind::REVOCATION
+            | Kind::EVENT
+            | Kind::AUDIENCE
+            | Kind::WRAP
+    )
 }
 
 impl Payload {
@@ -115,6 +140,18 @@ impl Payload {
                 let event: Event = cbor::from_slice_within(bytes, EVENT_MAX_BYTES).map_err(text)?;
                 (Key::of_event(bytes) == *key && event.name.len() <= FILE_NAME_MAX_BYTES)
                     .then(|| Self::Event(Box::new(event)))
+            }
+            Kind::AUDIENCE => {
+                let signed: Signed<Audience> =
+                    cbor::from_slice_within(bytes, AUDIENCE_MAX_BYTES + ENVELOPE_MAX_BYTES).map_err(text)?;
+                let audience = Audience::verify(signed, trust).map_err(text)?;
+                (Key::of_audience(audience.statement()) == *key).then(|| Self::Audience(Box::new(audience)))
+            }
+            Kind::WRAP => {
+                let signed: Signed<Wrap> =
+                    cbor::from_slice_within(bytes, AUDIENCE_MAX_BYTES + ENVELOPE_MAX_BYTES).map_err(text)?;
+                let wrap = Wrap::verify(signed, trust).map_err(text)?;
+                (Key::of_wrap(wrap.statement()) == *key).then(|| Self::Wrap(Box::new(wrap)))
             }
             _ => (bytes.len() <= UNKNOWN_MAX_BYTES).then_some(Self::Unknown),
         };
@@ -152,7 +189,7 @@ impl Verified {
     /// Which of two entries of one key stays: [`Ordering::Greater`] for this one.
     ///
     /// A total order, so that all super-peers end with the same bytes in whatever order they hear of them. Records,
-    /// enrolments and revocations have their own order; where that is silent (one body under two signatures, a departure
+    /// enrolments, revocations, audiences and wraps have their own order; where that is silent (one body under two signatures, a departure
     /// signed twice) the bytes decide. Two events of one id are the same. Of an unknown kind nothing is known but when it
     /// was accepted: the later acceptance is the likelier update.
     pub(super) fn precedence(&self, other: &Self) -> Ordering {
@@ -165,6 +202,10 @@ impl Verified {
             (Payload::Revocation(a), Payload::Revocation(b)) => {
                 order(a.supersedes(b), b.supersedes(a)).then(by_bytes)
             }
+            (Payload::Audience(a), Payload::Audience(b)) => {
+                order(a.supersedes(b), b.supersedes(a)).then(by_bytes)
+            }
+            (Payload::Wrap(a), Payload::Wrap(b)) => order(a.supersedes(b), b.supersedes(a)).then(by_bytes),
             (Payload::Departure(_), Payload::Departure(_)) | (Payload::Event(_), Payload::Event(_)) => {
                 by_bytes
             }

@@ -2,16 +2,17 @@
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::{Audience, Rule, Wrap},
     audit::Event,
     cbor,
     credentials::{Role, Trust},
     endings::Revoked,
     members::Enrolled,
     messages::sync::{Kind, Stamp},
-    records::Record,
+    records::{Access, Record, State},
     signing::Signed,
 };
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{
     CatalogError,
@@ -33,12 +34,15 @@ pub(super) fn project(
                 _ => None,
             });
             count_owner(tx, old, record)?;
+            restrict_file(tx, row, old, record)?;
             list_file(tx, row, old, record)
         }
         Payload::Member(enrolled) => list_member(tx, row, enrolled),
         Payload::Departure(member) => note_departure(tx, row, member),
         Payload::Revocation(revoked) => note_revocation(tx, row, revoked),
         Payload::Event(event) => log_event(tx, row, &new.key, event),
+        Payload::Audience(audience) => list_audience(tx, row, audience.statement()),
+        Payload::Wrap(wrap) => count_wrap(tx, row, wrap.statement()),
         Payload::Unknown => Ok(()),
     }
 }
@@ -63,13 +67,103 @@ pub(super) fn read_what_was_kept_unread(tx: &Transaction<'_>, trust: &Trust) -> 
             Ok(Payload::Departure(member)) => note_departure(tx, at, &member)?,
             Ok(Payload::Revocation(revoked)) => note_revocation(tx, at, &revoked)?,
             Ok(Payload::Event(event)) => log_event(tx, at, &key, &event)?,
-            Ok(Payload::File(_) | Payload::Member(_) | Payload::Unknown) => {}
+            Ok(_) => {}
             Err(_) => invalid.push(at),
         }
     }
     for row in invalid {
         tx.execute("DELETE FROM entries WHERE row = ?1", [row])?;
     }
+    Ok(())
+}
+
+/// Gives audiences, wraps and restricted files the tables that format 3 did not have. Formats up to 3 kept audiences and
+/// wraps unread; what does not verify goes.
+pub(super) fn read_who_may_see_what(tx: &Transaction<'_>, trust: &Trust) -> Result<(), CatalogError> {
+    let mut unread = tx.prepare("SELECT row, kind, id, payload FROM entries WHERE kind IN (?1, ?2, ?3)")?;
+    let mut rows = unread.query([Kind::FILE, Kind::AUDIENCE, Kind::WRAP].map(|kind| kind.0))?;
+    let mut invalid = Vec::new();
+    while let Some(row) = rows.next()? {
+        let at: i64 = row.get(0)?;
+        let key = Key { kind: Kind(row.get(1)?), id: row.get(2)? };
+        let bytes = row.get_ref(3)?.as_blob().map_err(CatalogError::damaged)?;
+        match Payload::verify(&key, bytes, trust) {
+            Ok(Payload::File(record)) => restrict_file(tx, at, None, &record)?,
+            Ok(Payload::Audience(audience)) => list_audience(tx, at, audience.statement())?,
+            Ok(Payload::Wrap(wrap)) => count_wrap(tx, at, wrap.statement())?,
+            Err(_) if key.kind != Kind::FILE => invalid.push(at),
+            // A damaged record is told of when it is read.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    for row in invalid {
+        tx.execute("DELETE FROM entries WHERE row = ?1", [row])?;
+    }
+    Ok(())
+}
+
+/// Notes who may see a file, where that is not everybody. A deleted file stays hidden from whom it was hidden.
+fn restrict_file(
+    tx: &Transaction<'_>,
+    row: i64,
+    old: Option<&Record>,
+    new: &Record,
+) -> Result<(), CatalogError> {
+    let before: Option<(Vec<u8>, bool)> = tx
+        .prepare_cached("SELECT audience, always FROM restrictions WHERE row = ?1")?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let audience = match &new.body().state {
+        State::Present(entry) => match &entry.access {
+            Access::Open { .. } => None,
+            Access::Restricted { audience, .. } => Some(audience.as_bytes().to_vec()),
+        },
+        State::Deleted => before.as_ref().map(|(audience, _)| audience.clone()),
+    };
+    let Some(audience) = audience else {
+        tx.prepare_cached("DELETE FROM restrictions WHERE row = ?1")?.execute([row])?;
+        return Ok(());
+    };
+    let (revision, links) = (new.body().revision, new.body().links.len());
+    let always = match (old, before) {
+        (None, _) => revision == 1 && links == 0,
+        // A revision that never came here may have been seen by others elsewhere.
+        (Some(old), Some((hidden_as, always))) => {
+            let next =
+                old.body().revision.checked_add(1) == Some(revision) && old.body().links.len() == links;
+            always && next && hidden_as == audience
+        }
+        (Some(_), None) => false,
+    };
+    tx.prepare_cached("INSERT OR REPLACE INTO restrictions VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        row,
+        audience,
+        new.owner().to_bytes(),
+        always
+    ])?;
+    Ok(())
+}
+
+fn list_audience(tx: &Transaction<'_>, row: i64, audience: &Audience) -> Result<(), CatalogError> {
+    let id = audience.audience.as_bytes();
+    tx.prepare_cached("INSERT OR REPLACE INTO audiences VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        row,
+        id,
+        audience.origin.owner.to_bytes(),
+        matches!(audience.rule, Rule::Only(_)),
+        i64::try_from(audience.epoch).unwrap_or(i64::MAX),
+    ])?;
+    tx.prepare_cached("DELETE FROM audience_members WHERE audience = ?1")?.execute([id])?;
+    let mut insert = tx.prepare_cached("INSERT INTO audience_members VALUES (?1, ?2)")?;
+    for member in audience.rule.members() {
+        insert.execute(params![id, member.to_bytes()])?;
+    }
+    Ok(())
+}
+
+fn count_wrap(tx: &Transaction<'_>, row: i64, wrap: &Wrap) -> Result<(), CatalogError> {
+    tx.prepare_cached("INSERT OR REPLACE INTO wraps VALUES (?1, ?2)")?
+        .execute(params![row, wrap.origin.owner.to_bytes()])?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use super::{
     CatalogError,
     fold::fold,
     search::{Plan, SORTED_MAX, Wanted, bounds, phrase},
+    sight::{Viewer, shown_to},
 };
 
 /// Files that a reference can stand for before it is simply too vague.
@@ -59,12 +60,13 @@ impl Reader {
     /// A text of one or two letters must begin the name.
     ///
     /// No character of the text has a special meaning. A page may be shorter than `limit` though more follow: a file
-    /// whose owner's enrolment has not arrived yet is not shown. `next` tells.
+    /// whose owner's enrolment has not arrived yet is not shown. `next` tells. What the viewer may not see is not there.
     ///
     /// # Errors
     /// [`CatalogError`] where the database fails.
     pub fn search(
         &self,
+        viewer: Viewer,
         query: &str,
         owner: Option<PeerId>,
         after: Option<&Cursor>,
@@ -78,7 +80,7 @@ impl Reader {
             Wanted::Letters(text) => (Plan::Sorted, String::new(), text),
         };
         let ((low, low_file), high) = bounds(&beginning, after);
-        let (owner, phrase) = (owner.map(PeerId::to_bytes), phrase(&text));
+        let (owner, viewer, phrase) = (owner.map(PeerId::to_bytes), viewer.parameter(), phrase(&text));
         let limit = limit.max(1);
         // One more than asked for tells whether another page follows.
         let fetched = i64::from(limit) + 1;
@@ -87,12 +89,15 @@ impl Reader {
         if let Some(owner) = &owner {
             values.push((":owner", owner));
         }
+        if let Some(viewer) = &viewer {
+            values.push((":viewer", viewer));
+        }
         match plan {
             Plan::Range => values.push((":high", &high)),
             Plan::Walk => values.push((":text", &text)),
             Plan::Sorted => values.push((":phrase", &phrase)),
         }
-        let mut rows = self.conn.prepare_cached(&plan.rows(owner.is_some()))?;
+        let mut rows = self.conn.prepare_cached(&plan.rows(owner.is_some(), viewer.is_some()))?;
         let mut rows = rows.query(values.as_slice())?;
         let mut page = FilePage::default();
         let (mut seen, mut last) = (0, None);
@@ -119,29 +124,29 @@ impl Reader {
 
     /// The files that a person can mean by a text: a full id, the beginning of one (at least
     /// [`ID_PREFIX_MIN_DIGITS`]), a full name, or `owner:name`. At most [`MATCHES_MAX`], names first; more than one is
-    /// for the person to tell apart. Deleted files are never meant.
+    /// for the person to tell apart. Deleted files are never meant, nor any that the viewer may not see.
     ///
     /// # Errors
     /// [`CatalogError`] where the database fails.
-    pub fn resolve(&self, reference: &str) -> Result<Vec<StoredFile>, CatalogError> {
+    pub fn resolve(&self, viewer: Viewer, reference: &str) -> Result<Vec<StoredFile>, CatalogError> {
         let reference = reference.trim();
         if let Ok(file) = reference.parse::<FileId>() {
-            return self.ids_between(file.as_bytes(), file.as_bytes());
+            return self.ids_between(viewer, file.as_bytes(), file.as_bytes());
         }
         // No file name contains a colon, so the two forms cannot be confused.
         let mut matches = match reference.split_once(':') {
             Some((owner, name)) => match MemberName::new(owner).ok().map(|owner| self.member_by_name(&owner))
             {
                 Some(owner) => match owner? {
-                    Some(owner) => self.named(name, Some(owner.peer))?,
+                    Some(owner) => self.named(viewer, name, Some(owner.peer))?,
                     None => Vec::new(),
                 },
                 None => Vec::new(),
             },
-            None => self.named(reference, None)?,
+            None => self.named(viewer, reference, None)?,
         };
         if let Some((low, high)) = id_range(reference) {
-            for file in self.ids_between(&low, &high)? {
+            for file in self.ids_between(viewer, &low, &high)? {
                 if !matches.iter().any(|found| found.file == file.file) {
                     matches.push(file);
                 }
@@ -151,9 +156,15 @@ impl Reader {
         Ok(matches)
     }
 
-    fn named(&self, name: &str, owner: Option<PeerId>) -> Result<Vec<StoredFile>, CatalogError> {
+    fn named(
+        &self,
+        viewer: Viewer,
+        name: &str,
+        owner: Option<PeerId>,
+    ) -> Result<Vec<StoredFile>, CatalogError> {
         let Ok(name) = FileName::normalised(name) else { return Ok(Vec::new()) };
         self.files_where(
+            viewer,
             "files.folded = ?1 AND files.name = ?2 AND (?3 IS NULL OR files.owner = ?3)",
             params![fold(name.as_str()), name.as_str(), owner.map(PeerId::to_bytes)],
             MATCHES_MAX,
@@ -162,10 +173,11 @@ impl Reader {
 
     fn ids_between(
         &self,
+        viewer: Viewer,
         low: &[u8; ID_BYTES],
         high: &[u8; ID_BYTES],
     ) -> Result<Vec<StoredFile>, CatalogError> {
-        self.files_where("files.file BETWEEN ?1 AND ?2", params![low, high], MATCHES_MAX)
+        self.files_where(viewer, "files.file BETWEEN ?1 AND ?2", params![low, high], MATCHES_MAX)
     }
 
     /// The record of a file, also of a deleted one.
@@ -176,12 +188,12 @@ impl Reader {
         self.payload(Kind::FILE, file.as_bytes())
     }
 
-    /// A file that exists.
+    /// A file that exists and that the viewer may see.
     ///
     /// # Errors
     /// [`CatalogError`] where the database fails.
-    pub fn file(&self, file: &FileId) -> Result<Option<StoredFile>, CatalogError> {
-        Ok(self.ids_between(file.as_bytes(), file.as_bytes())?.pop())
+    pub fn file(&self, viewer: Viewer, file: &FileId) -> Result<Option<StoredFile>, CatalogError> {
+        Ok(self.ids_between(viewer, file.as_bytes(), file.as_bytes())?.pop())
     }
 
     /// How many files there are that are not deleted.
@@ -194,26 +206,48 @@ impl Reader {
         u64::try_from(count).map_err(CatalogError::damaged)
     }
 
-    /// The files with this content, in order of id, at most `limit`.
+    /// The files with this content, in order of id, at most `limit`; hidden ones too.
     ///
     /// # Errors
     /// [`CatalogError`] where the database fails.
     pub fn content_files(&self, content: &ContentId, limit: usize) -> Result<Vec<StoredFile>, CatalogError> {
-        self.files_where("files.content = ?1", params![content.as_bytes()], limit)
+        self.files_where(Viewer::Administrator, "files.content = ?1", params![content.as_bytes()], limit)
     }
 
+    /// Whether a content is some file's present one. What was replaced, withdrawn or deleted is not.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn is_current(&self, content: &ContentId) -> Result<bool, CatalogError> {
+        Ok(self
+            .conn
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM files WHERE content = ?1)")?
+            .query_row([content.as_bytes()], |row| row.get(0))?)
+    }
+
+    /// `condition` takes as many parameters as there are `values`.
     fn files_where(
         &self,
+        viewer: Viewer,
         condition: &str,
         values: &[&dyn rusqlite::ToSql],
         limit: usize,
     ) -> Result<Vec<StoredFile>, CatalogError> {
+        let viewer = viewer.parameter();
+        let mut values = values.to_vec();
+        let shown = match &viewer {
+            Some(viewer) => {
+                values.push(viewer);
+                format!("AND {}", shown_to(&format!("?{}", values.len())))
+            }
+            None => String::new(),
+        };
         let mut rows = self.conn.prepare_cached(&format!(
             "SELECT files.file, files.owner, files.name, members.name, entries.payload
              FROM files JOIN entries ON entries.row = files.row JOIN members ON members.peer = files.owner
-             WHERE {condition} ORDER BY files.file LIMIT {limit}"
+             WHERE {condition} {shown} ORDER BY files.file LIMIT {limit}"
         ))?;
-        let mut rows = rows.query(values)?;
+        let mut rows = rows.query(values.as_slice())?;
         let mut files = Vec::new();
         while let Some(row) = rows.next()? {
             files.extend(stored_file(row)?);

@@ -16,8 +16,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use super::{CatalogError, positions, projection};
 
 /// One step per format: format *n* is what the first *n* steps make. Steps are only ever added.
-const STEPS: [&str; 3] =
-    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 /// Marks the file as ours: "Qcat".
 const APPLICATION_ID: i32 = 0x5163_6174;
 /// How long a statement waits for another connection's lock, e.g. of a backup.
@@ -26,6 +30,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 /// Page cache of the writer and of each reader, in KiB: holds the inner pages of the indexes of a million files.
 const CACHE_KIB: i64 = 16 * 1024;
+/// Prepared statements kept for each connection: as many as there are.
+const STATEMENTS_KEPT: usize = 128;
 
 /// Opens the database for writing, creating it or bringing it to the newest format.
 pub(super) fn open(path: &Path, trust: &Trust) -> Result<Connection, CatalogError> {
@@ -47,6 +53,9 @@ pub(super) fn open(path: &Path, trust: &Trust) -> Result<Connection, CatalogErro
     if (1..3).contains(&before) {
         positions::fill(&tx)?;
     }
+    if (1..4).contains(&before) {
+        projection::read_who_may_see_what(&tx, trust)?;
+    }
     tx.commit()?;
     // Only now: a file that is not ours keeps its own journal mode.
     conn.pragma_update(None, "journal_mode", "WAL")?;
@@ -67,7 +76,7 @@ fn set(conn: &Connection) -> Result<(), CatalogError> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(())
 }
 
@@ -171,9 +180,9 @@ mod tests {
         let hash = blake3::hash(all.join(";\n").as_bytes()).to_hex();
         assert_eq!(hash.as_str(), GOLDEN, "a changed format needs a new step: {all:#?}");
         let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 3);
+        assert_eq!(version, 4);
     }
-    const GOLDEN: &str = "431ad31e74fd1a6eb7307b1acf6439a554ccc50753d028a4d6e59690466bd608";
+    const GOLDEN: &str = "25c206d9e52ae7d003355b2d4931a956897e3b2f11807d9bc837849b5c8c0a8a";
 
     #[test]
     fn what_was_acknowledged_is_synced_and_private() {
@@ -202,11 +211,12 @@ mod tests {
         let conn = open(&path, &trust()).unwrap();
         conn.pragma_update(None, "user_version", 7).unwrap();
         drop(conn);
-        assert!(matches!(open(&path, &trust()), Err(CatalogError::Newer { found: 7, known: 3 })));
+        assert!(matches!(open(&path, &trust()), Err(CatalogError::Newer { found: 7, known: 4 })));
         let conn = Connection::open(&path).unwrap();
-        conn.pragma_update(None, "user_version", 3).unwrap();
+        conn.pragma_update(None, "user_version", 4).unwrap();
         drop(conn);
-        let other = Trust { network: NetworkId::from_bytes([2; 32]), ..trust() };
+        let root = libp2p::identity::Keypair::generate_ed25519();
+        let other = Trust::in_root(root.public().try_into_ed25519().unwrap());
         assert!(matches!(
             open(&path, &other),
             Err(CatalogError::OtherNetwork { found, .. }) if found == trust().network

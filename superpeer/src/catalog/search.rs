@@ -11,7 +11,7 @@
 
 use quarta_protocols::messages::index::Cursor;
 
-use super::fold::fold;
+use super::{fold::fold, sight::shown_to};
 
 /// Letters in a trigram, the least that the letter index can find.
 const TRIGRAM: usize = 3;
@@ -65,12 +65,14 @@ pub(super) enum Plan {
 }
 
 impl Plan {
-    /// The statement that gives `:limit` rows after (`:low`, `:low_file`) in name order.
+    /// The statement that gives `:limit` rows after (`:low`, `:low_file`) in name order; to a member, of those that
+    /// `:viewer` may see.
     ///
     /// `INDEXED BY` makes a plan that would no longer be the intended one an error that tests see, not a slow query.
-    pub(super) fn rows(self, of_one_owner: bool) -> String {
+    pub(super) fn rows(self, of_one_owner: bool, to_a_member: bool) -> String {
         let index = if of_one_owner { "files_by_owner" } else { "files_by_name" };
         let owner = if of_one_owner { "owner = :owner AND" } else { "" };
+        let shown = if to_a_member { format!("{} AND", shown_to(":viewer")) } else { String::new() };
         let chosen = match self {
             Self::Range => format!("files INDEXED BY {index} WHERE {owner} folded < :high AND"),
             Self::Walk => format!("files INDEXED BY {index} WHERE {owner} instr(folded, :text) > 0 AND"),
@@ -82,7 +84,7 @@ impl Plan {
         // The page is cut before payloads and owners' names are read.
         format!(
             "WITH page AS (
-                 SELECT files.row, file, owner, name, files.folded AS folded FROM {chosen}
+                 SELECT files.row, file, owner, name, files.folded AS folded FROM {chosen} {shown}
                      (files.folded, file) > (:low, :low_file)
                  ORDER BY files.folded, file LIMIT :limit
              )

@@ -5,6 +5,7 @@ use quarta_protocols::{
     credentials::{Membership, Role},
     ids::{ContentId, FileId},
     messages::sync::{Entry, Kind, Place},
+    records::{Access, Record},
 };
 use serde_bytes::ByteArray;
 
@@ -45,8 +46,12 @@ pub enum Applied {
         file: FileId,
         /// Its present owner.
         owner: PeerId,
+        /// Its content before; none where it is new here, or was deleted.
+        before: Option<ContentId>,
         /// Its present content; none where it is deleted.
         content: Option<ContentId>,
+        /// Whether `before` is to be served to nobody from now on: others may read the file than before.
+        withdrawn: bool,
     },
     /// A member is new or has a newer credential.
     Member(Membership),
@@ -63,6 +68,33 @@ pub enum Applied {
     EndedAsNode(PeerId),
     /// Something of a kind that this version does not know.
     Unknown(Kind),
+}
+
+impl Applied {
+    /// What a file's new record changes, after what stood before.
+    pub(super) fn of_file(old: Option<&Payload>, new: &Record) -> Self {
+        let old = old.and_then(|old| match old {
+            Payload::File(old) => old.entry(),
+            _ => None,
+        });
+        let audience = |access: &Access| match access {
+            Access::Open { .. } => None,
+            Access::Restricted { audience, .. } => Some(*audience),
+        };
+        let withdrawn = match (old, new.entry()) {
+            (Some(old), Some(now)) => {
+                audience(&now.access).is_some_and(|now| audience(&old.access) != Some(now))
+            }
+            _ => false,
+        };
+        Self::File {
+            file: new.file(),
+            owner: new.owner(),
+            before: old.map(|entry| entry.content),
+            content: new.entry().map(|entry| entry.content),
+            withdrawn,
+        }
+    }
 }
 
 impl Catalog {
@@ -86,8 +118,8 @@ impl Catalog {
             taken.invalid = u32::try_from(entries.len()).unwrap_or(u32::MAX);
             return Ok(taken);
         }
-        // Members first: the others may be stamped by one of them.
-        entries.sort_by_key(|entry| entry.kind != Kind::MEMBER);
+        // Members first: the others may be stamped by one of them. Then audiences: they say who may see the files.
+        entries.sort_by_key(|entry| (entry.kind != Kind::MEMBER, entry.kind != Kind::AUDIENCE));
         for entry in entries {
             let key = Key { kind: entry.kind, id: *entry.id };
             if key.is_decided_by_payload()
@@ -114,12 +146,17 @@ impl Catalog {
             }
             let bytes = entry.payload.into_vec();
             let new = Verified { key, payload, bytes, stamp: entry.stamp, time: stamp.time };
-            match write.merge(&new, &self.trust)? {
+            let stored = write.stored(&new.key, &self.trust)?;
+            match write.merge_over(stored.as_ref(), &new)? {
                 Merged::Stored => {
                     taken.stored += 1;
                     taken.restored |= is_made_by(&new.payload, &own);
                     clock.observe(stamp.time, wall_ms);
-                    taken.applied.extend(applied(&write, &new)?);
+                    taken.applied.extend(applied(
+                        &write,
+                        stored.as_ref().map(|(_, old)| &old.payload),
+                        &new,
+                    )?);
                 }
                 Merged::Known => taken.known += 1,
                 Merged::Superseded => {
@@ -150,7 +187,11 @@ pub(super) fn is_made_by(payload: &Payload, own: &PeerId) -> bool {
 }
 
 /// What an entry that was just stored changes here.
-fn applied(write: &Write<'_>, new: &Verified) -> Result<Option<Applied>, CatalogError> {
+fn applied(
+    write: &Write<'_>,
+    old: Option<&Payload>,
+    new: &Verified,
+) -> Result<Option<Applied>, CatalogError> {
     let ended = |peer: PeerId| {
         let known = write.standing_of(&peer)?;
         let standing = match known {
@@ -166,18 +207,14 @@ fn applied(write: &Write<'_>, new: &Verified) -> Result<Option<Applied>, Catalog
         })
     };
     Ok(match &new.payload {
-        Payload::File(record) => Some(Applied::File {
-            file: record.file(),
-            owner: record.owner(),
-            content: record.entry().map(|entry| entry.content),
-        }),
+        Payload::File(record) => Some(Applied::of_file(old, record)),
         Payload::Member(enrolled) => {
             let member = || Applied::Member(enrolled.membership.clone());
             Some(ended(enrolled.membership.peer)?.unwrap_or_else(member))
         }
         Payload::Departure(member) => ended(*member)?,
         Payload::Revocation(revoked) => ended(revoked.member)?,
-        Payload::Event(_) => None,
+        Payload::Event(_) | Payload::Audience(_) | Payload::Wrap(_) => None,
         Payload::Unknown => Some(Applied::Unknown(new.key.kind)),
     })
 }

@@ -48,7 +48,7 @@ fn add(catalog: &mut Catalog, owner: u8, nth: u16, name: &str) -> Record {
 }
 
 fn found(reader: &Reader, query: &str) -> Vec<String> {
-    let page = reader.search(query, None, None, 100).unwrap();
+    let page = reader.search(Viewer::Administrator, query, None, None, 100).unwrap();
     page.files.iter().map(|file| file.name.as_str().to_owned()).collect()
 }
 
@@ -173,9 +173,12 @@ fn a_file_handed_over_is_the_new_owners_to_change() {
     let late = record(1, 1, 9, present("mine again"));
     assert_eq!(publish(&mut catalog, 1, &late).outcome, Publication::Superseded);
     let reader = catalog.reader().unwrap();
-    assert_eq!(reader.file(&given.file()).unwrap().unwrap().owner_name, name("filial-2"));
-    assert!(reader.search("", Some(peer(1)), None, 10).unwrap().files.is_empty());
-    assert_eq!(reader.search("", Some(peer(2)), None, 10).unwrap().files.len(), 1);
+    assert_eq!(
+        reader.file(Viewer::Administrator, &given.file()).unwrap().unwrap().owner_name,
+        name("filial-2")
+    );
+    assert!(reader.search(Viewer::Administrator, "", Some(peer(1)), None, 10).unwrap().files.is_empty());
+    assert_eq!(reader.search(Viewer::Administrator, "", Some(peer(2)), None, 10).unwrap().files.len(), 1);
 }
 
 #[test]
@@ -191,9 +194,9 @@ fn a_deleted_file_shows_nowhere_and_stays_deleted() {
         assert!(found(&reader, query).is_empty(), "{query}");
     }
     for reference in ["secret plan.txt", "filial-1:secret plan.txt", &file.to_string(), &file.short()] {
-        assert!(reader.resolve(reference).unwrap().is_empty(), "{reference}");
+        assert!(reader.resolve(Viewer::Administrator, reference).unwrap().is_empty(), "{reference}");
     }
-    assert_eq!(reader.file(&file).unwrap(), None);
+    assert_eq!(reader.file(Viewer::Administrator, &file).unwrap(), None);
     assert!(reader.content_files(&ContentId::from_bytes([9; 32]), 10).unwrap().is_empty());
     assert!(reader.record(&file).unwrap().is_some(), "the deletion itself is kept");
 }
@@ -244,7 +247,10 @@ fn a_damaged_entry_is_told_from_a_failing_disk() {
     let next = record(1, 1, 2, present("b"));
     let error = catalog.publish(&membership(1), vec![next.signed().clone()], START_MS).unwrap_err();
     assert!(matches!(error, CatalogError::Damaged(_)), "{error}");
-    assert!(matches!(catalog.reader().unwrap().search("", None, None, 9), Err(CatalogError::Damaged(_))));
+    assert!(matches!(
+        catalog.reader().unwrap().search(Viewer::Administrator, "", None, None, 9),
+        Err(CatalogError::Damaged(_))
+    ));
 }
 
 #[test]
@@ -270,7 +276,7 @@ fn odd_names_are_found_by_their_letters_and_harmless() {
     let reader = catalog.reader().unwrap();
     for name in names {
         assert_eq!(found(&reader, name), [name], "the whole name");
-        assert_eq!(reader.resolve(name).unwrap().len(), 1, "{name}");
+        assert_eq!(reader.resolve(Viewer::Administrator, name).unwrap().len(), 1, "{name}");
     }
     assert_eq!(found(&reader, "0% d"), ["100% done.txt"]);
     assert_eq!(found(&reader, "a_"), ["a_b.txt"]);
@@ -294,8 +300,8 @@ fn no_text_breaks_a_search() {
     add(&mut catalog, 1, 1, "plano.csv");
     let reader = catalog.reader().unwrap();
     proptest!(|(query in "\\PC{0,12}|[\"'*%_:(){}^+\\-\u{0}]{0,8}")| {
-        prop_assert!(reader.search(&query, None, None, 10).is_ok());
-        prop_assert!(reader.resolve(&query).is_ok());
+        prop_assert!(reader.search(Viewer::Administrator, &query, None, None, 10).is_ok());
+        prop_assert!(reader.resolve(Viewer::Administrator, &query).is_ok());
     });
 }
 
@@ -316,7 +322,7 @@ fn pages_follow_each_other_in_name_order_whatever_answers_them() {
     for (query, owner) in [("f", None), ("", Some(peer(1))), ("oto", None), ("OTO", Some(peer(1)))] {
         let (mut seen, mut ids, mut after) = (Vec::new(), std::collections::BTreeSet::new(), None);
         loop {
-            let page = reader.search(query, owner, after.as_ref(), 7).unwrap();
+            let page = reader.search(Viewer::Administrator, query, owner, after.as_ref(), 7).unwrap();
             assert!(page.files.len() <= 7);
             seen.extend(page.files.iter().map(|file| file.name.as_str().to_owned()));
             ids.extend(page.files.iter().map(|file| file.file));
@@ -328,7 +334,10 @@ fn pages_follow_each_other_in_name_order_whatever_answers_them() {
         assert_eq!((folded(&seen), ids.len()), (folded(&names), 40), "{query:?} {owner:?}");
     }
     let elsewhere = Cursor { name: FileName::new("zzz").unwrap(), file: FileId::from_bytes([0; 32]) };
-    assert_eq!(reader.search("foto", None, Some(&elsewhere), 7).unwrap(), FilePage::default());
+    assert_eq!(
+        reader.search(Viewer::Administrator, "foto", None, Some(&elsewhere), 7).unwrap(),
+        FilePage::default()
+    );
 }
 
 #[test]
@@ -336,8 +345,8 @@ fn every_way_to_search_reads_the_index_it_was_made_for() {
     let dir = folder();
     let catalog = catalog(dir.path(), 101);
     for plan in [search::Plan::Range, search::Plan::Walk, search::Plan::Sorted] {
-        for of_one_owner in [false, true] {
-            let sql = format!("EXPLAIN QUERY PLAN {}", plan.rows(of_one_owner));
+        for (of_one_owner, to_a_member) in [(false, false), (false, true), (true, false), (true, true)] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", plan.rows(of_one_owner, to_a_member));
             let mut explain = catalog.conn.prepare(&sql).unwrap();
             for at in 1..=explain.parameter_count() {
                 explain.raw_bind_parameter(at, rusqlite::types::Null).unwrap();
@@ -371,7 +380,7 @@ fn a_reference_means_an_id_its_beginning_a_name_or_an_owners_name() {
     let twin = add(&mut catalog, 2, 1, "plano.csv");
     let reader = catalog.reader().unwrap();
     let ids = |reference: &str| -> Vec<FileId> {
-        reader.resolve(reference).unwrap().iter().map(|file| file.file).collect()
+        reader.resolve(Viewer::Administrator, reference).unwrap().iter().map(|file| file.file).collect()
     };
     assert_eq!(ids(&first.file().to_string()), [first.file()]);
     assert_eq!(ids(&first.file().short().to_uppercase()), [first.file()]);
@@ -500,11 +509,11 @@ fn what_an_unknown_superpeer_stamped_waits_until_that_is_known() {
 fn an_unknown_kind_is_kept_and_passed_on_byte_for_byte() {
     let dir = folder();
     let mut catalog = catalog(dir.path(), 101);
-    let unknown = [entry(7, 1, b"\xffnot even CBOR", 102, START_MS), entry(900, 1, b"", 102, START_MS)];
+    let unknown = [entry(70, 1, b"\xffnot even CBOR", 102, START_MS), entry(900, 1, b"", 102, START_MS)];
     let taken = catalog.take(&membership(102), unknown.to_vec(), START_MS).unwrap();
     assert_eq!(
         (taken.stored, taken.applied.as_slice()),
-        (2, &[Applied::Unknown(Kind(7)), Applied::Unknown(Kind(900))][..])
+        (2, &[Applied::Unknown(Kind(70)), Applied::Unknown(Kind(900))][..])
     );
     drop(catalog);
     let catalog = empty_catalog(dir.path(), 101);
@@ -539,7 +548,7 @@ fn a_page_between_superpeers_is_bounded_and_continues_where_it_ended() {
     let dir = folder();
     let mut catalog = catalog(dir.path(), 101);
     let large = vec![7; payload::UNKNOWN_MAX_BYTES];
-    let entries: Vec<Entry> = (0..40).map(|id| entry(7, id, &large, 102, START_MS)).collect();
+    let entries: Vec<Entry> = (0..40).map(|id| entry(70, id, &large, 102, START_MS)).collect();
     catalog.take(&membership(102), entries, START_MS).unwrap();
     let reader = catalog.reader().unwrap();
     let (first, next) = reader.page(None).unwrap();
@@ -601,7 +610,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     let event = (0u8..4, 0u64..3, stamped_by.clone())
         .prop_map(|(payload, later, stamped_by)| event_entry(payload, stamped_by, START_MS + later));
     let unknown = (0u8..3, 0u8..3, 0u64..3, stamped_by)
-        .prop_map(|(id, payload, later, stamped_by)| entry(7, id, &[payload], stamped_by, START_MS + later));
+        .prop_map(|(id, payload, later, stamped_by)| entry(70, id, &[payload], stamped_by, START_MS + later));
     prop_oneof![3 => file, 2 => member, 1 => left, 1 => revoked, 1 => event, 1 => unknown]
 }
 
@@ -663,7 +672,7 @@ proptest! {
         prop_assert_eq!(payloads(&one), payloads(&other));
         // What searches, lists and the log read follows from the entries.
         let (a, b) = (one.reader().unwrap(), other.reader().unwrap());
-        prop_assert_eq!(a.search("", None, None, 99).unwrap(), b.search("", None, None, 99).unwrap());
+        prop_assert_eq!(a.search(Viewer::Administrator, "", None, None, 99).unwrap(), b.search(Viewer::Administrator, "", None, None, 99).unwrap());
         prop_assert_eq!(found(&a, "file").len(), found(&a, "").len());
         prop_assert_eq!(a.members(None, 99).unwrap(), b.members(None, 99).unwrap());
         prop_assert_eq!(a.log(None, 99, None).unwrap(), b.log(None, 99, None).unwrap());

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::{
     CatalogError,
-    payload::{Key, Payload, Verified},
+    payload::{Key, Payload, Verified, is_known},
     positions, projection, schema,
     standing::{STANDING, Standing},
 };
@@ -73,7 +73,7 @@ impl Totals {
         let entries = self.kinds.get(&kind).copied();
         match kind {
             // Bounded by their owners and issuers.
-            Kind::FILE | Kind::MEMBER => true,
+            Kind::FILE | Kind::MEMBER | Kind::AUDIENCE | Kind::WRAP => true,
             Kind::DEPARTURE | Kind::REVOCATION => entries.unwrap_or(0) < ENDINGS_MAX,
             Kind::EVENT => entries.unwrap_or(0) < EVENTS_MAX,
             _ => match entries {
@@ -82,10 +82,6 @@ impl Totals {
             },
         }
     }
-}
-
-const fn is_known(kind: Kind) -> bool {
-    matches!(kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION | Kind::EVENT)
 }
 
 /// What became of an entry.
@@ -175,6 +171,7 @@ impl<'c> Write<'c> {
             }
             let row = self.insert(new)?;
             projection::project(&self.tx, row, None, new)?;
+            self.tell_files_again(None, &new.payload)?;
             *self.totals.kinds.entry(new.key.kind).or_default() += 1;
             self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
             return Ok(Merged::Stored);
@@ -189,6 +186,7 @@ impl<'c> Write<'c> {
             Ordering::Greater => {
                 self.update(*row, new)?;
                 projection::project(&self.tx, *row, Some(&old.payload), new)?;
+                self.tell_files_again(Some(&old.payload), &new.payload)?;
                 self.totals.toggle(old.key.kind, &old.key.id, &old.bytes, false);
                 self.totals.toggle(new.key.kind, &new.key.id, &new.bytes, true);
                 Ok(Merged::Stored)
@@ -227,6 +225,28 @@ impl<'c> Write<'c> {
         Ok(())
     }
 
+    /// Numbers the files of an audience anew where its rule was not known or was another one: those who follow are told
+    /// of them once more, as they may see them now.
+    fn tell_files_again(&mut self, old: Option<&Payload>, new: &Payload) -> Result<(), CatalogError> {
+        let Payload::Audience(new) = new else { return Ok(()) };
+        if matches!(old, Some(Payload::Audience(old)) if old.statement().rule == new.statement().rule) {
+            return Ok(());
+        }
+        let audience = new.statement().audience;
+        let rows: Vec<i64> = self
+            .tx
+            .prepare_cached("SELECT row FROM restrictions WHERE audience = ?1")?
+            .query_map([audience.as_bytes()], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for row in rows {
+            let sequence = self.next_number();
+            self.tx
+                .prepare_cached("UPDATE entries SET sequence = ?2 WHERE row = ?1")?
+                .execute(params![row, sequence])?;
+        }
+        Ok(())
+    }
+
     /// The number of the change that is about to be written.
     fn next_number(&mut self) -> i64 {
         self.changed = true;
@@ -239,6 +259,21 @@ impl<'c> Write<'c> {
         let mut query = self.tx.prepare_cached("SELECT files FROM owners WHERE peer = ?1")?;
         let files: Option<i64> = query.query_row([peer.to_bytes()], |row| row.get(0)).optional()?;
         Ok(files.map_or(0, |files| u64::try_from(files).unwrap_or(0)))
+    }
+
+    /// How many audiences a member has made.
+    pub(super) fn audiences_of(&self, owner: &PeerId) -> Result<u64, CatalogError> {
+        self.count("SELECT count(*) FROM audiences WHERE owner = ?1", owner)
+    }
+
+    /// How many members' keys a member has made.
+    pub(super) fn wraps_of(&self, owner: &PeerId) -> Result<u64, CatalogError> {
+        self.count("SELECT count(*) FROM wraps WHERE owner = ?1", owner)
+    }
+
+    fn count(&self, query: &str, owner: &PeerId) -> Result<u64, CatalogError> {
+        let count: i64 = self.tx.prepare_cached(query)?.query_row([owner.to_bytes()], |row| row.get(0))?;
+        u64::try_from(count).map_err(CatalogError::damaged)
     }
 
     /// A member's role, if it is one.

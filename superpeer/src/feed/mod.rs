@@ -7,20 +7,25 @@
 //! - **A cursor of a lost future is noticed.** The store remembers its runs with the number at which each began. A cursor of
 //!   a run that it does not know, or beyond that run's end, comes from a store that was restored from a backup since:
 //!   [`Beginning::restart`].
-//! - **Only what a member may see**: files, members, departures, revocations ([`is_shown`]). Events of the audit trail
-//!   and kinds of later versions stay among super-peers. Who is no member any more is shown nothing: the service does
-//!   not answer it at all.
+//! - **Only what a member may see** ([`told`]): files, members, departures, revocations, and the keys that are for it; of a
+//!   file that is hidden from it, that it is to forget it, unless nobody was ever shown it but those who still are. A file
+//!   gets a new number when its audience arrives, so it does not matter which of the two comes first. Events of the audit
+//!   trail and kinds of later versions stay among super-peers. Who is no member any more is shown nothing: the service
+//!   does not answer it at all.
 //! - **Idle members cost next to nothing.** [`Waiting`] keeps one question for each open; [`Conditions`] holds back what
 //!   changes all the time.
 
 mod conditions;
 mod waiting;
 
+use libp2p::PeerId;
 use quarta_protocols::{
     limits::RECORD_PAGE_ENTRIES,
-    messages::{changes::Cursor, sync::Kind},
+    messages::changes::{self, Cursor},
 };
-use serde_bytes::ByteArray;
+use serde_bytes::{ByteArray, ByteBuf};
+
+use crate::catalog::{Change, Shown};
 
 pub use self::{
     conditions::{Conditions, TELL_AGAIN_AFTER},
@@ -93,27 +98,40 @@ impl Source {
     }
 }
 
-/// Whether members are shown entries of this kind.
-pub fn is_shown(kind: Kind) -> bool {
-    [Kind::FILE, Kind::MEMBER, Kind::DEPARTURE, Kind::REVOCATION].contains(&kind)
+/// What a member is told of a change of the catalog; none where it does not concern it.
+pub fn told(change: &Change, member: &PeerId) -> Option<changes::Change> {
+    let id = ByteArray::new(change.id);
+    match change.sight.of(member) {
+        Shown::Yes => Some(changes::Change::Put {
+            kind: change.kind,
+            id,
+            payload: ByteBuf::from(change.payload.clone()),
+        }),
+        Shown::Hidden => Some(changes::Change::Forget { kind: change.kind, id }),
+        Shown::No => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use quarta_protocols::{
+        audiences::Rule,
         cbor,
         credentials::{Role, UnixSeconds},
         limits::{ADDRESSES_MAX, PAGE_MESSAGE_BYTES},
         messages::{
-            changes::{Change, Request, Response},
+            changes::{Request, Response},
             index::{ListedMember, MemberState},
+            sync::Kind,
         },
         names::MemberName,
         records::RECORD_MAX_BYTES,
     };
-    use serde_bytes::ByteBuf;
 
-    use super::*;
+    use super::{changes::Change, *};
+    use crate::catalog::{self, Sight};
 
     const SOURCE: Source = Source { store: [7; 16], run: 3 };
 
@@ -137,14 +155,49 @@ mod tests {
         assert_eq!(SOURCE.begin(Some(&cursor(7, 9)), false), anew);
     }
 
+    fn member(seed: u8) -> PeerId {
+        libp2p::identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap().public().to_peer_id()
+    }
+
+    fn change(kind: Kind, sight: Sight) -> catalog::Change {
+        catalog::Change { sequence: 1, kind, id: [7; 32], payload: vec![1], sight }
+    }
+
     #[test]
-    fn events_and_kinds_of_later_versions_are_shown_to_nobody() {
-        for kind in [Kind::FILE, Kind::MEMBER, Kind::DEPARTURE, Kind::REVOCATION] {
-            assert!(is_shown(kind));
-        }
-        for kind in [Kind::EVENT, Kind(0), Kind(6), Kind(u16::MAX)] {
-            assert!(!is_shown(kind));
-        }
+    fn what_concerns_super_peers_only_is_told_to_nobody() {
+        assert_eq!(told(&change(Kind(u16::MAX), Sight::Nobody), &member(1)), None);
+        assert!(matches!(
+            told(&change(Kind::MEMBER, Sight::Everyone), &member(1)),
+            Some(Change::Put { kind: Kind::MEMBER, .. })
+        ));
+    }
+
+    #[test]
+    fn a_list_and_keys_are_told_to_whom_they_belong() {
+        let keys = change(Kind::WRAP, Sight::These(vec![member(1), member(2)]));
+        assert!(matches!(told(&keys, &member(2)), Some(Change::Put { kind: Kind::WRAP, .. })));
+        assert_eq!(told(&keys, &member(3)), None);
+    }
+
+    #[test]
+    fn a_restricted_file_is_shown_to_its_readers_and_the_others_forget_what_they_may_have_seen() {
+        let file = |rule: Option<Rule>, always| {
+            let sight = Sight::Restricted { owner: member(1), rule: rule.map(Arc::new), always };
+            change(Kind::FILE, sight)
+        };
+        let but = || Some(Rule::EveryoneBut(vec![member(1), member(2)]));
+        let put = |told: Option<Change>| matches!(told, Some(Change::Put { .. }));
+        let forget = |told: Option<Change>| matches!(told, Some(Change::Forget { kind: Kind::FILE, .. }));
+        assert!(put(told(&file(but(), false), &member(3))));
+        assert!(put(told(&file(but(), false), &member(1))), "the owner always");
+        assert!(forget(told(&file(but(), false), &member(2))));
+        assert_eq!(told(&file(but(), true), &member(2)), None, "it never saw the file");
+        let only = Some(Rule::Only(vec![member(2)]));
+        assert!(put(told(&file(only.clone(), false), &member(2))));
+        assert!(forget(told(&file(only, false), &member(3))));
+        // Before the audience is here.
+        assert!(put(told(&file(None, false), &member(1))));
+        assert_eq!(told(&file(None, false), &member(3)), None);
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub const DIAL_INTERVAL: Duration = Duration::from_secs(1);
 pub const DIALLING_OFTEN: Duration = Duration::from_mins(1);
 /// How often it is dialled then, on average. A node that runs dials by itself; this finds those that cannot.
 pub const DIAL_INTERVAL_LATER: Duration = Duration::from_secs(15);
+/// How often another super-peer is dialled then, on average: there are few, and until it is back both sides of a cut go
+/// their own ways.
+pub const SUPERPEER_DIAL_INTERVAL_LATER: Duration = Duration::from_secs(2);
 /// How often a node is polled at most because others say that they cannot reach it: a reporter must not make a
 /// super-peer flood anybody.
 pub const HEED_INTERVAL: Duration = Duration::from_secs(1);
@@ -496,8 +499,12 @@ impl Member {
         let Condition::Offline { since, next, .. } = &mut self.condition else { return };
         if !self.connected {
             effects.push(Effect::Dial(peer));
+            let later = match self.role {
+                Role::Superpeer => SUPERPEER_DIAL_INTERVAL_LATER,
+                Role::Node => DIAL_INTERVAL_LATER,
+            };
             let often = now.saturating_duration_since(*since) < DIALLING_OFTEN;
-            *next = now + if often { DIAL_INTERVAL } else { jittered(DIAL_INTERVAL_LATER, &peer, now) };
+            *next = now + if often { DIAL_INTERVAL } else { jittered(later, &peer, now) };
         } else if now.saturating_duration_since(*since) < PROBING_MAX {
             effects.push(Effect::Poll(peer));
             *next = now + PROBE_INTERVAL;

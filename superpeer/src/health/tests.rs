@@ -216,6 +216,19 @@ fn a_silent_connection_is_closed_after_30_s_and_the_node_dialled_from_then_on() 
 }
 
 #[test]
+fn another_super_peer_is_dialled_every_two_seconds_however_long_it_is_gone() {
+    let mut simulation = Simulation::new(seconds(1.0));
+    let peer = PeerId::random();
+    simulation.input(Input::Connected(peer, Role::Superpeer));
+    simulation.input(Input::ConnectionClosed(peer));
+    simulation.run(seconds(24.0 * 3600.0));
+    let dials = simulation.count(Effect::Dial(peer));
+    simulation.run(seconds(60.0));
+    let later = simulation.count(Effect::Dial(peer)) - dials;
+    assert!((25..=38).contains(&later), "{later} dials in a minute");
+}
+
+#[test]
 fn a_registration_is_a_sign_of_life() {
     let (mut simulation, peer) = Simulation::with_node(seconds(1.0));
     simulation.answers_from_now_on(peer, false);

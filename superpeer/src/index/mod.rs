@@ -36,7 +36,7 @@ use quarta_protocols::{
 use claims::{Claims, NodeSlot, Slab};
 use list::{Change, List, Staging};
 
-use crate::replication::{Held, Lists};
+use crate::replication::{self, Lists};
 
 /// The lists of all nodes.
 #[derive(Debug, Default)]
@@ -138,6 +138,17 @@ pub struct Copies {
     pub library: Option<Completeness>,
     /// How much of it is in its vault; none where it is not there.
     pub vault: Option<Completeness>,
+}
+
+/// A node's holding of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The node.
+    pub peer: PeerId,
+    /// Whether it is in the vault only, and not in the library.
+    pub vault: bool,
+    /// Whether all of it is there.
+    pub complete: bool,
 }
 
 /// How much is indexed. Lists that are being received count for files and contents.
@@ -398,6 +409,19 @@ impl Index {
         })
     }
 
+    /// Who holds a content and how, each node once: as a file of its library where that is as complete as its replica.
+    pub fn held(&self, content: &ContentId) -> impl Iterator<Item = Held> {
+        self.copies(content).filter_map(|copies| {
+            // Of equals the last one is taken.
+            let most = [copies.vault, copies.library].into_iter().flatten().max_by_key(|held| rank(*held))?;
+            Some(Held {
+                peer: copies.peer,
+                vault: copies.library != Some(most),
+                complete: most == Completeness::Complete,
+            })
+        })
+    }
+
     /// The entries of a node's list after `after`, in key order, at most `limit`; empty for an unknown node.
     pub fn list_of(&self, peer: &PeerId, after: Option<Key>, limit: usize) -> Vec<Item> {
         let Some(node) = self.get(peer) else { return Vec::new() };
@@ -475,10 +499,10 @@ fn is_possible(item: &Item) -> bool {
 }
 
 impl Lists for Index {
-    fn copies(&self, content: &ContentId) -> Vec<Held> {
+    fn copies(&self, content: &ContentId) -> Vec<replication::Held> {
         let whole = |held: Completeness| held == Completeness::Complete;
         Self::copies(self, content)
-            .map(|copies| Held {
+            .map(|copies| replication::Held {
                 peer: copies.peer,
                 library: copies.library.is_some_and(whole),
                 vault: copies.vault.map(whole),

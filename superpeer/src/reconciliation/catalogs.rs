@@ -17,7 +17,7 @@ use super::{
     session::{Effect, Ending, Input, Taken},
 };
 use crate::catalog::{
-    Catalog, Reader,
+    Catalog, Reader, Viewer,
     fixtures::{
         START_MS, catalog, departure, empty_catalog, enrolment, membership, present, record, revocation,
     },
@@ -218,7 +218,7 @@ fn what_a_restored_one_took_before_it_was_overtaken_is_not_lost() {
     restored.publish(1, 2, 1, present("novo"));
     assert_eq!(reconcile(&mut two, &mut restored), Ending::Equal);
     for side in [&two, &restored] {
-        let files = side.reader.search("", None, None, 10).unwrap().files;
+        let files = side.reader.search(Viewer::Administrator, "", None, None, 10).unwrap().files;
         let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["dois", "novo"]);
     }

@@ -1,7 +1,8 @@
 //! Answers members that follow this super-peer's feed, around the pure parts of [`crate::feed`].
 //!
 //! One task keeps the members' condition up to date and wakes those who wait; each answer is read and sent in a task of
-//! its own. Members that wait at the same place, as all do that are up to date, share one reading.
+//! its own. Members that wait at the same place, as all do that are up to date, share one reading, of which each is told
+//! its part.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,18 +14,17 @@ use libp2p::PeerId;
 use quarta_daemon::timer;
 use quarta_protocols::{
     messages::{
-        changes::{Change, Changes, Cursor, Request, Response, WAIT_MAX},
+        changes::{Changes, Cursor, Request, Response, WAIT_MAX},
         index::ListedMember,
     },
     network::{Asked, Responder},
 };
-use serde_bytes::{ByteArray, ByteBuf};
 use tokio::sync::{Notify, watch};
 
 use super::{Shared, wall_ms};
 use crate::{
     catalog,
-    feed::{Beginning, Conditions, Effect, Head, Input, PAGE_BYTES, PAGE_ENTRIES, Source, Waiting, is_shown},
+    feed::{Beginning, Conditions, Effect, Head, Input, PAGE_BYTES, PAGE_ENTRIES, Source, Waiting, told},
     health,
 };
 
@@ -150,7 +150,7 @@ fn follow(
 
 /// Answers those that are to be answered, together where they are at the same place.
 fn perform(shared: &Arc<Shared>, effects: Vec<Effect>) {
-    let mut places: HashMap<Beginning, Vec<Responder<Changes>>> = HashMap::new();
+    let mut places: HashMap<Beginning, Vec<(PeerId, Responder<Changes>)>> = HashMap::new();
     {
         let mut state = shared.following.state();
         for effect in effects {
@@ -161,7 +161,7 @@ fn perform(shared: &Arc<Shared>, effects: Vec<Effect>) {
                 continue;
             }
             match effect {
-                Effect::Answer(_) => places.entry(beginning).or_default().push(responder),
+                Effect::Answer(_) => places.entry(beginning).or_default().push((peer, responder)),
                 Effect::Refuse(_) => responder.respond(Response::Unavailable),
             }
         }
@@ -169,16 +169,40 @@ fn perform(shared: &Arc<Shared>, effects: Vec<Effect>) {
     for (beginning, responders) in places {
         let shared = shared.clone();
         tokio::spawn(async move {
-            let response = page(&shared, beginning).await;
-            for responder in responders {
-                responder.respond(response.clone());
+            let news = read(&shared, beginning).await;
+            for (peer, responder) in responders {
+                responder.respond(match &news {
+                    Some(news) => news.page(&shared.following.source, beginning.restart, &peer),
+                    None => Response::Unavailable,
+                });
             }
         });
     }
 }
 
-/// What there is after a place.
-async fn page(shared: &Shared, beginning: Beginning) -> Response {
+/// What there is after a place, for all that wait there.
+struct News {
+    changes: Vec<catalog::Change>,
+    members: Vec<ListedMember>,
+    head: Head,
+    more: bool,
+}
+
+impl News {
+    /// The part of it that a member may see.
+    fn page(&self, source: &Source, restart: bool, member: &PeerId) -> Response {
+        Response::Page {
+            cursor: source.cursor(self.head),
+            restart,
+            changes: self.changes.iter().filter_map(|change| told(change, member)).collect(),
+            members: self.members.clone(),
+            more: self.more,
+        }
+    }
+}
+
+/// Reads what there is after a place; none where the database fails.
+async fn read(shared: &Shared, beginning: Beginning) -> Option<News> {
     let following = &shared.following;
     // Before the reading, which sees everything up to it.
     let head = *following.sequence.borrow();
@@ -192,7 +216,7 @@ async fn page(shared: &Shared, beginning: Beginning) -> Response {
         Ok(read) => read,
         Err(error) => {
             tracing::error!(%error, "what has changed could not be read");
-            return Response::Unavailable;
+            return None;
         }
     };
     let last = read.changes.last().map_or(seen.sequence, |change| change.sequence);
@@ -202,20 +226,8 @@ async fn page(shared: &Shared, beginning: Beginning) -> Response {
         let (members, condition) = state.conditions.after(seen.condition);
         (members, condition, condition == state.conditions.number())
     };
-    let changes = read.changes.into_iter().filter(|change| is_shown(change.kind));
-    Response::Page {
-        cursor: following.source.cursor(Head { sequence, condition }),
-        restart: beginning.restart,
-        changes: changes
-            .map(|change| Change::Put {
-                kind: change.kind,
-                id: ByteArray::new(change.id),
-                payload: ByteBuf::from(change.payload),
-            })
-            .collect(),
-        members,
-        more: read.more || !all_members,
-    }
+    let head = Head { sequence, condition };
+    Some(News { changes: read.changes, members, head, more: read.more || !all_members })
 }
 
 /// Keeps the feed up to date, until the super-peer stops.

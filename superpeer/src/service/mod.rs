@@ -19,6 +19,7 @@ mod dialling;
 mod federation;
 mod following;
 mod gauges;
+mod holding;
 mod joining;
 mod membership;
 mod observing;

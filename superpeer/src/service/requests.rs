@@ -18,12 +18,13 @@ use quarta_protocols::{
     network::Asked,
 };
 
-use super::{Shared, joining, renewing};
+use super::{Shared, holding, joining, renewing};
 use crate::{
     admission::{Redemption, Renewal},
     balancing,
-    catalog::{FilePage, StoredFile},
+    catalog::{Catalog, CatalogError, FilePage, Published, StoredFile, Viewer},
     health::Input,
+    store::StoreError,
 };
 
 /// Files in one page of an answer: a screenful and more, in a few hundred kilobytes.
@@ -36,14 +37,6 @@ pub(super) fn index(shared: &Arc<Shared>, asked: Asked<Index>) {
     match asked.request {
         Request::Register { page, load, addresses } => {
             responder.respond(shared.register(&membership, page, load, addresses));
-        }
-        Request::Locate { content, wanted_bytes, except } => {
-            let started = Instant::now();
-            let request =
-                balancing::Request { asker: membership.peer, content, wanted_bytes, except: &except };
-            let sources = shared.locate(&request);
-            shared.queried(Query::Locate, started, sources.len());
-            responder.respond(Response::Sources(sources));
         }
         Request::Report { content, outcomes } => {
             shared.report(&membership, content, &outcomes);
@@ -67,6 +60,7 @@ pub(super) fn index(shared: &Arc<Shared>, asked: Asked<Index>) {
 
 async fn from_database(shared: &Arc<Shared>, membership: Membership, request: Request) -> Response {
     let started = Instant::now();
+    let viewer = Viewer::Member(membership.peer);
     match request {
         Request::Publish(records) => publish(shared, membership, records).await,
         Request::Search { query, owner, after, limit } => {
@@ -86,7 +80,7 @@ async fn from_database(shared: &Arc<Shared>, membership: Membership, request: Re
                             None => return Ok(FilePage::default()),
                         },
                     };
-                    reader.search(&query, owner, after.as_ref(), limit)
+                    reader.search(viewer, &query, owner, after.as_ref(), limit)
                 })
                 .await;
             answer_files(shared, kind, started, found.map(|page| (page.files, page.next)))
@@ -95,13 +89,23 @@ async fn from_database(shared: &Arc<Shared>, membership: Membership, request: Re
             if reference.len() > FILE_NAME_MAX_BYTES + MEMBER_NAME_MAX_BYTES + 1 {
                 return Response::Refused(Refusal::TooLong);
             }
-            let found = shared.store.read(move |reader| reader.resolve(&reference)).await;
+            let found = shared.store.read(move |reader| reader.resolve(viewer, &reference)).await;
             answer_files(shared, Query::Search, started, found.map(|files| (files, None)))
         }
         Request::Members { after } => members(shared, after, started).await,
-        Request::PublishKeys { .. } | Request::Holders { .. } => Response::Refused(Refusal::Unavailable),
+        Request::PublishKeys { audiences, wraps } => {
+            let wall_ms = super::wall_ms();
+            let publish =
+                move |catalog: &mut Catalog| catalog.publish_keys(&membership, audiences, wraps, wall_ms);
+            published(shared, shared.store.write(publish).await).await
+        }
+        Request::Holders { file } => holding::of_file(shared, viewer, file, started).await,
+        Request::Locate { content, wanted_bytes, except } => {
+            let request =
+                balancing::Request { asker: membership.peer, content, wanted_bytes, except: &except };
+            locate(shared, &request, started).await
+        }
         Request::Register { .. }
-        | Request::Locate { .. }
         | Request::Report { .. }
         | Request::Presence { .. }
         | Request::Unreachable { .. } => Response::Refused(Refusal::Busy),
@@ -114,8 +118,16 @@ async fn publish(
     records: Vec<quarta_protocols::records::SignedRecord>,
 ) -> Response {
     let wall_ms = super::wall_ms();
-    let published = shared.store.write(move |catalog| catalog.publish(&membership, records, wall_ms)).await;
-    match published {
+    let stored = shared.store.write(move |catalog| catalog.publish(&membership, records, wall_ms)).await;
+    published(shared, stored).await
+}
+
+/// Does what follows from a publication, and answers it.
+async fn published(
+    shared: &Arc<Shared>,
+    stored: Result<Result<Vec<Published>, CatalogError>, StoreError>,
+) -> Response {
+    match stored {
         Ok(Ok(published)) => {
             for item in &published {
                 shared.metrics.superpeer.publications.inc(match &item.outcome {
@@ -126,6 +138,8 @@ async fn publish(
                 });
                 shared.push(&item.entries);
             }
+            let applied: Vec<_> = published.iter().filter_map(|item| item.applied.clone()).collect();
+            shared.apply(&applied).await;
             Response::Published(published.into_iter().map(|item| item.outcome).collect())
         }
         Ok(Err(error)) => unavailable("storing records", &error),
@@ -133,8 +147,21 @@ async fn publish(
     }
 }
 
-type Found =
-    Result<(Vec<StoredFile>, Option<quarta_protocols::messages::index::Cursor>), crate::store::StoreError>;
+/// Names sources of a content that is some file's present one. What was replaced or withdrawn is nobody's to fetch any
+/// more, whoever still holds it. Who may read it is not asked: sealed bytes may be kept by those who cannot open them.
+async fn locate(shared: &Shared, request: &balancing::Request<'_>, started: Instant) -> Response {
+    let content = request.content;
+    match shared.store.read(move |reader| reader.is_current(&content)).await {
+        Ok(current) => {
+            let sources = if current { shared.locate(request) } else { Vec::new() };
+            shared.queried(Query::Locate, started, sources.len());
+            Response::Sources(sources)
+        }
+        Err(error) => unavailable("looking for sources", &error),
+    }
+}
+
+type Found = Result<(Vec<StoredFile>, Option<quarta_protocols::messages::index::Cursor>), StoreError>;
 
 /// Adds who holds the files, as far as they fit one message.
 fn answer_files(shared: &Shared, query: Query, started: Instant, found: Found) -> Response {
@@ -175,7 +202,7 @@ async fn members(shared: &Shared, after: Option<MemberName>, started: Instant) -
     }
 }
 
-fn unavailable(what: &'static str, error: &dyn std::error::Error) -> Response {
+pub(super) fn unavailable(what: &'static str, error: &dyn std::error::Error) -> Response {
     tracing::error!(%error, "{what} failed");
     Response::Refused(Refusal::Unavailable)
 }

@@ -36,7 +36,7 @@ use crate::{
         report::FetchProgress,
     },
     landing::LandingError,
-    service::{Shared, wall_ms},
+    service::{Shared, keyring::listed_sha256, wall_ms},
 };
 
 /// How often the state of a running transfer is passed on.
@@ -236,7 +236,7 @@ impl Course {
 
     fn locating(&self) -> Locating {
         let Wanted { owner, content, size_bytes, .. } = self.wanted;
-        Locating { shared: self.shared.clone(), owner, content, size_bytes }
+        Locating { shared: self.shared.clone(), owner: Some(owner), content, size_bytes }
     }
 
     /// One attempt, when it is this transfer's turn. Gives where the file lies.
@@ -328,7 +328,7 @@ impl Course {
             },
             place: crate::library::Place::Library(landed.path.clone()),
             stamp: landed.stamp,
-            sha256: Some(wanted.sha256),
+            sha256: wanted.record.entry().and_then(|entry| listed_sha256(&entry.access)),
             content: wanted.content,
             completeness: Completeness::Complete,
             record: wanted.record.signed().clone(),

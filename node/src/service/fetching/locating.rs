@@ -25,11 +25,12 @@ use crate::{
 const WEIGHTS: u32 = 1000;
 
 /// Finds sources.
-pub(super) struct Locating {
-    pub(super) shared: Arc<Shared>,
-    pub(super) owner: PeerId,
-    pub(super) content: ContentId,
-    pub(super) size_bytes: u64,
+pub(in crate::service) struct Locating {
+    pub(in crate::service) shared: Arc<Shared>,
+    /// Asked early where no super-peer answers.
+    pub(in crate::service) owner: Option<PeerId>,
+    pub(in crate::service) content: ContentId,
+    pub(in crate::service) size_bytes: u64,
 }
 
 impl Sources for Locating {

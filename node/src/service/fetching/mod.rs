@@ -34,6 +34,7 @@ use std::{
 use bytes::Bytes;
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::AccessSecret,
     content::ContentKey,
     ids::{ContentId, FileId, Sha256},
     limits::SOURCES_MAX,
@@ -42,7 +43,7 @@ use quarta_protocols::{
         inventory::Completeness,
     },
     names::{FileName, MemberName},
-    records::{Access, Record},
+    records::Record,
 };
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::task::TaskTracker;
@@ -55,6 +56,8 @@ use crate::{
 };
 
 use course::{Beginning, Control, Course};
+pub(super) use locating::Locating;
+pub(super) use ports::Holders;
 pub(super) use restart::{expire_failed, go_on, kept_data};
 use shown::{shown, stored};
 
@@ -213,9 +216,10 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(record: Record, owner_name: MemberName) -> Result<Self, BeginError> {
+    /// May block on the disk, where the file is restricted.
+    fn of(shared: &Shared, record: Record, owner_name: MemberName) -> Result<Self, BeginError> {
         let entry = record.entry().ok_or(BeginError::Deleted)?;
-        let Access::Open { key, sha256, .. } = &entry.access else { return Err(BeginError::NotReadable) };
+        let AccessSecret { key, sha256, .. } = shared.secret_of(&record).ok_or(BeginError::NotReadable)?;
         Ok(Self {
             file: record.file(),
             name: entry.name.clone(),
@@ -224,8 +228,8 @@ impl Wanted {
             size_bytes: entry.size_bytes,
             content: entry.content,
             manifest: entry.manifest.as_ref().map(|manifest| Bytes::copy_from_slice(manifest)),
-            key: key.clone(),
-            sha256: *sha256,
+            key,
+            sha256,
             record,
         })
     }
@@ -242,7 +246,10 @@ pub(crate) async fn begin(
     record: Record,
     owner_name: MemberName,
 ) -> Result<watch::Receiver<model::Transfer>, BeginError> {
-    let wanted = Wanted::of(record, owner_name)?;
+    let opening = shared.clone();
+    let wanted = tokio::task::spawn_blocking(move || Wanted::of(&opening, record, owner_name))
+        .await
+        .map_err(|e| BeginError::Database(e.to_string()))??;
     let _changing = shared.fetches.changing.lock().await;
     if let Some(running) = shared.fetches.slot(&wanted.file) {
         return Ok(join(&running));
@@ -360,7 +367,7 @@ fn is_whole(shared: &Arc<Shared>, copy: &LibraryCopy, wanted: &Wanted) -> bool {
 }
 
 /// Tells every connected super-peer what the sources did, since each chooses sources by itself.
-async fn report(shared: &Arc<Shared>, content: ContentId, outcomes: Vec<SourceOutcome>) {
+pub(super) async fn report(shared: &Arc<Shared>, content: ContentId, outcomes: Vec<SourceOutcome>) {
     for page in outcomes.chunks(SOURCES_MAX) {
         for peer in shared.superpeers.connected_peers() {
             let request = Request::Report { content, outcomes: page.to_vec() };

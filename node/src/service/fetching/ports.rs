@@ -31,10 +31,10 @@ use crate::{
 };
 
 /// Reaches holders over the network.
-pub(super) struct Holders {
-    pub(super) shared: Arc<Shared>,
+pub(in crate::service) struct Holders {
+    pub(in crate::service) shared: Arc<Shared>,
     /// What carried the latest run of each.
-    pub(super) carried: Arc<Mutex<HashMap<PeerId, Transport>>>,
+    pub(in crate::service) carried: Arc<Mutex<HashMap<PeerId, Transport>>>,
 }
 
 impl Holders {

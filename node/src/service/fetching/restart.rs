@@ -121,5 +121,5 @@ pub(super) fn wanted(shared: &Shared, row: &Transfer) -> Result<Result<Wanted, S
     let Some(owner_name): Option<MemberName> = owner_name else {
         return Ok(Err("nothing is known of the file's owner any more".to_owned()));
     };
-    Ok(Wanted::of(record, owner_name).map_err(|error: BeginError| error.to_string()))
+    Ok(Wanted::of(shared, record, owner_name).map_err(|error: BeginError| error.to_string()))
 }

@@ -1,5 +1,6 @@
 //! What a super-peer answers to members, strangers and other super-peers.
 
+use libp2p::PeerId;
 use quarta_protocols::{
     credentials::{Credential, Membership, Role},
     limits::{SYNC_ITEMS_MAX, SYNC_PAGE_ENTRIES},
@@ -12,10 +13,9 @@ use quarta_protocols::{
 use quarta_superpeer::{
     admission::{AdmissionError, Redemption, Renewal},
     catalog::EndError,
-    feed::{self, Beginning, Head, PAGE_BYTES, PAGE_ENTRIES, is_shown},
+    feed::{self, Beginning, Head, PAGE_BYTES, PAGE_ENTRIES, told},
     reconciliation::answer::{self, Stretch},
 };
-use serde_bytes::{ByteArray, ByteBuf};
 
 use super::{Reply, Running, Sent, Superpeer, reconciling};
 use crate::simulation::{
@@ -206,31 +206,25 @@ impl Running {
             let (feed::Effect::Answer(question) | feed::Effect::Refuse(question)) = effect;
             let Some((to, call, beginning)) = self.open.remove(&question) else { continue };
             let answer = match effect {
-                feed::Effect::Answer(_) => self.page(beginning),
+                feed::Effect::Answer(_) => self.page(beginning, &to.peer()),
                 feed::Effect::Refuse(_) => changes::Response::Unavailable,
             };
             sent.replies.push(Reply { to, call, answer: Answer::Changes(answer) });
         }
     }
 
-    /// What there is after a place.
-    fn page(&self, beginning: Beginning) -> changes::Response {
+    /// What there is after a place for a member.
+    fn page(&self, beginning: Beginning, to: &PeerId) -> changes::Response {
         let (head, seen) = (self.catalog.sequence(), beginning.seen);
         let Ok(read) = self.reader.since(seen.sequence, PAGE_ENTRIES, PAGE_BYTES) else {
             return changes::Response::Unavailable;
         };
         let last = read.changes.last().map_or(seen.sequence, |change| change.sequence);
         let sequence = if read.more { last } else { last.max(head) };
-        let changes = read.changes.into_iter().filter(|change| is_shown(change.kind));
-        let changes = changes.map(|change| changes::Change::Put {
-            kind: change.kind,
-            id: ByteArray::new(change.id),
-            payload: ByteBuf::from(change.payload),
-        });
         changes::Response::Page {
             cursor: self.source.cursor(Head { sequence, condition: 0 }),
             restart: beginning.restart,
-            changes: changes.collect(),
+            changes: read.changes.iter().filter_map(|change| told(change, to)).collect(),
             members: Vec::new(),
             more: read.more,
         }

@@ -1,0 +1,379 @@
+//! Who may not see an own file: hiding it from members, showing it to them again, and listing those.
+//!
+//! One change of an own record at a time (`Shared::changing_own`), in this order: where the change takes the file from
+//! anybody, its plaintext is sealed under a fresh key where it lies; copy, manifest and the signed record stand in the
+//! database in one step; from then on this node serves the old content to nobody; the keys are published, then the
+//! record. An owner that goes away half-way has either changed nothing or goes on where it was: what no super-peer has
+//! acknowledged is published at the next connection.
+
+use std::{collections::HashMap, sync::Arc};
+
+use libp2p::PeerId;
+use quarta_protocols::{
+    audiences::{AccessSecret, RULE_MEMBERS_MAX, Rule},
+    credentials::Role,
+    ids::FileId,
+    messages::{index::ListedMember, inventory::Completeness},
+    names::MemberName,
+    records::{Access, Body, Entry, Record, State},
+};
+use serde_bytes::ByteBuf;
+
+use super::{
+    COPIES_AT_A_TIME, Shared,
+    keyring::{Readers, listed_sha256},
+    listing::FindError,
+    wall_ms,
+};
+use crate::{
+    api::model::{Blacklist, Listed},
+    audiences::{Change, loses_readers},
+    database::{DatabaseError, LibraryCopy, Provenance},
+    library::Defect,
+    sealing::{ResealError, fresh_key, reseal},
+};
+
+/// What somebody wants of a file's list, with members as they were typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Hide it from these too.
+    Hide(Vec<String>),
+    /// Let these read it again.
+    Show(Vec<String>),
+    /// Hide it from exactly these; none lets everybody read it.
+    EveryoneBut(Vec<String>),
+    /// Let exactly these read it.
+    Only(Vec<String>),
+}
+
+/// Why a list is not as it was wished. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestrictError {
+    /// No file, or several, are called so.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// The file is another branch's.
+    #[error("{name} belongs to {owner}")]
+    NotOwner {
+        /// The file's name.
+        name: String,
+        /// Its owner's.
+        owner: MemberName,
+    },
+    /// Nobody is called so.
+    #[error("no member is called {0:?}")]
+    UnknownMember(String),
+    /// Super-peers are not readers.
+    #[error("{0} is a super-peer, which sees all names and can open no restricted file")]
+    Superpeer(MemberName),
+    /// The owner reads what is its own.
+    #[error("{0} owns the file")]
+    Owner(MemberName),
+    /// More members than a list can name.
+    #[error("a list names {RULE_MEMBERS_MAX} members at most")]
+    TooMany,
+    /// The owner's own copy is gone, and cannot be sealed anew.
+    #[error("no whole copy of the file is on this machine, and it has to be sealed anew")]
+    NotHere,
+    /// The owner's copy is not what was shared.
+    #[error("the copy on this machine is {}, and cannot be sealed anew", .0.as_str())]
+    Defective(Defect),
+    /// Nothing is wrong with the copy, and it cannot be opened now.
+    #[error("the copy on this machine cannot be opened now: {0}")]
+    NotNow(String),
+    /// The file's list is not in this node's database.
+    #[error("the list of this file is not on this machine: its database is from an older backup")]
+    ListLost,
+    /// What would be signed is not a valid record.
+    #[error("the record would not be valid: {0}")]
+    Invalid(String),
+    /// The database failed.
+    #[error("the database could not be read or written: {0}")]
+    Database(String),
+}
+
+impl From<DatabaseError> for RestrictError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+/// Changes a file's list, and shows how it is then.
+pub(crate) async fn restrict(
+    shared: &Arc<Shared>,
+    reference: &str,
+    wish: Wish,
+) -> Result<Blacklist, RestrictError> {
+    let file = own_file(shared, reference).await?;
+    let change = shared.change_of(wish).await?;
+    let _changing = shared.changing_own.lock().await;
+    let blocking = shared.clone();
+    let changed = in_blocking(move || blocking.change_list(file, change)).await?;
+    if let Some(copy) = changed.copy {
+        shared.publish_owed_keys().await;
+        super::adding::publish(shared, vec![(copy.file, copy.record.clone())]).await;
+    }
+    Ok(changed.blacklist)
+}
+
+/// Who is to read files that are yet to be added; their keys are on their way then.
+pub(crate) async fn readers(shared: &Arc<Shared>, wish: Option<Wish>) -> Result<Readers, RestrictError> {
+    let Some(wish) = wish else { return Ok(Readers::Everybody) };
+    let change = shared.change_of(wish).await?;
+    let _changing = shared.changing_own.lock().await;
+    let blocking = shared.clone();
+    let readers = in_blocking(move || blocking.readers_after(change)).await?;
+    shared.publish_owed_keys().await;
+    Ok(readers)
+}
+
+/// A file's list.
+pub(crate) async fn list_of(shared: &Arc<Shared>, reference: &str) -> Result<Blacklist, RestrictError> {
+    let file = own_file(shared, reference).await?;
+    let blocking = shared.clone();
+    in_blocking(move || {
+        let (_, record) = blocking.own_record(&file)?;
+        blocking.show_list(&record)
+    })
+    .await
+}
+
+/// The lists of own restricted files after a file, in the order of their ids, at most `limit`; and after which the next
+/// page begins.
+pub(crate) async fn lists(
+    shared: &Arc<Shared>,
+    after: Option<FileId>,
+    limit: usize,
+) -> Result<(Vec<Blacklist>, Option<FileId>), RestrictError> {
+    let blocking = shared.clone();
+    in_blocking(move || {
+        let (mut lists, mut after) = (Vec::new(), after);
+        loop {
+            let copies = blocking.database.copies(after.as_ref(), COPIES_AT_A_TIME)?;
+            if copies.is_empty() {
+                return Ok((lists, None));
+            }
+            for copy in copies {
+                after = Some(copy.file);
+                if copy.provenance != Provenance::Own {
+                    continue;
+                }
+                let Ok(record) = Record::verify(copy.record, &blocking.identity.trust) else { continue };
+                let restricted = |entry: &Entry| matches!(entry.access, Access::Restricted { .. });
+                if record.entry().is_some_and(restricted) {
+                    lists.push(blocking.show_list(&record)?);
+                }
+                if lists.len() == limit {
+                    return Ok((lists, after));
+                }
+            }
+        }
+    })
+    .await
+}
+
+async fn in_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RestrictError> + Send + 'static,
+) -> Result<T, RestrictError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| RestrictError::Database(e.to_string()))?
+}
+
+/// The own file that a reference names.
+async fn own_file(shared: &Arc<Shared>, reference: &str) -> Result<FileId, RestrictError> {
+    let found = shared.find(reference).await?;
+    if found.record.owner() != shared.identity.keys.peer() {
+        let name = found.record.entry().map(|entry| entry.name.to_string()).unwrap_or_default();
+        return Err(RestrictError::NotOwner { name, owner: found.owner_name });
+    }
+    Ok(found.record.file())
+}
+
+/// What became of a list.
+struct Changed {
+    blacklist: Blacklist,
+    /// The copy with its new record; none where the list was like that already.
+    copy: Option<LibraryCopy>,
+}
+
+impl Shared {
+    /// Finds out who was meant, before anything is changed.
+    pub(crate) async fn change_of(self: &Arc<Self>, wish: Wish) -> Result<Change, RestrictError> {
+        Ok(match wish {
+            Wish::Hide(names) => Change::Hide(self.members_named(names).await?),
+            Wish::Show(names) => Change::Show(self.members_named(names).await?),
+            Wish::EveryoneBut(names) => Change::Replace(Rule::EveryoneBut(self.members_named(names).await?)),
+            Wish::Only(names) => Change::Replace(Rule::Only(self.members_named(names).await?)),
+        })
+    }
+
+    /// The nodes that are meant by names or peer ids. A name stands for all who have it: a branch that got a new machine,
+    /// and the member that it was before.
+    async fn members_named(self: &Arc<Self>, texts: Vec<String>) -> Result<Vec<PeerId>, RestrictError> {
+        let blocking = self.clone();
+        let mut known: Vec<ListedMember> = in_blocking(move || {
+            Ok(blocking.database.members()?.into_iter().map(|known| known.listed).collect())
+        })
+        .await?;
+        let me = self.identity.keys.peer();
+        let mut asked = false;
+        let mut named = Vec::new();
+        for text in texts {
+            let meant = loop {
+                let meant = meant(&known, &text);
+                if !meant.is_empty() || asked {
+                    break meant;
+                }
+                // One that joined a moment ago a super-peer may know.
+                asked = true;
+                if let Ok((members, _)) = self.members().await {
+                    known = members;
+                }
+            };
+            if meant.is_empty() && text == self.identity.membership.name.as_str() {
+                return Err(RestrictError::Owner(self.identity.membership.name.clone()));
+            }
+            if meant.is_empty() {
+                return Err(RestrictError::UnknownMember(text));
+            }
+            for member in meant {
+                if member.role == Role::Superpeer {
+                    return Err(RestrictError::Superpeer(member.name));
+                }
+                if member.peer == me {
+                    return Err(RestrictError::Owner(member.name));
+                }
+                named.push(member.peer);
+            }
+        }
+        Ok(named)
+    }
+
+    /// Who reads a file of that list. Blocks on the disk; the caller holds `changing_own`.
+    fn readers_after(&self, change: Change) -> Result<Readers, RestrictError> {
+        match change.apply(None) {
+            None => Ok(Readers::Everybody),
+            Some(rule) if rule.members().len() > RULE_MEMBERS_MAX => Err(RestrictError::TooMany),
+            Some(rule) => Ok(Readers::Audience(self.audience_with(rule)?)),
+        }
+    }
+
+    /// An own file's copy and latest record.
+    fn own_record(&self, file: &FileId) -> Result<(Option<LibraryCopy>, Record), RestrictError> {
+        let gone = || RestrictError::Find(FindError::NotFound(file.to_string()));
+        let signed = self.database.record(file)?.ok_or_else(gone)?;
+        let record = Record::verify(signed, &self.identity.trust).map_err(|_| gone())?;
+        Ok((self.database.copy(file)?, record))
+    }
+
+    /// The rule of an own restricted file.
+    fn rule_of(&self, access: &Access) -> Result<Option<Rule>, RestrictError> {
+        match access {
+            Access::Open { .. } => Ok(None),
+            Access::Restricted { audience, .. } => {
+                let own = self.database.own_audience(audience)?.ok_or(RestrictError::ListLost)?;
+                Ok(Some(own.audience.rule))
+            }
+        }
+    }
+
+    fn change_list(self: &Arc<Self>, file: FileId, change: Change) -> Result<Changed, RestrictError> {
+        let (copy, record) = self.own_record(&file)?;
+        let gone = || RestrictError::Find(FindError::NotFound(file.to_string()));
+        let entry = record.entry().ok_or_else(gone)?;
+        let before = self.rule_of(&entry.access)?;
+        let after = change.apply(before.clone());
+        if after == before {
+            return Ok(Changed { blacklist: self.show_list(&record)?, copy: None });
+        }
+        if after.as_ref().is_some_and(|rule| rule.members().len() > RULE_MEMBERS_MAX) {
+            return Err(RestrictError::TooMany);
+        }
+        let copy = copy
+            .filter(|copy| copy.content == entry.content && copy.completeness == Completeness::Complete)
+            .ok_or(RestrictError::NotHere)?;
+        let secret = self.secret_of(&record).ok_or(RestrictError::ListLost)?;
+        let (manifest, secret) = if loses_readers(before.as_ref(), after.as_ref()) {
+            let key = fresh_key();
+            let sealed = reseal(&self.library, &copy.place, &key, &secret.sha256);
+            let manifest = sealed.map_err(|error| match error {
+                ResealError::Defective(defect) => {
+                    self.lost(&copy, defect);
+                    RestrictError::Defective(defect)
+                }
+                ResealError::NotNow(_) => RestrictError::NotNow(error.to_string()),
+            })?;
+            (manifest, AccessSecret { key, ..secret })
+        } else {
+            (self.database.manifest(&copy.content)?.ok_or(RestrictError::NotHere)?, secret)
+        };
+        let readers = match after {
+            None => Readers::Everybody,
+            Some(rule) => Readers::Audience(self.audience_with(rule)?),
+        };
+        let content = manifest.id();
+        let access = readers.access(self, &file, &content, secret)?;
+        let single = manifest.geometry().chunks() == 1;
+        let body = Body {
+            revision: record.body().revision + 1,
+            state: State::Present(Entry {
+                name: entry.name.clone(),
+                size_bytes: entry.size_bytes,
+                content,
+                manifest: single.then(|| ByteBuf::from(manifest.to_bytes())),
+                access,
+            }),
+            ..record.body().clone()
+        };
+        let (trust, keys) = (&self.identity.trust, &self.identity.keys);
+        let record =
+            Record::sign(&body, trust, &keys.identity).map_err(|e| RestrictError::Invalid(e.to_string()))?;
+        let sha256 = record.entry().and_then(|entry| listed_sha256(&entry.access));
+        let old = copy.content;
+        let copy = LibraryCopy { content, sha256, record: record.signed().clone(), ..copy };
+        self.noted(self.database.keep_copy(&copy, &manifest, &record, trust, wall_ms()))?;
+        if old != content {
+            self.uploads.forget(&old);
+        }
+        self.offer(&copy);
+        Ok(Changed { blacklist: self.show_list(&record)?, copy: Some(copy) })
+    }
+
+    /// A list as its owner sees it.
+    fn show_list(&self, record: &Record) -> Result<Blacklist, RestrictError> {
+        let entry = record.entry();
+        let rule = entry.map(|entry| self.rule_of(&entry.access)).transpose()?.flatten();
+        let (only, members) = match rule {
+            None => (false, Vec::new()),
+            Some(Rule::EveryoneBut(members)) => (false, members),
+            Some(Rule::Only(members)) => (true, members),
+        };
+        let names: HashMap<PeerId, MemberName> = self
+            .database
+            .members()?
+            .into_iter()
+            .map(|known| (known.listed.peer, known.listed.name))
+            .collect();
+        let mut members: Vec<Listed> = members
+            .into_iter()
+            .map(|peer| Listed {
+                name: names.get(&peer).map_or_else(|| peer.to_string(), MemberName::to_string),
+                peer_id: peer.to_string(),
+            })
+            .collect();
+        members.sort_unstable_by(|a, b| (&a.name, &a.peer_id).cmp(&(&b.name, &b.peer_id)));
+        Ok(Blacklist {
+            file: record.file().to_string(),
+            name: entry.map(|entry| entry.name.to_string()).unwrap_or_default(),
+            revision: record.body().revision,
+            only,
+            members,
+        })
+    }
+}
+
+/// Those that a name or a peer id stands for.
+fn meant(known: &[ListedMember], text: &str) -> Vec<ListedMember> {
+    let peer = text.parse::<PeerId>().ok();
+    let is_meant = |member: &&ListedMember| member.name.as_str() == text || Some(member.peer) == peer;
+    known.iter().filter(is_meant).cloned().collect()
+}
