@@ -205,10 +205,7 @@ fn assign(shared: &Arc<Shared>, assignments: &[Assignment]) -> Result<Vec<Outcom
             let free_bytes = keeping.vault.free_bytes();
             Ok(keeping.ledger().keep(content, size_bytes, free_bytes))
         }
-        Assignment::Drop { content, reason } => {
-            drop_replica(shared, &content, reason);
-            Ok(Outcome::Accepted)
-        }
+        Assignment::Drop { content, reason } => Ok(drop_replica(shared, &content, reason)),
     };
     assignments.iter().map(outcome).collect()
 }
@@ -220,12 +217,15 @@ fn is_in_library(shared: &Shared, content: &ContentId) -> Result<bool, DatabaseE
     Ok(copy.is_some_and(|copy| listed(copy.file) == Some(Completeness::Complete)))
 }
 
-/// Keeps a content no longer: it is served to nobody from now on, and gone from the disk when this returns. Blocks on
-/// the disk.
-fn drop_replica(shared: &Arc<Shared>, content: &ContentId, reason: DropReason) {
+/// Keeps a content no longer: it is served to nobody from now on, and gone from the disk when this returns. What is only
+/// one copy too many stays while a super-peer counts on it. Blocks on the disk.
+fn drop_replica(shared: &Arc<Shared>, content: &ContentId, reason: DropReason) -> Outcome {
     let keeping = &shared.keeping;
     let (dropped, position) = {
         let mut ledger = keeping.ledger();
+        if reason == DropReason::Excess && ledger.is_confirmed(content, Instant::now()) {
+            return Outcome::Busy;
+        }
         (ledger.drop_content(content), shared.unlist_replica(content))
     };
     shared.uploads.forget(content);
@@ -236,19 +236,22 @@ fn drop_replica(shared: &Arc<Shared>, content: &ContentId, reason: DropReason) {
         shared.superpeers.feed_all(shared, Input::Changed(position));
     }
     if !dropped {
-        return;
+        return Outcome::Accepted;
     }
     tracing::debug!(%content, ?reason, "a replica is dropped");
     if let Err(error) = keeping.vault.remove(content) {
         tracing::warn!(%content, %error, "a replica that is kept no longer could not be removed; it is served to nobody");
     }
+    Outcome::Accepted
 }
 
 /// Which of these this node holds, whole, on its disk: each is opened anew, and one of its chunks, drawn at random, is
-/// read and compared with the manifest. Blocks on the disk.
+/// read and compared with the manifest. What is confirmed is counted on for a while, from before it is looked at, so that
+/// it cannot go in between. Blocks on the disk.
 fn confirm(shared: &Arc<Shared>, contents: &[ContentId]) -> Vec<bool> {
-    let until = Instant::now() + CONFIRM_WITHIN;
+    let (keeping, until) = (&shared.keeping, Instant::now() + CONFIRM_WITHIN);
     let holds = |content: &ContentId| {
+        keeping.ledger().confirm(content, Instant::now());
         let Ok(held) = uploads::open(shared, content) else { return false };
         let chunk = rand::random::<u32>() % held.geometry().chunks().max(1);
         match held.read_from_disk(chunk) {

@@ -213,7 +213,8 @@ impl Shared {
             };
             let (reading, record) = (self.clone(), offer.record().clone());
             let (copy, owner_name) =
-                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.next_owner_name(&record)?))).await?;
+                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.next_owner_name(&record)?)))
+                    .await?;
             match copy {
                 Some(copy) if self.is_sound_to_its_end(copy.clone()).await => {
                     let (signing, asked, from) = (self.clone(), request.clone(), owner_name.clone());
