@@ -223,8 +223,11 @@ impl Shared {
                         if self.handovers.is_leaving() {
                             return Err(Refusal::Leaving);
                         }
-                        let _own = self.changing_own.lock().await;
-                        in_blocking(move || signing.sign_for(&asked, &copy, &from)).await?
+                        in_blocking(move || {
+                            let _own = signing.changes_of_own();
+                            signing.sign_for(&asked, &copy, &from)
+                        })
+                        .await?
                     };
                     // None where the file has changed meanwhile.
                     if let Some(copy) = signed {
