@@ -135,6 +135,7 @@ async fn readers_follow_updates_and_deletions_also_those_that_were_away() {
     // A name is free again, for a new file with a new id.
     let anew = network.share(0, "plano.csv", &first).await;
     assert_ne!(anew.id, plan.id);
+    eventually("the new one is listed", async || listed(network.node(1), &anew.id).await.is_some()).await;
     network.fetch(1, &anew).await;
     network.stop().await;
 }
@@ -230,7 +231,7 @@ async fn nobody_but_its_owner_changes_a_file_by_any_way() {
 
     // By records made by hand: the owner's under another signature, and a hand-over that the owner did not sign.
     let invite = network.superpeer(0).superpeer().invite("node", 1, Duration::from_hours(1)).await.unwrap();
-    let liar = Liar::join(Lie::WrongBytes, &network.home.path().join("liar"), &invite.invite).await.unwrap();
+    let liar = Liar::join(Lie::NotHeld, &network.home.path().join("liar"), &invite.invite).await.unwrap();
     let request = Request::Resolve { reference: file.id.clone() };
     let genuine = match liar.network().call::<Index>(liar.superpeer(), request).await.unwrap() {
         Response::Files { files, .. } => files[0].record.clone(),

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 use bytes::Bytes;
+use http::Api;
 use libp2p::PeerId;
 use quarta_daemon::Role;
 use quarta_daemon::data_dir::{DataDir, Role as DataRole};
@@ -23,7 +26,6 @@ use quarta_protocols::network::{AddressPolicy, Config, Network as Overlay};
 use quarta_protocols::records::{Access, Record};
 use quarta_testnet::cluster::Member;
 use std::time::{Duration, Instant};
-use support::http::Api;
 use support::{MIB, Network, TWO_SECONDS, assert_fails, bytes, eventually, outsider};
 
 const POLL: Duration = Duration::from_secs(15);

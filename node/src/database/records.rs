@@ -13,7 +13,7 @@ use quarta_protocols::{
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use super::{Database, DatabaseError, id_range, integer, outdated, peer, unsigned};
+use super::{Database, DatabaseError, handovers, id_range, integer, outdated, peer, unsigned};
 
 /// What is listed of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,24 @@ impl Database {
         let sql = "SELECT record FROM records WHERE file = ?1";
         let bytes: Option<Vec<u8>> =
             self.connection().query_row(sql, [&file.as_bytes()[..]], |row| row.get(0)).optional()?;
+        let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
+        bytes.map(read).transpose()
+    }
+
+    /// The latest record of a file, if this is its owner.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn record_of_owner(
+        &self,
+        owner: &PeerId,
+        file: &FileId,
+    ) -> Result<Option<SignedRecord>, DatabaseError> {
+        let sql = "SELECT record FROM records WHERE file = ?1 AND owner = ?2";
+        let bytes: Option<Vec<u8>> = self
+            .connection()
+            .query_row(sql, rusqlite::params![&file.as_bytes()[..], owner.to_bytes()], |row| row.get(0))
+            .optional()?;
         let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
         bytes.map(read).transpose()
     }
@@ -229,6 +247,7 @@ pub(super) fn remember(
         bytes,
         integer(now_ms),
     ])?;
+    handovers::follow_owner(transaction, record)?;
     outdated::record_changed(transaction, file)?;
     Ok(true)
 }

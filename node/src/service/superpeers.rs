@@ -19,7 +19,7 @@ use quarta_protocols::{
     limits::{PAGE_FILL_BYTES, RECORD_PAGE_ENTRIES},
     messages::{
         admission::PeerAddresses,
-        index::{Index, ListedMember, MemberState, Publication, Request, Response},
+        index::{Index, ListedMember, MemberState, Publication, Registered, Request, Response},
         inventory::{Coverage, Position},
     },
     names::MemberName,
@@ -267,6 +267,9 @@ impl Superpeers {
         let input = match shared.network.call::<Index>(peer, request).await {
             Ok(Response::Registered(registered)) => {
                 self.heard(&peer);
+                if let Registered::At(_) = registered {
+                    shared.keeping.is_heard();
+                }
                 Input::Answered { registered, last_key }
             }
             Ok(other) => {
@@ -468,7 +471,7 @@ impl Superpeers {
         }
         let (database, own) = (shared.database.clone(), self.own);
         let read = tokio::task::spawn_blocking(move || {
-            if all { database.records_of_owner(&own) } else { records_of(&database, &unpublished) }
+            if all { database.records_of_owner(&own) } else { records_of(&database, &own, &unpublished) }
         });
         let records = match read.await {
             Ok(Ok(records)) => records,
@@ -618,7 +621,9 @@ fn pages(records: Vec<(FileId, SignedRecord)>) -> Vec<Vec<(FileId, SignedRecord)
 
 type Records = Result<Vec<(FileId, SignedRecord)>, crate::database::DatabaseError>;
 
-fn records_of(database: &crate::database::Database, files: &[FileId]) -> Records {
-    let found = files.iter().map(|file| Ok(database.record(file)?.map(|record| (*file, record))));
+fn records_of(database: &crate::database::Database, own: &PeerId, files: &[FileId]) -> Records {
+    // A file that was handed over meanwhile is its new owner's to publish.
+    let found =
+        files.iter().map(|file| Ok(database.record_of_owner(own, file)?.map(|record| (*file, record))));
     found.filter_map(Result::transpose).collect()
 }

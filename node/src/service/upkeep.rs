@@ -265,6 +265,8 @@ impl Shared {
         for file in files {
             if let Some(outdated) = self.database.outdated_copy(&file)? {
                 self.deal_with_one(&outdated, &mut to_follow);
+            } else if self.is_damaged(&file) {
+                to_follow.push(file);
             }
         }
         Ok(to_follow)
@@ -369,10 +371,22 @@ impl Shared {
 
     /// What is to be fetched for a copy, if it is outdated still. Blocks on the disk.
     fn to_follow(&self, file: &FileId) -> Result<Option<(Record, MemberName)>, DatabaseError> {
-        let Some(outdated) = self.database.outdated_copy(file)? else { return Ok(None) };
+        let Some(outdated) = self.database.outdated_copy(file)? else { return self.to_repair(file) };
         let Some((Fate::Follow(_), Some(record))) = self.fate_of(&outdated) else { return Ok(None) };
         let owner = self.owner_name(record.signed())?.unwrap_or_else(|| outdated.copy.owner_name.clone());
         Ok(Some((record, owner)))
+    }
+
+    /// What is to be fetched again for a copy of another branch's file, if its disk has lost some of it.
+    fn to_repair(&self, file: &FileId) -> Result<Option<(Record, MemberName)>, DatabaseError> {
+        let copy = self.database.copy(file)?.filter(|copy| copy.provenance == Provenance::Fetched);
+        let Some(copy) = copy.filter(|_| self.is_damaged(file)) else { return Ok(None) };
+        let record = Record::verify(copy.record, &self.identity.trust).ok();
+        Ok(record.map(|record| (record, copy.owner_name)))
+    }
+
+    fn is_damaged(&self, file: &FileId) -> bool {
+        self.defects.get(file).is_some_and(|found| found.defect == Defect::Damaged)
     }
 
     /// Makes room for a file's new content, which is complete: the copy in its place goes to the trash, as a plan. What a

@@ -170,7 +170,7 @@ impl Run<'_> {
     }
 
     fn check(&mut self, copy: &LibraryCopy) -> Result<(), Ended> {
-        let Some(against) = self.against(copy)? else { return Ok(()) };
+        let Some(against) = Against::of(self.shared, copy)? else { return Ok(()) };
         let before = self.done_bytes;
         let found = check(&self.shared.library, &copy.place, &against, &mut |bytes| self.pass(copy, bytes));
         // Whatever was read of it, it has had its turn.
@@ -221,18 +221,6 @@ impl Run<'_> {
         });
     }
 
-    /// What a copy is compared with; none where its record does not let this node read it.
-    fn against(&self, copy: &LibraryCopy) -> Result<Option<Against>, Ended> {
-        let Some(manifest) = self.shared.database.manifest(&copy.content)? else { return Ok(None) };
-        let record = Record::verify(copy.record.clone(), &self.shared.identity.trust).ok();
-        let secret = record.and_then(|record| self.shared.secret_of(&record));
-        Ok(secret.map(|secret| Against {
-            sha256: Some(secret.sha256),
-            cipher: secret.key.cipher(),
-            manifest,
-        }))
-    }
-
     /// So many bytes were read: waits for the rate, and tells how far it is. `false` where it is to end.
     fn pass(&mut self, copy: &LibraryCopy, bytes: usize) -> bool {
         self.done_bytes += bytes as u64;
@@ -259,22 +247,32 @@ impl Run<'_> {
 }
 
 /// What a copy must be.
-struct Against {
+pub(super) struct Against {
     sha256: Option<Sha256>,
     cipher: Cipher,
     manifest: Manifest,
 }
 
+impl Against {
+    /// What a copy is compared with; none where its record does not let this node read it.
+    pub(super) fn of(shared: &Shared, copy: &LibraryCopy) -> Result<Option<Self>, DatabaseError> {
+        let Some(manifest) = shared.database.manifest(&copy.content)? else { return Ok(None) };
+        let record = Record::verify(copy.record.clone(), &shared.identity.trust).ok();
+        let secret = record.and_then(|record| shared.secret_of(&record));
+        Ok(secret.map(|secret| Self { sha256: Some(secret.sha256), cipher: secret.key.cipher(), manifest }))
+    }
+}
+
 /// Why a copy was not found sound.
 #[derive(Debug, PartialEq, Eq)]
-enum Unfinished {
+pub(super) enum Unfinished {
     Defect(Defect, String),
     /// It was not read to its end, since nobody wants to know.
     Stopped,
 }
 
 /// Reads a copy to its end; gives the stamp with which it is sound. `pass` is told of every chunk read, and ends it.
-fn check(
+pub(super) fn check(
     library: &Library,
     place: &Place,
     against: &Against,

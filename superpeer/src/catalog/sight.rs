@@ -85,7 +85,6 @@ impl Sight {
     pub fn of(&self, member: &PeerId) -> Shown {
         match self {
             Self::Everyone => Shown::Yes,
-            Self::Nobody => Shown::No,
             Self::These(members) => {
                 if members.contains(member) {
                     Shown::Yes
@@ -96,7 +95,7 @@ impl Sight {
             Self::Restricted { owner, .. } if owner == member => Shown::Yes,
             Self::Restricted { rule: Some(rule), .. } if rule.permits(member) => Shown::Yes,
             Self::Restricted { rule: Some(_), always: false, .. } => Shown::Hidden,
-            Self::Restricted { .. } => Shown::No,
+            Self::Nobody | Self::Restricted { .. } => Shown::No,
         }
     }
 }
@@ -135,6 +134,15 @@ impl Reader {
             }
             _ => Sight::Nobody,
         })
+    }
+
+    /// Who may read the restricted files of an owner's audience; none while the audience is not here.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn rule_of(&self, owner: &PeerId, audience: &AudienceId) -> Result<Option<Rule>, CatalogError> {
+        let found = self.rule(audience, &mut Rules::default())?.filter(|(of, _)| of == owner);
+        Ok(found.map(|(_, rule)| (*rule).clone()))
     }
 
     /// An audience's owner and rule, where it is here.
