@@ -224,7 +224,7 @@ impl Shared {
                             return Err(Refusal::Leaving);
                         }
                         in_blocking(move || {
-                            let _own = signing.changes_of_own();
+                            let _turn = signing.changes_of_own();
                             signing.sign_for(&asked, &copy, &from)
                         })
                         .await?
@@ -311,7 +311,7 @@ impl Shared {
     }
 
     /// Signs for a file whose copy was found sound, and keeps that. None where the file is another by now. Blocks on the
-    /// disk; the caller holds `changing` and `changing_own`.
+    /// disk; the caller holds `changing` and [`Shared::changes_of_own`].
     fn sign_for(
         &self,
         request: &Request,
