@@ -12,6 +12,7 @@
 mod audiences;
 mod copies;
 mod endings;
+mod handovers;
 mod members;
 mod migration;
 mod mirror;
@@ -38,6 +39,7 @@ pub use self::{
     audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
     endings::Endings,
+    handovers::Handover,
     members::KnownMember,
     mirror::{Page, Taken},
     outdated::Outdated,
@@ -57,6 +59,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept: as many as there are, so that none is parsed anew for each page of the feed.
 const STATEMENTS_KEPT: usize = 128;
 
+/// The tables of format 3; [`migration::SCHEMA_4`] adds those of format 4.
 const SCHEMA: &str = include_str!("database/schema.sql");
 
 /// Why the database does not answer.

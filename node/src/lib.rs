@@ -21,6 +21,7 @@ pub mod database;
 pub mod download;
 pub mod following;
 pub mod freshness;
+pub mod handover;
 pub mod health;
 pub mod inventory;
 pub mod landing;

@@ -31,6 +31,8 @@ use crate::{
 
 /// Most hand-overs a record can carry; after that the file is added anew.
 pub const LINKS_MAX: usize = 64;
+/// Candidates that one link lists: enough that a draw is a draw, and a link stays small.
+pub const CANDIDATES_MAX: usize = 16;
 /// Longest media type, in bytes.
 pub const MEDIA_TYPE_MAX_BYTES: usize = 127;
 /// The largest encoded record body. Records travel in pages, so this bounds a page's memory.
@@ -68,7 +70,7 @@ pub struct Link {
     /// Whether the root signed in place of a member that is gone.
     pub by_root: bool,
     /// Among whom a leaving owner drew; empty for a gift.
-    #[serde(default, deserialize_with = "cbor::at_most::<16, _, _>")]
+    #[serde(default, deserialize_with = "cbor::at_most::<CANDIDATES_MAX, _, _>")]
     pub candidates: Vec<PeerId>,
 }
 
@@ -214,6 +216,11 @@ impl Record {
     /// The present owner.
     pub fn owner(&self) -> PeerId {
         self.links.last().map_or(self.body.origin.owner, |(link, _)| link.to)
+    }
+
+    /// The hand-overs so far, oldest first, each with the hash that names it.
+    pub fn links(&self) -> &[(Link, RecordHash)] {
+        &self.links
     }
 
     /// The signed part.

@@ -10,6 +10,8 @@ mod blacklist;
 mod content;
 mod events;
 mod files;
+mod giving;
+mod holders;
 mod lines;
 mod members;
 mod membership;
@@ -71,6 +73,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let routes = Routes::with_openapi(Description::openapi())
         .merge(status::routes())
         .merge(files::routes())
+        .merge(giving::routes())
+        .merge(holders::routes())
         .merge(receiving::routes())
         .merge(content::routes())
         .merge(blacklist::routes())

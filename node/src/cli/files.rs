@@ -8,7 +8,9 @@ use quarta_daemon::{
     client::Target,
 };
 
-use crate::api::model::{File, FilePage};
+use serde::Serialize;
+
+use crate::api::model::{File, FileHolder, FilePage, Keeps, Replication};
 
 /// Says that a list is what this node has heard of.
 pub(super) fn warn_of(stale: bool, common: &Common) {
@@ -49,8 +51,52 @@ pub(super) async fn list(common: &Common, output: &mut Output, query: &str) -> R
 /// Shows one file.
 pub(super) async fn info(common: &Common, output: &mut Output, file: &str) -> Result<(), Failure> {
     let target = Target::new("/api/v1/files").segment(file);
-    let found: File = common.client(Role::Node)?.get(target).await.during(format!("cannot show {file}"))?;
-    output.fields(&found, &fields(&found))
+    let client = common.client(Role::Node)?;
+    let file: File = client.get(target).await.during(format!("cannot show {file}"))?;
+    let target = Target::new("/api/v1/files").segment(&file.id).segment("holders");
+    // The file can be shown without; why nobody answers is `quarta status`' to tell.
+    let replication = client.get(target).await.ok();
+    let mut fields = fields(&file);
+    let (copies, held_by) = kept(replication.as_ref());
+    fields.extend([("Copies", copies), ("Held by", held_by)]);
+    output.fields(&Shown { file, replication }, &fields)
+}
+
+/// A file with who holds it.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    file: File,
+    replication: Option<Replication>,
+}
+
+/// How many copies there are of how many, and with whom.
+fn kept(replication: Option<&Replication>) -> (String, String) {
+    let Some(found) = replication else {
+        let unknown = "unknown: no super-peer answers".to_owned();
+        return (unknown.clone(), unknown);
+    };
+    let whole = format!("{} of {} whole", found.copies, found.target);
+    let copies = if found.at_target {
+        whole
+    } else if found.copies < found.floor {
+        format!(
+            "{whole}: fewer than the {} that keep it safe; more are made while branches are online",
+            found.floor
+        )
+    } else {
+        format!("{whole}; more are made while branches are online")
+    };
+    let holder = |holder: &FileHolder| {
+        let keeps = match holder.keeps {
+            Keeps::Library => "library",
+            Keeps::Vault => "vault",
+        };
+        let part = if holder.complete { "" } else { ", in part" };
+        format!("{} ({keeps}{part}, {})", holder.name, holder.state)
+    };
+    let held_by = found.holders.iter().map(holder).collect::<Vec<_>>().join(", ");
+    (copies, if held_by.is_empty() { "nobody".to_owned() } else { held_by })
 }
 
 fn fields(file: &File) -> Vec<(&'static str, String)> {

@@ -6,6 +6,7 @@ mod adding;
 mod blacklist;
 mod files;
 mod getting;
+mod giving;
 mod membership;
 mod status;
 mod transfers;
@@ -70,6 +71,9 @@ enum Command {
         /// All uploads together send at most this much a second, e.g. 10MiB
         #[arg(long, value_parser = rate, value_name = "BYTES")]
         upload_limit: Option<u64>,
+        /// Keep at most this much for other branches in the vault, e.g. 500GiB; 0 keeps nothing
+        #[arg(long, value_parser = bytes, value_name = "BYTES")]
+        vault_quota: Option<u64>,
         /// Where this branch has not joined yet: serve the HTTP API, and join when it is told of an invite there
         #[arg(long)]
         await_invite: bool,
@@ -82,12 +86,12 @@ enum Command {
     Connect,
     /// Take this branch off the network until `connect`, also across restarts
     Disconnect,
-    /// Leave the network for good; only this branch itself can, and it cannot come back as what it was
+    /// Leave the network for good, after others have taken this branch's files over; it cannot come back as what it was
     Leave {
         /// Yes, this branch is to leave for good
         #[arg(long)]
         yes: bool,
-        /// Leave also where files of this branch have no owner any more then
+        /// Leave also where nobody takes some of this branch's files over
         #[arg(long)]
         abandon: bool,
     },
@@ -151,6 +155,13 @@ enum Command {
         #[arg(short, long, value_name = "PATH")]
         output: Option<PathBuf>,
     },
+    /// Give a file to another branch, which owns it from then on
+    Give {
+        /// The file
+        file: String,
+        /// The next owner's name
+        member: String,
+    },
     /// List the members and how they are
     Members,
     /// Print a link that lets a browser in, once
@@ -189,9 +200,13 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             let joined = setup::join(common.data_path()?, &invite, via.as_ref(), &name, reach).await?;
             output.line(&joined, &joined.text())?;
         }
-        Command::Serve { http, upload_limit, await_invite, log } => {
-            let overrides =
-                service::Overrides { http, upload_limit_bytes_per_second: upload_limit, await_invite };
+        Command::Serve { http, upload_limit, vault_quota, await_invite, log } => {
+            let overrides = service::Overrides {
+                http,
+                upload_limit_bytes_per_second: upload_limit,
+                vault_quota_bytes: vault_quota,
+                await_invite,
+            };
             service::run(common.data_path()?, overrides, &log).await?;
         }
         Command::Status => return status::show(&common, &mut output).await,
@@ -217,6 +232,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Ls { query } => files::list(&common, &mut output, &query.unwrap_or_default()).await?,
         Command::Info { file } => files::info(&common, &mut output, &file).await?,
         Command::Get { files, output: to } => return getting::get(&common, &mut output, files, to).await,
+        Command::Give { file, member } => return giving::give(&common, &mut output, &file, &member).await,
         Command::Members => {
             let stale = Cell::new(false);
             let members: Vec<Member> = common
@@ -248,10 +264,15 @@ fn usage(what: &str, next: &str) -> Failure {
 }
 
 fn rate(text: &str) -> Result<u64, String> {
-    let bytes = text
-        .parse::<bytesize::ByteSize>()
-        .map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())?;
-    if bytes.0 == 0 { Err("a limit of 0 would stop all uploads".to_owned()) } else { Ok(bytes.0) }
+    match bytes(text)? {
+        0 => Err("a limit of 0 would stop all uploads".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let bytes = text.parse::<bytesize::ByteSize>();
+    bytes.map(|bytes| bytes.0).map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ const STEPS: [&str; FORMAT as usize - 1] = [
          seen_ms INTEGER NOT NULL,
          UNIQUE (content, peer)
      ) STRICT;",
-    // Copies that are to follow their records, the trash, and what else a file's life needs.
+    // What the life of a file needs: copies that are to follow their records, the trash, hand-overs, audiences, wraps.
     SCHEMA_4,
 ];
 

@@ -13,7 +13,7 @@ use quarta_protocols::{
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use super::{Database, DatabaseError, id_range, integer, outdated, peer, unsigned};
+use super::{Database, DatabaseError, handovers, id_range, integer, outdated, peer, unsigned};
 
 /// What is listed of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,22 @@ impl Database {
             Ok((FileId::from_bytes(file), record))
         })
         .collect()
+    }
+
+    /// The latest record known of a file, deletions included, if its owner is this one.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn record_of_owner(
+        &self,
+        file: &FileId,
+        owner: &PeerId,
+    ) -> Result<Option<SignedRecord>, DatabaseError> {
+        let sql = "SELECT record FROM records WHERE file = ?1 AND owner = ?2";
+        let values = (&file.as_bytes()[..], owner.to_bytes());
+        let bytes: Option<Vec<u8>> = self.connection().query_row(sql, values, |row| row.get(0)).optional()?;
+        let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
+        bytes.map(read).transpose()
     }
 
     /// Existing files in the order of their names, at most `limit`.
@@ -229,6 +245,7 @@ pub(super) fn remember(
         bytes,
         integer(now_ms),
     ])?;
+    handovers::follow_owner(transaction, record)?;
     outdated::record_changed(transaction, file)?;
     Ok(true)
 }

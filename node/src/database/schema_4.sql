@@ -34,6 +34,14 @@ CREATE TABLE library_scrub (
     ended_ms INTEGER             -- none while it is under way
 ) STRICT;
 
+-- Hand-overs under way: own files that are offered to their next owner, and files of others that this node takes over.
+CREATE TABLE handovers (
+    file     BLOB PRIMARY KEY,
+    taking   INTEGER NOT NULL,   -- whether this node is the next owner
+    offer    BLOB NOT NULL,      -- as it travels: the record, the signed link, the rule
+    since_ms INTEGER NOT NULL
+) STRICT;
+
 -- Own audiences. `rule` and `keys` are CBOR.
 CREATE TABLE audiences (
     audience BLOB PRIMARY KEY,

@@ -221,7 +221,7 @@ fn confirm(shared: &Arc<Shared>, contents: &[ContentId]) -> Vec<bool> {
     let holds = |content: &ContentId| {
         let Ok(held) = uploads::open(shared, content) else { return false };
         let chunk = rand::random::<u32>() % held.geometry().chunks().max(1);
-        match held.read(chunk) {
+        match held.read_from_disk(chunk) {
             Ok(_) => true,
             Err(abort) => {
                 held.found_defective(shared, content, abort);

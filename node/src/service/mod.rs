@@ -20,11 +20,14 @@ pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
+pub(crate) mod handing_over;
 mod hiding;
+mod holding;
 pub(crate) mod keeping;
 pub(crate) mod keyring;
 pub(crate) mod listing;
 pub(crate) mod membership;
+pub(crate) mod parting;
 pub(crate) mod reading;
 pub(crate) mod receiving;
 pub(crate) mod removing;
@@ -32,12 +35,14 @@ mod resealing;
 pub(crate) mod restricting;
 mod scrubbing;
 mod superpeers;
+mod taking_over;
 mod tending;
 pub(crate) mod trash;
 pub(crate) mod unjoined;
 pub(crate) mod updating;
 mod upkeep;
 mod uploads;
+mod vault_scrubbing;
 pub(crate) mod verifying;
 
 use std::{
@@ -101,6 +106,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// What all uploads together may send, in bytes a second.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// What the vault may take, in bytes.
+    pub vault_quota_bytes: Option<u64>,
     /// Whether a node that has not joined serves its API all the same, to be told of an invite there.
     pub await_invite: bool,
 }
@@ -139,6 +146,7 @@ pub(crate) struct Shared {
     pub(crate) upkeep: upkeep::Upkeep,
     /// Held while an own record is changed: see [`Shared::changes_of_own`].
     own_changes: Mutex<()>,
+    handovers: handing_over::Handovers,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -177,6 +185,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let mut settings: Settings = settings::load(dir.folder())?;
     if overrides.upload_limit_bytes_per_second.is_some() {
         settings.upload_limit_bytes_per_second = overrides.upload_limit_bytes_per_second;
+    }
+    if overrides.vault_quota_bytes.is_some() {
+        settings.vault_quota_bytes = overrides.vault_quota_bytes;
     }
     let identity = Identity::load(&dir).map_err(|e| Failure::told(&e))?;
     let tcp = match overrides.http {
@@ -235,6 +246,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         receipts: receiving::Receipts::default(),
         upkeep: upkeep::Upkeep::default(),
         own_changes: Mutex::default(),
+        handovers: handing_over::Handovers::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -258,6 +270,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shutdown::notify_ready();
     // Before anybody can ask: what was under way is.
     fetching::go_on(shared.clone()).await;
+    handing_over::go_on(shared.clone()).await;
     tokio::spawn(following::follow(shared.clone(), stored.cursors));
     tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
@@ -266,6 +279,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(trash::expire(shared.clone()));
     tokio::spawn(scrubbing::look(shared.clone()));
     tokio::spawn(scrubbing::scrub(shared.clone()));
+    tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
@@ -454,6 +468,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Request(Inbound::Chunk(asked)) => uploads::serve(shared, asked),
         Event::Request(Inbound::Vault(asked)) => keeping::answer(shared, asked),
+        Event::Request(Inbound::Handover(asked)) => taking_over::answer(shared, asked),
         Event::Request(Inbound::Admission(asked)) => {
             asked.responder.respond(match asked.request {
                 admission::Request::Discover => admission::Response::Superpeers(shared.superpeers.known()),
@@ -465,9 +480,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
             });
         }
         // Round trips are of no use here, and a node keeps no index: unanswered, the peer notices at once.
-        Event::Ping { .. }
-        | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_) | Inbound::Handover(_)) =>
-            {}
+        Event::Ping { .. } | Event::Request(Inbound::Index(_) | Inbound::Changes(_) | Inbound::Sync(_)) => {}
     }
 }
 

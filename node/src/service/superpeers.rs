@@ -468,7 +468,7 @@ impl Superpeers {
         }
         let (database, own) = (shared.database.clone(), self.own);
         let read = tokio::task::spawn_blocking(move || {
-            if all { database.records_of_owner(&own) } else { records_of(&database, &unpublished) }
+            if all { database.records_of_owner(&own) } else { records_of(&database, &own, &unpublished) }
         });
         let records = match read.await {
             Ok(Ok(records)) => records,
@@ -618,7 +618,9 @@ fn pages(records: Vec<(FileId, SignedRecord)>) -> Vec<Vec<(FileId, SignedRecord)
 
 type Records = Result<Vec<(FileId, SignedRecord)>, crate::database::DatabaseError>;
 
-fn records_of(database: &crate::database::Database, files: &[FileId]) -> Records {
-    let found = files.iter().map(|file| Ok(database.record(file)?.map(|record| (*file, record))));
+/// The records that this node owns among these files: one that was handed over meanwhile is its new owner's to publish.
+fn records_of(database: &crate::database::Database, own: &PeerId, files: &[FileId]) -> Records {
+    let found =
+        files.iter().map(|file| Ok(database.record_of_owner(file, own)?.map(|record| (*file, record))));
     found.filter_map(Result::transpose).collect()
 }

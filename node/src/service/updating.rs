@@ -49,6 +49,9 @@ pub(crate) enum OwnError {
     /// It was deleted already.
     #[error("the file is deleted")]
     Deleted,
+    /// It is on its way to another owner.
+    #[error("the file is being handed over to another branch")]
+    HandingOver,
     /// Its content's key cannot be sealed for those who may read it.
     #[error("this branch does not have the keys of those who may read the file")]
     Keyless,
@@ -250,6 +253,9 @@ impl Shared {
             return Err(OwnError::NotOwner { owner });
         }
         let entry = record.entry().cloned().ok_or(OwnError::Deleted)?;
+        if self.is_offered(file).map_err(|e| OwnError::Unnoted(e.to_string()))? {
+            return Err(OwnError::HandingOver);
+        }
         Ok((record, entry))
     }
 

@@ -94,6 +94,14 @@ impl Held {
         }
     }
 
+    /// As [`Chunks::read`], from the disk itself where the system can do that.
+    pub(super) fn read_from_disk(&self, index: u32) -> Result<Bytes, Abort> {
+        match self {
+            Self::Library(_, serving) => serving.read(index),
+            Self::Vault(replica) => replica.read_from_disk(index),
+        }
+    }
+
     /// Reading it was broken off: where that is the copy's fault, it stops being a source. Blocks on the disk.
     pub(super) fn found_defective(&self, shared: &Arc<Shared>, content: &ContentId, abort: Abort) {
         let Some(defect) = Defect::of_abort(abort) else { return };

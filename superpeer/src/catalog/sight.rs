@@ -85,7 +85,6 @@ impl Sight {
     pub fn of(&self, member: &PeerId) -> Shown {
         match self {
             Self::Everyone => Shown::Yes,
-            Self::Nobody => Shown::No,
             Self::These(members) => {
                 if members.contains(member) {
                     Shown::Yes
@@ -96,7 +95,7 @@ impl Sight {
             Self::Restricted { owner, .. } if owner == member => Shown::Yes,
             Self::Restricted { rule: Some(rule), .. } if rule.permits(member) => Shown::Yes,
             Self::Restricted { rule: Some(_), always: false, .. } => Shown::Hidden,
-            Self::Restricted { .. } => Shown::No,
+            Self::Nobody | Self::Restricted { .. } => Shown::No,
         }
     }
 }
