@@ -285,15 +285,15 @@ mod tests {
             prop_assert_eq!(&rank(&content(number), backwards), &ranked, "whatever the order of the nodes");
             prop_assert!(ranked[..copies].iter().all(|peer| ranked[..=copies].contains(peer)));
         }
+    }
 
-        #[test]
-        fn there_are_as_many_copies_as_the_design_says(nodes in 0_u32..200) {
-            let copies = Copies::default();
-            let third = nodes.div_ceil(3);
-            prop_assert_eq!(copies.target(nodes), third.max(nodes.min(3)).min(CEILING));
-            prop_assert!(copies.floor(nodes) <= copies.target(nodes));
-            prop_assert_eq!(copies.at_most(1).target(nodes), nodes.min(1));
-        }
+    #[test]
+    fn a_third_of_the_nodes_keep_a_file_and_never_too_few_or_too_many() {
+        let nodes = [0, 1, 2, 3, 9, 12, 70, 96, 10_000];
+        let expected = [(0, 0), (1, 1), (2, 2), (3, 3), (3, 3), (3, 4), (3, 24), (3, 32), (3, 32)];
+        let copies = Copies::default();
+        assert_eq!(copies.at_most(1).target(70), 1);
+        assert_eq!(nodes.map(|nodes| (copies.floor(nodes), copies.target(nodes))), expected);
     }
 
     #[test]

@@ -189,6 +189,13 @@ pub struct File {
     pub owner: String,
     /// The owner's peer id.
     pub owner_id: String,
+    /// Whether the owner has left or was revoked without handing the file over. It can be fetched as any; who changes or
+    /// deletes it next is whom the root's holder assigns it to.
+    #[serde(default)]
+    pub orphaned: bool,
+    /// The branch that this own file is being handed over to, if it is: nothing else can be changed of it meanwhile.
+    #[serde(default)]
+    pub offered_to: Option<String>,
     /// Its size, in bytes.
     pub size_bytes: u64,
     /// Its SHA-256, as `sha256sum` prints it; none where this node may not read it.
@@ -311,6 +318,7 @@ pub enum Keeps {
 /// `POST /api/v1/files`: what was uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each upload, and it is written at once")]
 pub enum Uploaded {
     /// The file that was the body.
     One(File),

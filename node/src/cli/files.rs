@@ -35,7 +35,7 @@ pub(super) async fn list(common: &Common, output: &mut Output, query: &str) -> R
     output.table(&["NAME", "OWNER", "SIZE", "HOLDERS", "HERE", "ID"], &files, |f| {
         vec![
             f.name.clone(),
-            f.owner.clone(),
+            if f.orphaned { format!("{} (gone)", f.owner) } else { f.owner.clone() },
             size(f.size_bytes),
             f.holders.map_or_else(|| "?".to_owned(), |n| n.to_string()),
             match (&f.path, f.defect) {
@@ -99,10 +99,23 @@ fn kept(replication: Option<&Replication>) -> (String, String) {
     (copies, if held_by.is_empty() { "nobody".to_owned() } else { held_by })
 }
 
+fn owner(file: &File) -> String {
+    let owner = format!("{} ({})", file.owner, file.owner_id);
+    if file.orphaned {
+        return format!(
+            "{owner}, which is gone; who holds the root key gives the file a new owner with `quarta-superpeer assign`"
+        );
+    }
+    match &file.offered_to {
+        Some(to) => format!("{owner}; it is being handed over to {to}"),
+        None => owner,
+    }
+}
+
 fn fields(file: &File) -> Vec<(&'static str, String)> {
     vec![
         ("Name", file.name.clone()),
-        ("Owner", format!("{} ({})", file.owner, file.owner_id)),
+        ("Owner", owner(file)),
         ("Size", format!("{} ({} bytes)", size(file.size_bytes), file.size_bytes)),
         ("SHA-256", file.sha256.clone().unwrap_or_else(|| "-".to_owned())),
         ("Type", file.media_type.clone().unwrap_or_else(|| "-".to_owned())),

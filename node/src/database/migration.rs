@@ -51,7 +51,7 @@ const STEPS: [&str; FORMAT as usize - 1] = [
          seen_ms INTEGER NOT NULL,
          UNIQUE (content, peer)
      ) STRICT;",
-    // What the life of a file needs: copies that are to follow their records, the trash, hand-overs, audiences, wraps.
+    // Copies that are to follow their records, the trash, hand-overs, audiences: what else a file's life needs.
     SCHEMA_4,
 ];
 

@@ -100,6 +100,24 @@ impl Database {
         bytes.map(read).transpose()
     }
 
+    /// The latest record of a file, if this is its owner.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn record_of_owner(
+        &self,
+        owner: &PeerId,
+        file: &FileId,
+    ) -> Result<Option<SignedRecord>, DatabaseError> {
+        let sql = "SELECT record FROM records WHERE file = ?1 AND owner = ?2";
+        let bytes: Option<Vec<u8>> = self
+            .connection()
+            .query_row(sql, rusqlite::params![&file.as_bytes()[..], owner.to_bytes()], |row| row.get(0))
+            .optional()?;
+        let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
+        bytes.map(read).transpose()
+    }
+
     /// The latest records of all files of an owner, deletions included.
     ///
     /// # Errors
@@ -114,22 +132,6 @@ impl Database {
             Ok((FileId::from_bytes(file), record))
         })
         .collect()
-    }
-
-    /// The latest record known of a file, deletions included, if its owner is this one.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub fn record_of_owner(
-        &self,
-        file: &FileId,
-        owner: &PeerId,
-    ) -> Result<Option<SignedRecord>, DatabaseError> {
-        let sql = "SELECT record FROM records WHERE file = ?1 AND owner = ?2";
-        let values = (&file.as_bytes()[..], owner.to_bytes());
-        let bytes: Option<Vec<u8>> = self.connection().query_row(sql, values, |row| row.get(0)).optional()?;
-        let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
-        bytes.map(read).transpose()
     }
 
     /// Existing files in the order of their names, at most `limit`.

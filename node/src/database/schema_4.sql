@@ -26,20 +26,20 @@ CREATE TABLE trash (
 ) STRICT;
 CREATE INDEX trash_by_file ON trash (file);
 
--- How far the library has been read through: one row once it was begun.
-CREATE TABLE library_scrub (
-    only     INTEGER PRIMARY KEY CHECK (only = 1),
-    after    BLOB,               -- the last file that was read; none at the beginning
-    began_ms INTEGER NOT NULL,
-    ended_ms INTEGER             -- none while it is under way
-) STRICT;
-
 -- Hand-overs under way: own files that are offered to their next owner, and files of others that this node takes over.
 CREATE TABLE handovers (
     file     BLOB PRIMARY KEY,
     taking   INTEGER NOT NULL,   -- whether this node is the next owner
     offer    BLOB NOT NULL,      -- as it travels: the record, the signed link, the rule
     since_ms INTEGER NOT NULL
+) STRICT;
+
+-- How far the library has been read through: one row once it was begun.
+CREATE TABLE library_scrub (
+    only     INTEGER PRIMARY KEY CHECK (only = 1),
+    after    BLOB,               -- the last file that was read; none at the beginning
+    began_ms INTEGER NOT NULL,
+    ended_ms INTEGER             -- none while it is under way
 ) STRICT;
 
 -- Own audiences. `rule` and `keys` are CBOR.

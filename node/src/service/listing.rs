@@ -269,7 +269,10 @@ impl Shared {
         let (sha256, media_type) =
             secret.map(|secret| (secret.sha256.to_string(), secret.media_type.clone())).unzip();
         let copy = copy.filter(|copy| copy.content == entry.content);
+        let (orphaned, offered_to) = self.ownership_of(&found.record);
         Some(File {
+            orphaned,
+            offered_to,
             id: found.record.file().to_string(),
             name: entry.name.to_string(),
             owner: found.owner_name.to_string(),

@@ -143,10 +143,10 @@ pub(crate) struct Shared {
     /// Records of listings, which are asked for again and again.
     verified: Lately<Record>,
     pub(crate) receipts: receiving::Receipts,
+    handovers: handing_over::Handovers,
     pub(crate) upkeep: upkeep::Upkeep,
     /// Held while an own record is changed: see [`Shared::changes_of_own`].
     own_changes: Mutex<()>,
-    handovers: handing_over::Handovers,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -244,9 +244,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         tending: tending::Tending::default(),
         verified: Lately::new(RECORDS_LATELY),
         receipts: receiving::Receipts::default(),
+        handovers: handing_over::Handovers::default(),
         upkeep: upkeep::Upkeep::default(),
         own_changes: Mutex::default(),
-        handovers: handing_over::Handovers::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -275,11 +275,12 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
+    tokio::spawn(keeping::settle(shared.clone()));
+    tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(upkeep::keep_up(shared.clone()));
     tokio::spawn(trash::expire(shared.clone()));
     tokio::spawn(scrubbing::look(shared.clone()));
     tokio::spawn(scrubbing::scrub(shared.clone()));
-    tokio::spawn(vault_scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;

@@ -19,7 +19,7 @@ use quarta_protocols::{
     limits::{PAGE_FILL_BYTES, RECORD_PAGE_ENTRIES},
     messages::{
         admission::PeerAddresses,
-        index::{Index, ListedMember, MemberState, Publication, Request, Response},
+        index::{Index, ListedMember, MemberState, Publication, Registered, Request, Response},
         inventory::{Coverage, Position},
     },
     names::MemberName,
@@ -267,6 +267,9 @@ impl Superpeers {
         let input = match shared.network.call::<Index>(peer, request).await {
             Ok(Response::Registered(registered)) => {
                 self.heard(&peer);
+                if let Registered::At(_) = registered {
+                    shared.keeping.is_heard();
+                }
                 Input::Answered { registered, last_key }
             }
             Ok(other) => {
@@ -618,9 +621,9 @@ fn pages(records: Vec<(FileId, SignedRecord)>) -> Vec<Vec<(FileId, SignedRecord)
 
 type Records = Result<Vec<(FileId, SignedRecord)>, crate::database::DatabaseError>;
 
-/// The records that this node owns among these files: one that was handed over meanwhile is its new owner's to publish.
 fn records_of(database: &crate::database::Database, own: &PeerId, files: &[FileId]) -> Records {
+    // A file that was handed over meanwhile is its new owner's to publish.
     let found =
-        files.iter().map(|file| Ok(database.record_of_owner(file, own)?.map(|record| (*file, record))));
+        files.iter().map(|file| Ok(database.record_of_owner(own, file)?.map(|record| (*file, record))));
     found.filter_map(Result::transpose).collect()
 }

@@ -76,10 +76,18 @@ pub(super) enum Held {
 }
 
 impl Held {
-    fn manifest(&self) -> &Manifest {
+    pub(super) fn manifest(&self) -> &Manifest {
         match self {
             Self::Library(_, serving) => serving.manifest(),
             Self::Vault(replica) => replica.manifest(),
+        }
+    }
+
+    /// As [`Chunks::read`], from the disk itself where the system can do that.
+    pub(super) fn read_from_disk(&self, index: u32) -> Result<Bytes, Abort> {
+        match self {
+            Self::Library(_, serving) => serving.read(index),
+            Self::Vault(replica) => replica.read_from_disk(index),
         }
     }
 
@@ -91,14 +99,6 @@ impl Held {
                 inventory.get(&Key::Library(*file)).is_some_and(|item| item.content() == *content)
             }
             Self::Vault(_) => shared.keeping.has(content),
-        }
-    }
-
-    /// As [`Chunks::read`], from the disk itself where the system can do that.
-    pub(super) fn read_from_disk(&self, index: u32) -> Result<Bytes, Abort> {
-        match self {
-            Self::Library(_, serving) => serving.read(index),
-            Self::Vault(replica) => replica.read_from_disk(index),
         }
     }
 
@@ -211,6 +211,11 @@ async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePe
             return;
         }
     };
+    // What was withdrawn while this node was off may lie here still.
+    if matches!(*held, Held::Vault(_)) && !shared.keeping.is_settled() {
+        asked.responder.respond(Head::Refused(Refusal::Busy));
+        return;
+    }
     match asked.request {
         Request::Manifest { .. } => {
             let body = asked.responder.stream(Head::Manifest);
@@ -287,7 +292,7 @@ async fn run(
 }
 
 /// Opens a content, or finds it open.
-async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc<Held>, Refusal> {
+pub(super) async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc<Held>, Refusal> {
     if let Some((held, opened)) = shared.uploads.open().servings.get(&content)
         && opened.elapsed() < OPEN_FOR
     {

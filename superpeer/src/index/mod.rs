@@ -36,7 +36,7 @@ use quarta_protocols::{
 use claims::{Claims, NodeSlot, Slab};
 use list::{Change, List, Staging};
 
-use crate::replication::{Held, Lists};
+use crate::replication::{self, Lists};
 
 /// The lists of all nodes.
 #[derive(Debug, Default)]
@@ -129,17 +129,6 @@ pub struct Wanted {
     pub after: Option<Key>,
 }
 
-/// A node's holding of a content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldAs {
-    /// The node.
-    pub peer: PeerId,
-    /// Whether it is in the vault only, and not in the library.
-    pub vault: bool,
-    /// Whether all of it is there.
-    pub complete: bool,
-}
-
 /// What one node has of a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copies {
@@ -149,6 +138,17 @@ pub struct Copies {
     pub library: Option<Completeness>,
     /// How much of it is in its vault; none where it is not there.
     pub vault: Option<Completeness>,
+}
+
+/// A node's holding of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The node.
+    pub peer: PeerId,
+    /// Whether it is in the vault only, and not in the library.
+    pub vault: bool,
+    /// Whether all of it is there.
+    pub complete: bool,
 }
 
 /// How much is indexed. Lists that are being received count for files and contents.
@@ -395,15 +395,6 @@ impl Index {
         })
     }
 
-    /// Who holds a content and how, each node once: as a file of its library where that is as complete as its replica.
-    pub fn held(&self, content: &ContentId) -> impl Iterator<Item = HeldAs> {
-        self.copies(content).map(|Copies { peer, library, vault }| {
-            let in_vault = library.map(rank) < vault.map(rank);
-            let most = if in_vault { vault } else { library };
-            HeldAs { peer, vault: in_vault, complete: most == Some(Completeness::Complete) }
-        })
-    }
-
     /// Who holds any of a content, each node once, with how much of it is in its library and in its vault.
     pub fn copies(&self, content: &ContentId) -> impl Iterator<Item = Copies> {
         self.claims.holdings(content).chunk_by(|a, b| a.node == b.node).filter_map(move |of_node| {
@@ -415,6 +406,19 @@ impl Index {
                 of_kind.map(|holding| node.list.completeness(holding.slot)).max_by_key(|held| rank(*held))
             };
             Some(Copies { peer: node.peer, library: most(true), vault: most(false) })
+        })
+    }
+
+    /// Who holds a content and how, each node once: as a file of its library where that is as complete as its replica.
+    pub fn held(&self, content: &ContentId) -> impl Iterator<Item = Held> {
+        self.copies(content).filter_map(|copies| {
+            // Of equals the last one is taken.
+            let most = [copies.vault, copies.library].into_iter().flatten().max_by_key(|held| rank(*held))?;
+            Some(Held {
+                peer: copies.peer,
+                vault: copies.library != Some(most),
+                complete: most == Completeness::Complete,
+            })
         })
     }
 
@@ -495,10 +499,10 @@ fn is_possible(item: &Item) -> bool {
 }
 
 impl Lists for Index {
-    fn copies(&self, content: &ContentId) -> Vec<Held> {
+    fn copies(&self, content: &ContentId) -> Vec<replication::Held> {
         let whole = |held: Completeness| held == Completeness::Complete;
         Self::copies(self, content)
-            .map(|copies| Held {
+            .map(|copies| replication::Held {
                 peer: copies.peer,
                 library: copies.library.is_some_and(whole),
                 vault: copies.vault.map(whole),

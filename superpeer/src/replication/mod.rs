@@ -67,6 +67,8 @@ pub const UNNAMED_FOR: Duration = Duration::from_mins(10);
 const DROP_AGAIN: Duration = Duration::from_secs(30);
 /// Drops that are told in a step.
 const DROPS_MAX: usize = 4096;
+/// Contents that a node is asked to confirm at once: it reads from each, within the seconds that it has for an answer.
+pub const CONFIRMED_AT_ONCE: usize = 64;
 /// Contents without a file that are remembered.
 const UNNAMED_MAX: usize = 100_000;
 
@@ -123,7 +125,7 @@ pub struct World<'a> {
 pub enum Effect {
     /// To keep and to drop these; at most [`ASSIGNMENTS_MAX`]. To be followed by [`Planner::assigned`].
     Assign(PeerId, Vec<Assignment>),
-    /// Whether it holds these; at most [`ASSIGNMENTS_MAX`]. To be followed by [`Planner::confirmed`].
+    /// Whether it holds these; at most [`CONFIRMED_AT_ONCE`]. To be followed by [`Planner::confirmed`].
     Confirm(PeerId, Vec<ContentId>),
 }
 
@@ -240,6 +242,11 @@ impl Planner {
     /// Something changed about who holds a file.
     pub fn touch_file(&mut self, file: &FileId) {
         self.touched.extend(self.book.content_of(file));
+    }
+
+    /// Something changed about who holds contents that are not named: all are looked at.
+    pub const fn touch_all(&mut self) {
+        self.again = true;
     }
 
     /// Whether there is anything to do but to wait for time to pass.
@@ -370,7 +377,8 @@ impl Planner {
                 .extend(assignments.chunks(ASSIGNMENTS_MAX).map(|part| Effect::Assign(peer, part.to_vec())));
         }
         for (peer, contents) in std::mem::take(&mut self.asking) {
-            effects.extend(contents.chunks(ASSIGNMENTS_MAX).map(|part| Effect::Confirm(peer, part.to_vec())));
+            effects
+                .extend(contents.chunks(CONFIRMED_AT_ONCE).map(|part| Effect::Confirm(peer, part.to_vec())));
         }
         effects
     }

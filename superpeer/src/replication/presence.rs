@@ -46,6 +46,16 @@ pub enum Hold {
     Outage,
 }
 
+impl Hold {
+    /// A word for metrics and APIs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Outage => "outage",
+        }
+    }
+}
+
 /// How much a node counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Counts {

@@ -319,7 +319,9 @@ impl Course {
     }
 
     /// Not waited for: whoever asked for the file need not.
-    fn report_soon(&self, sources: Vec<SourceOutcome>) {
+    fn report_soon(&self, mut sources: Vec<SourceOutcome>) {
+        let own = self.shared.identity.keys.peer();
+        sources.retain(|source| source.peer != own);
         let (shared, content) = (self.shared.clone(), self.wanted.content);
         tokio::spawn(async move { report(&shared, content, sources).await });
     }

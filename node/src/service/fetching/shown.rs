@@ -176,7 +176,8 @@ pub(super) fn count(
     metrics.resumed_bytes.add(now.resumed_bytes);
     metrics.transfer_ended(Flow::Download, now.done_bytes.saturating_sub(now.resumed_bytes), took);
     let carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
-    for outcome in outcomes {
+    let own = shared.identity.keys.peer();
+    for outcome in outcomes.iter().filter(|outcome| outcome.peer != own) {
         let peer = outcome.peer.to_string();
         let name =
             now.sources.iter().find(|source| source.peer_id == peer).map(|source| source.name.as_str());
