@@ -223,11 +223,11 @@ impl Shared {
                         if self.handovers.is_leaving() {
                             return Err(Refusal::Leaving);
                         }
-                        in_blocking(move || {
-                            let _turn = signing.changes_of_own();
+                        let sign = move || {
+                            let _own = signing.changes_of_own();
                             signing.sign_for(&asked, &copy, &from)
-                        })
-                        .await?
+                        };
+                        in_blocking(sign).await?
                     };
                     // None where the file has changed meanwhile.
                     if let Some(copy) = signed {
