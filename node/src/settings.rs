@@ -10,6 +10,12 @@ pub const DEFAULT_PORT: u16 = 7481;
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7480";
 /// Uploads served at once: enough to keep an office line busy, few enough that each gets on.
 pub const DEFAULT_UPLOAD_SLOTS: u32 = 16;
+/// Days for which the trash keeps what is in it: longer than the longest holidays.
+pub const DEFAULT_TRASH_RETENTION_DAYS: u32 = 30;
+/// MiB that the scrub reads a second: a twentieth of a hard disk's rate, and two terabytes in three days.
+pub const DEFAULT_SCRUB_MIB_PER_SECOND: u32 = 8;
+/// Hours from one round of the scrub to the next: a week.
+pub const DEFAULT_SCRUB_EVERY_HOURS: u32 = 7 * 24;
 
 /// Left free by the vault: what this node's database, its people's files and the system need to go on.
 pub const DEFAULT_VAULT_RESERVE_BYTES: u64 = 1 << 30;
@@ -50,6 +56,12 @@ pub struct Settings {
     pub vault_scrub_bytes_per_second: u64,
     /// How often a check of the vault begins, in seconds.
     pub vault_scrub_every_seconds: u64,
+    /// For how many days replaced and deleted files are kept in the trash; 0 removes them within the hour.
+    pub trash_retention_days: u32,
+    /// How much of the library is read a second to find what its disk has lost, in MiB; 0 for never.
+    pub scrub_mib_per_second: u32,
+    /// How many hours after its beginning a round of that reading is followed by the next.
+    pub scrub_every_hours: u32,
 }
 
 impl Default for Settings {
@@ -67,6 +79,9 @@ impl Default for Settings {
             vault_fetch_bytes_per_second: DEFAULT_VAULT_FETCH_BYTES_PER_SECOND,
             vault_scrub_bytes_per_second: DEFAULT_VAULT_SCRUB_BYTES_PER_SECOND,
             vault_scrub_every_seconds: DEFAULT_VAULT_SCRUB_EVERY_SECONDS,
+            trash_retention_days: DEFAULT_TRASH_RETENTION_DAYS,
+            scrub_mib_per_second: DEFAULT_SCRUB_MIB_PER_SECOND,
+            scrub_every_hours: DEFAULT_SCRUB_EVERY_HOURS,
         }
     }
 }

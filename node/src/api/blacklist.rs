@@ -16,7 +16,8 @@ use utoipa_axum::routes;
 use super::{
     Routes, Service,
     model::{Blacklist, BlacklistPage, BlacklistRequest, HideRequest},
-    problems::{broken, unfound},
+    problems::broken,
+    updating::unchanged,
 };
 use crate::service::{
     Shared,
@@ -186,12 +187,7 @@ fn unrestricted(error: RestrictError) -> Problem {
     let text = error.to_string();
     let problem = |status, code, next: &str| Problem::new(status, code, text.as_str(), next);
     match error {
-        RestrictError::Find(error) => unfound(error),
-        RestrictError::NotOwner { .. } => problem(
-            StatusCode::FORBIDDEN,
-            "not-owner",
-            "ask its owner; only the owner sees and changes its list",
-        ),
+        RestrictError::Own(error) => unchanged(error),
         RestrictError::UnknownMember(_) => {
             problem(StatusCode::NOT_FOUND, "unknown-member", "run `quarta members` to see who there is")
         }
@@ -199,11 +195,6 @@ fn unrestricted(error: RestrictError) -> Problem {
         RestrictError::Owner(_) => {
             problem(StatusCode::BAD_REQUEST, "owner", "leave it out; an owner always reads its own files")
         }
-        RestrictError::Offered => problem(
-            StatusCode::CONFLICT,
-            "handed-over",
-            "have its next owner do it, or wait until that has refused",
-        ),
         RestrictError::TooMany => too_many(&text),
         RestrictError::NotHere => {
             problem(StatusCode::CONFLICT, "not-here", "fetch it with `quarta get`, and try again")

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quarta_protocols::ids::FileId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Shared;
@@ -134,6 +135,16 @@ impl Events {
     pub(crate) fn publish(&self, event: NodeEvent) {
         self.ring().push(event);
         self.told.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// What was told of a file is told nobody any more; that something has changed stays in its place.
+    pub(super) fn forget(&self, file: &FileId) {
+        let file = file.to_string();
+        for kept in &mut self.ring().kept {
+            if kept.names(&file) {
+                *kept = Arc::new(NodeEvent::FilesChanged { files: 1 });
+            }
+        }
     }
 
     /// Tells of a transfer until it ends: each change of its state, and now and then how far it is.

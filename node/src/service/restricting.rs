@@ -1,6 +1,6 @@
 //! Who may not see an own file: hiding it from members, showing it to them again, and listing those.
 //!
-//! One change of an own record at a time (`Shared::changing_own`), in this order: where the change takes the file from
+//! One change of an own record at a time ([`Shared::changes_of_own`]), in this order: where the change takes the file from
 //! anybody, its plaintext is sealed under a fresh key where it lies; copy, manifest and the signed record stand in the
 //! database in one step; from then on this node serves the old content to nobody; the keys are published, then the
 //! record. An owner that goes away half-way has either changed nothing or goes on where it was: what no super-peer has
@@ -22,7 +22,7 @@ use serde_bytes::ByteBuf;
 use super::{
     COPIES_AT_A_TIME, Shared,
     keyring::{Readers, listed_sha256},
-    listing::FindError,
+    updating::OwnError,
     wall_ms,
 };
 use crate::{
@@ -49,17 +49,9 @@ pub(crate) enum Wish {
 /// Why a list is not as it was wished. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestrictError {
-    /// No file, or several, are called so.
+    /// There is no own file of that name to be changed.
     #[error(transparent)]
-    Find(#[from] FindError),
-    /// The file is another branch's.
-    #[error("{name} belongs to {owner}")]
-    NotOwner {
-        /// The file's name.
-        name: String,
-        /// Its owner's.
-        owner: MemberName,
-    },
+    Own(#[from] OwnError),
     /// Nobody is called so.
     #[error("no member is called {0:?}")]
     UnknownMember(String),
@@ -69,9 +61,6 @@ pub(crate) enum RestrictError {
     /// The owner reads what is its own.
     #[error("{0} owns the file")]
     Owner(MemberName),
-    /// The file is on its way to another owner.
-    #[error("the file is being handed over to another branch")]
-    Offered,
     /// More members than a list can name.
     #[error("a list names {RULE_MEMBERS_MAX} members at most")]
     TooMany,
@@ -107,9 +96,8 @@ pub(crate) async fn restrict(
     reference: &str,
     wish: Wish,
 ) -> Result<Blacklist, RestrictError> {
-    let file = own_file(shared, reference).await?;
+    let file = shared.find_own(reference).await?.record.file();
     let change = shared.change_of(wish).await?;
-    let _changing = shared.changing_own.lock().await;
     let blocking = shared.clone();
     let changed = in_blocking(move || blocking.change_list(file, change)).await?;
     if let Some(copy) = changed.copy {
@@ -123,7 +111,6 @@ pub(crate) async fn restrict(
 pub(crate) async fn readers(shared: &Arc<Shared>, wish: Option<Wish>) -> Result<Readers, RestrictError> {
     let Some(wish) = wish else { return Ok(Readers::Everybody) };
     let change = shared.change_of(wish).await?;
-    let _changing = shared.changing_own.lock().await;
     let blocking = shared.clone();
     let readers = in_blocking(move || blocking.readers_after(change)).await?;
     shared.publish_owed_keys().await;
@@ -132,10 +119,10 @@ pub(crate) async fn readers(shared: &Arc<Shared>, wish: Option<Wish>) -> Result<
 
 /// A file's list.
 pub(crate) async fn list_of(shared: &Arc<Shared>, reference: &str) -> Result<Blacklist, RestrictError> {
-    let file = own_file(shared, reference).await?;
+    let file = shared.find_own(reference).await?.record.file();
     let blocking = shared.clone();
     in_blocking(move || {
-        let (_, record) = blocking.own_record(&file)?;
+        let (record, _) = blocking.own_record(&file)?;
         blocking.show_list(&record)
     })
     .await
@@ -179,16 +166,6 @@ async fn in_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RestrictError> + Send + 'static,
 ) -> Result<T, RestrictError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| RestrictError::Database(e.to_string()))?
-}
-
-/// The own file that a reference names.
-async fn own_file(shared: &Arc<Shared>, reference: &str) -> Result<FileId, RestrictError> {
-    let found = shared.find(reference).await?;
-    if found.record.owner() != shared.identity.keys.peer() {
-        let name = found.record.entry().map(|entry| entry.name.to_string()).unwrap_or_default();
-        return Err(RestrictError::NotOwner { name, owner: found.owner_name });
-    }
-    Ok(found.record.file())
 }
 
 /// What became of a list.
@@ -251,21 +228,14 @@ impl Shared {
         Ok(named)
     }
 
-    /// Who reads a file of that list. Blocks on the disk; the caller holds `changing_own`.
+    /// Who reads a file of that list. Blocks on the disk.
     fn readers_after(&self, change: Change) -> Result<Readers, RestrictError> {
+        let _turn = self.changes_of_own();
         match change.apply(None) {
             None => Ok(Readers::Everybody),
             Some(rule) if rule.members().len() > RULE_MEMBERS_MAX => Err(RestrictError::TooMany),
             Some(rule) => Ok(Readers::Audience(self.audience_with(rule)?)),
         }
-    }
-
-    /// An own file's copy and latest record.
-    fn own_record(&self, file: &FileId) -> Result<(Option<LibraryCopy>, Record), RestrictError> {
-        let gone = || RestrictError::Find(FindError::NotFound(file.to_string()));
-        let signed = self.database.record(file)?.ok_or_else(gone)?;
-        let record = Record::verify(signed, &self.identity.trust).map_err(|_| gone())?;
-        Ok((self.database.copy(file)?, record))
     }
 
     /// The rule of an own restricted file.
@@ -280,12 +250,9 @@ impl Shared {
     }
 
     fn change_list(self: &Arc<Self>, file: FileId, change: Change) -> Result<Changed, RestrictError> {
-        let (copy, record) = self.own_record(&file)?;
-        if self.offered_to(&file)?.is_some() {
-            return Err(RestrictError::Offered);
-        }
-        let gone = || RestrictError::Find(FindError::NotFound(file.to_string()));
-        let entry = record.entry().ok_or_else(gone)?;
+        let _turn = self.changes_of_own();
+        let (record, entry) = self.own_record(&file)?;
+        let copy = self.database.copy(&file)?;
         let before = self.rule_of(&entry.access)?;
         let after = change.apply(before.clone());
         if after == before {

@@ -213,7 +213,8 @@ impl Shared {
             };
             let (reading, record) = (self.clone(), offer.record().clone());
             let (copy, owner_name) =
-                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.owner_name(&record)?))).await?;
+                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.next_owner_name(&record)?)))
+                    .await?;
             match copy {
                 Some(copy) if self.is_sound_to_its_end(copy.clone()).await => {
                     let (signing, asked, from) = (self.clone(), request.clone(), owner_name.clone());
@@ -222,7 +223,6 @@ impl Shared {
                         if self.handovers.is_leaving() {
                             return Err(Refusal::Leaving);
                         }
-                        let _own = self.changing_own.lock().await;
                         in_blocking(move || signing.sign_for(&asked, &copy, &from)).await?
                     };
                     // None where the file has changed meanwhile.
@@ -245,7 +245,7 @@ impl Shared {
         Ok(copy.filter(whole))
     }
 
-    fn owner_name(&self, record: &Record) -> Result<MemberName, Refusal> {
+    fn next_owner_name(&self, record: &Record) -> Result<MemberName, Refusal> {
         let known = self.database.member(&record.owner()).map_err(|error| unavailable(&error))?;
         // It is heard of in the feed in a moment.
         known.map(|known| known.listed.name).ok_or(Refusal::Unavailable)
@@ -307,13 +307,14 @@ impl Shared {
     }
 
     /// Signs for a file whose copy was found sound, and keeps that. None where the file is another by now. Blocks on the
-    /// disk; the caller holds `changing` and `changing_own`.
+    /// disk; the caller holds `changing`.
     fn sign_for(
         &self,
         request: &Request,
         checked: &LibraryCopy,
         from: &MemberName,
     ) -> Result<Option<LibraryCopy>, Refusal> {
+        let _turn = self.changes_of_own();
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
         let Offered::Open(offer) = self.look_at(request)? else { return Ok(None) };
         let Some(copy) = self.whole_copy(offer.record())?.filter(|copy| copy.content == checked.content)
@@ -354,6 +355,7 @@ impl Shared {
     async fn announce_taken(self: &Arc<Self>, copy: &LibraryCopy, from: &MemberName) {
         tracing::info!(file = %copy.name, %from, "a file was taken over");
         self.offer(copy);
+        self.upkeep.changed([copy.file]);
         // Keys first, so that no reader sees a file that it cannot open.
         self.publish_owed_keys().await;
         let record = vec![(copy.file, copy.record.clone())];

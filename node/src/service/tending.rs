@@ -56,7 +56,6 @@ impl Tending {
 pub(super) async fn tend(shared: Arc<Shared>) {
     shared.tending.wake();
     while shared.stop.run_until_cancelled(shared.tending.due.notified()).await.is_some() {
-        let _changing = shared.changing_own.lock().await;
         let blocking = shared.clone();
         let tended = tokio::task::spawn_blocking(move || blocking.tend_all()).await;
         match tended {
@@ -76,7 +75,7 @@ pub(super) async fn tend(shared: Arc<Shared>) {
 
 impl Shared {
     /// The own audience of a rule: one that is there, or a new one with keys for all its readers. Blocks on the disk. The
-    /// caller holds `changing_own`, and sees to it that the keys are published.
+    /// caller holds [`Shared::changes_of_own`], and sees to it that the keys are published.
     pub(super) fn audience_with(&self, rule: Rule) -> Result<AudienceId, DatabaseError> {
         let rule = rule.sorted();
         let me = self.identity.keys.peer();
@@ -99,6 +98,7 @@ impl Shared {
 
     /// How many members got keys.
     fn tend_all(&self) -> Result<usize, DatabaseError> {
+        let _turn = self.changes_of_own();
         let all = self.database.own_audiences()?;
         if all.is_empty() {
             return Ok(0);
