@@ -253,6 +253,9 @@ impl Shared {
             return Err(OwnError::NotOwner { owner });
         }
         let entry = record.entry().cloned().ok_or(OwnError::Deleted)?;
+        if self.is_offered(file).map_err(|e| OwnError::Unnoted(e.to_string()))? {
+            return Err(OwnError::HandingOver);
+        }
         Ok((record, entry))
     }
 
