@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 use bytes::Bytes;
+use http::Api;
 use libp2p::PeerId;
 use quarta_daemon::Role;
 use quarta_daemon::data_dir::{DataDir, Role as DataRole};
@@ -23,7 +26,6 @@ use quarta_protocols::network::{AddressPolicy, Config, Network as Overlay};
 use quarta_protocols::records::{Access, Record};
 use quarta_testnet::cluster::Member;
 use std::time::{Duration, Instant};
-use support::http::Api;
 use support::{MIB, Network, TWO_SECONDS, assert_fails, bytes, eventually, outsider};
 
 const POLL: Duration = Duration::from_secs(15);
@@ -39,6 +41,14 @@ async fn told<T: serde::de::DeserializeOwned>(member: &Member, args: &[&str]) ->
     let args = [&["--json"], args].concat();
     let printed = member.succeed(&args, "").await.unwrap_or_else(|error| panic!("{args:?}: {error}"));
     serde_json::from_str(printed.trim()).unwrap()
+}
+
+/// Shares a file with these options.
+async fn added(owner: &Member, path: &std::path::Path, options: &[&str]) -> File {
+    let args = [&["--json", "add", path.to_str().unwrap()], options].concat();
+    let printed = owner.succeed(&args, "").await.unwrap();
+    let line: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    serde_json::from_value(line["file"].clone()).unwrap()
 }
 
 /// Everything that a node's API says, in one text.
@@ -120,6 +130,10 @@ async fn peer_id(member: &Member) -> PeerId {
         Role::Superpeer => member.superpeer().status().await.unwrap().peer_id,
     };
     id.parse().unwrap()
+}
+
+fn trust_of(node: &Member) -> credentials::Trust {
+    Identity::load(&DataDir::open(node.data(), DataRole::Node).unwrap()).unwrap().trust
 }
 
 /// The content and key that a node's own database has of a file.
@@ -254,15 +268,9 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
     let (owner, reader, listed) = (network.node(0), network.node(1), network.node(2));
     let original = bytes(3, 3 * MIB / 2);
     let path = network.write("salários.csv", &original);
-    let added = async |args: &[&str]| {
-        let args = [&["--json", "add", path.to_str().unwrap()], args].concat();
-        let printed = owner.succeed(&args, "").await.unwrap();
-        let line: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
-        serde_json::from_value::<File>(line["file"].clone()).unwrap()
-    };
-    let but = added(&["--hide-from", listed.name()]).await;
-    let only = added(&["--name", "somente.csv", "--only", reader.name()]).await;
-    let mine = added(&["--name", "meu.csv", "--only", reader.name()]).await;
+    let but = added(owner, &path, &["--hide-from", listed.name()]).await;
+    let only = added(owner, &path, &["--name", "somente.csv", "--only", reader.name()]).await;
+    let mine = added(owner, &path, &["--name", "meu.csv", "--only", reader.name()]).await;
     let output = owner.run(&["blacklist", "set", "meu.csv", "--only"], "").await.unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("nobody else"), "{output:?}");
     let id = |file: &File| file.id.parse::<FileId>().unwrap();
@@ -317,5 +325,23 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
     for file in [&only, &mine] {
         assert_eq!(seen(late, &id(file)).await, None);
     }
+
+    // A reader is expelled: what it kept opens nothing that is restricted from now on.
+    let (expelled, listed) = (network.name(1), network.name(2));
+    network.superpeer(0).succeed(&["revoke", &expelled], "").await.unwrap();
+    let database = Database::open(&network.node(0).data().join(FILE_NAME)).unwrap();
+    eventually("the audience has another key", async || {
+        database.own_audiences().unwrap().iter().any(|own| own.audience.epoch == 2 && own.keys.0.len() == 2)
+    })
+    .await;
+    let after = added(network.node(0), &path, &["--name", "depois.csv", "--hide-from", &listed]).await;
+    let record =
+        Record::verify(database.record(&id(&after)).unwrap().unwrap(), &trust_of(network.node(0))).unwrap();
+    assert!(matches!(record.entry().unwrap().access, Access::Restricted { epoch: 2, .. }));
+    let late = network.cluster.member("filial-nova").unwrap();
+    eventually("the others can open what comes after", async || {
+        seen(late, &id(&after)).await.is_some_and(|file| file.sha256.is_some())
+    })
+    .await;
     network.stop().await;
 }

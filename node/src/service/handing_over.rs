@@ -361,8 +361,8 @@ impl Shared {
         how: Manner,
     ) -> Result<Option<watch::Receiver<Progress>>, GiveError> {
         let (signing, file) = (self.clone(), seen.file());
-        let _own = self.changing_own.lock().await;
         let signed = in_blocking(move || {
+            let _turn = signing.changes_of_own();
             let (trust, keys) = (&signing.identity.trust, &signing.identity.keys);
             let (record, me) = (signing.latest(seen)?, keys.peer());
             if record.owner() != me || record.entry().is_none() {

@@ -32,7 +32,6 @@ use super::Shared;
 use crate::{
     api::model::NodeEvent,
     asking::{self, Question, Roster},
-    database::Provenance,
     liaison::{Effect, Input, Liaison},
 };
 

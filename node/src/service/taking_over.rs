@@ -223,8 +223,11 @@ impl Shared {
                         if self.handovers.is_leaving() {
                             return Err(Refusal::Leaving);
                         }
-                        let _own = self.changing_own.lock().await;
-                        in_blocking(move || signing.sign_for(&asked, &copy, &from)).await?
+                        in_blocking(move || {
+                            let _turn = signing.changes_of_own();
+                            signing.sign_for(&asked, &copy, &from)
+                        })
+                        .await?
                     };
                     // None where the file has changed meanwhile.
                     if let Some(copy) = signed {
@@ -308,7 +311,7 @@ impl Shared {
     }
 
     /// Signs for a file whose copy was found sound, and keeps that. None where the file is another by now. Blocks on the
-    /// disk; the caller holds `changing` and `changing_own`.
+    /// disk; the caller holds `changing` and [`Shared::changes_of_own`].
     fn sign_for(
         &self,
         request: &Request,
