@@ -284,7 +284,8 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
         assert_eq!(transfer.sha256.as_deref(), Some(sha256.as_str()));
         assert_eq!(std::fs::read(transfer.path.unwrap()).unwrap(), original);
     }
-    assert_eq!(seen(reader, &id(&mine)).await, None);
+    eventually("what is for nobody is seen by nobody", async || seen(reader, &id(&mine)).await.is_none())
+        .await;
     for file in [&but, &only, &mine] {
         assert_eq!(seen(listed, &id(file)).await, None);
         let output = listed.run(&["get", &file.id], "").await.unwrap();
@@ -343,5 +344,53 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
         seen(late, &id(&after)).await.is_some_and(|file| file.sha256.is_some())
     })
     .await;
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_off_hands_out_nothing_of_what_was_hidden_meanwhile() {
+    let mut network = Network::start(1, 3, POLL).await;
+    let name = "contrato.pdf";
+    let shared = network.share(0, name, &bytes(5, MIB)).await;
+    let file: FileId = shared.id.parse().unwrap();
+    network.fetch(1, &shared).await;
+    network.fetch(2, &shared).await;
+    let (old_content, _) = remembered(network.node(2), &file, &trust_of(network.node(2)));
+    let (away, listed) = (network.name(1), network.name(2));
+    let holder = peer_id(network.node(1)).await;
+    let address = format!("/ip4/127.0.0.1/tcp/{}", network.node(1).peer_port());
+    for name in [&away, &listed] {
+        network.cluster.kill(name).await.unwrap();
+    }
+    let list: Blacklist = told(network.node(0), &["blacklist", "add", name, &listed]).await;
+    assert_eq!(list.members.len(), 1);
+    let now = seen(network.node(0), &file).await.unwrap();
+
+    // It is asked from the first moment in which it can be, until it has caught up and sealed its copy anew.
+    let raw = Raw::in_place_of(network.node(2), &[]).await;
+    network.cluster.restart(&away).unwrap();
+    let (mut answers, mut last) = (0, false);
+    eventually("it has the new content", async || {
+        if raw.network.connect(holder, vec![address.parse().unwrap()]).await.is_err() {
+            return false;
+        }
+        let request = ChunkRequest::Run { content: old_content, first: 0, count: 1 };
+        if let Ok(incoming) = raw.network.fetch(holder, request, SEALED_CHUNK_MAX_BYTES).await {
+            assert!(matches!(incoming.head, Head::Refused(_)), "{:?}", incoming.head);
+            answers += 1;
+        }
+        // Once more after the end, so that the last answer is of one that has caught up.
+        let done = std::mem::replace(
+            &mut last,
+            network.node(1).node().files("").await.is_ok_and(|files| {
+                files.iter().any(|listed| listed.content == now.content && listed.path.is_some())
+            }),
+        );
+        done
+    })
+    .await;
+    println!("{answers} answers, and no byte");
+    assert!(answers >= 2, "{answers}");
+    raw.network.shutdown().await;
     network.stop().await;
 }
