@@ -259,7 +259,7 @@ pub(crate) async fn give(shared: &Arc<Shared>, reference: &str, to: &str) -> Res
 
 impl Shared {
     /// Whom an own file is on its way to. Blocks on the disk.
-    fn offered_to(&self, file: &FileId) -> Result<Option<PeerId>, DatabaseError> {
+    pub(super) fn offered_to(&self, file: &FileId) -> Result<Option<PeerId>, DatabaseError> {
         let handover = self.database.handover(file)?.filter(|handover| !handover.taking);
         Ok(handover.and_then(|handover| handover.offer.link.peek().ok()).map(|link| link.to))
     }
