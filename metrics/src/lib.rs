@@ -13,7 +13,7 @@
 //! - [`family`]: counters, gauges and histograms whose labels are typed.
 //! - [`members`]: families labelled with member names, bounded in number.
 //! - [`network`]: what both services tell about connections and requests.
-//! - [`superpeer`]: index, health and load balancing.
+//! - [`superpeer`]: index, health and load balancing; [`replication`]: copies of files.
 //! - [`node`]: library and transfers.
 //! - [`fairness`]: Jain's index.
 //!
@@ -33,6 +33,7 @@ pub mod members;
 pub mod network;
 pub mod node;
 pub mod registry;
+pub mod replication;
 pub mod superpeer;
 
 pub use network::Network;

@@ -82,6 +82,8 @@ label! {
         Missing = "missing",
         /// It cannot be read.
         Unreadable = "unreadable",
+        /// Its disk has lost some of its bytes.
+        Damaged = "damaged",
     }
 }
 
@@ -96,6 +98,8 @@ label! {
         Missing = "missing",
         /// It cannot be read.
         Unreadable = "unreadable",
+        /// Its disk has lost some of its bytes.
+        Damaged = "damaged",
     }
 }
 
@@ -146,6 +150,8 @@ pub struct Node {
     pub vault_fetches: CounterBy<FetchOutcome>,
     /// Bytes fetched for the vault, verified.
     pub vault_fetched_bytes: Counter,
+    /// Bytes of the vault that its check has read and found sound.
+    pub vault_scrubbed_bytes: Counter,
     /// Replicas found damaged or gone.
     pub vault_damaged: Counter,
     /// Super-peers this node is connected to and admitted by.
@@ -247,6 +253,11 @@ impl Node {
                 registry,
                 "vault_fetched_bytes_total",
                 "Bytes fetched for the vault and verified.",
+            )?,
+            vault_scrubbed_bytes: Counter::register(
+                registry,
+                "vault_scrubbed_bytes_total",
+                "Bytes of the vault that its check has read and found sound.",
             )?,
             vault_damaged: Counter::register(
                 registry,

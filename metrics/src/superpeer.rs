@@ -8,6 +8,7 @@ use crate::{
     family::{Counter, CounterBy, Gauge, GaugeBy, Histogram, HistogramBy, Ratio, buckets, label},
     members::{MemberCounter, MemberGauge},
     registry::{RegisterError, Registry},
+    replication::Replication,
 };
 
 label! {
@@ -221,6 +222,8 @@ pub struct SuperPeer {
     pub reconciled_bytes: CounterBy<Way>,
     /// How long those took that moved entries.
     pub reconciliation_duration: Histogram,
+    /// Copies of files.
+    pub replication: Replication,
 }
 
 impl SuperPeer {
@@ -342,6 +345,7 @@ impl SuperPeer {
                 // 4 ms to 33 s: a healed partition is meant to take less than 5 s.
                 buckets(0.004, 2.0, 14)?,
             )?,
+            replication: Replication::register(registry)?,
         })
     }
 

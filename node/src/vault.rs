@@ -4,6 +4,7 @@
 //! CONTENT.manifest   the content's manifest, as holders give it
 //! CONTENT.sealed     all its sealed chunks, one after the other: whole, verified, and on the disk
 //! CONTENT.part       the same in the making: each chunk at its place, the rest a hole
+//! scrub              how far the check of the vault is
 //! ```
 //!
 //! **A name is the proof.** A content's id is the hash of its manifest, and the manifest has the hash of every chunk, so
@@ -16,11 +17,13 @@
 //!
 //! No plaintext, no key and no name of a file gets in here; and no key is needed to fetch, keep, check or serve.
 //!
-//! [`ledger`] decides what is kept; [`Replica`] is a whole copy, [`Filling`] one in the making.
+//! [`ledger`] decides what is kept; [`Replica`] is a whole copy, [`Filling`] one in the making; [`scrub`] notes how far the
+//! check of all of it is.
 
 mod filling;
 pub mod ledger;
 mod replica;
+pub mod scrub;
 
 use std::{
     collections::BTreeMap,
@@ -168,7 +171,7 @@ impl Vault {
             let name = name?;
             if let Some((content, part)) = Part::of(&name) {
                 there.entry(content).or_default().push(part);
-            } else {
+            } else if name != scrub::NAME {
                 self.sweep(&name);
             }
         }
@@ -179,7 +182,9 @@ impl Vault {
     fn found(&self, content: ContentId, parts: &[Part]) -> Option<Found> {
         let Some(manifest) = self.manifest(&content) else {
             // Nothing proves what the rest is, and a new fetch brings it all.
-            parts.iter().for_each(|part| self.sweep(part.name(&content).as_ref()));
+            for part in parts {
+                self.sweep(part.name(&content).as_ref());
+            }
             return None;
         };
         let size_bytes = manifest.geometry().size_bytes();

@@ -86,6 +86,23 @@ impl Rule {
     }
 }
 
+/// The rule under which a file's next owner keeps it: the same branches read it as before, seen from the new owner, which
+/// needs no mention. An owner that `stays` reads on where only those on a list may.
+#[must_use]
+pub fn inherited(rule: Rule, from: &PeerId, to: &PeerId, stays: bool) -> Rule {
+    let rule = match rule {
+        Rule::EveryoneBut(members) => Rule::EveryoneBut(members),
+        Rule::Only(mut members) => {
+            members.retain(|member| member != to && member != from);
+            if stays && members.len() < RULE_MEMBERS_MAX {
+                members.push(*from);
+            }
+            Rule::Only(members)
+        }
+    };
+    rule.sorted()
+}
+
 /// An audience, as its owner states it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Audience {

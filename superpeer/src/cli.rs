@@ -2,10 +2,11 @@
 //!
 //! `init`, `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
 
+mod assigning;
 mod log;
 mod membership;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use libp2p::Multiaddr;
@@ -18,8 +19,10 @@ use quarta_daemon::{
 use quarta_protocols::names::MemberName;
 
 use crate::{
-    api::model::{FilePage, HeldPage, Invite, InviteRequest, Member, MemberPage, Status},
-    root_key, service, setup,
+    api::model::{FilePage, HeldPage, Invite, InviteRequest, Member, MemberPage, Replication, Status},
+    root_key, service,
+    settings::GRACE_SECONDS,
+    setup,
 };
 
 /// Shortest and longest interval between polls.
@@ -62,6 +65,12 @@ enum Command {
         /// How often to poll every node's list, e.g. 15s (250ms to 10m)
         #[arg(long, value_parser = poll_interval, value_name = "TIME")]
         poll_interval: Option<Duration>,
+        /// How long a node may be away before its copies are made anew, e.g. 15m (1s to 7 days)
+        #[arg(long, value_parser = repair_after, value_name = "TIME")]
+        repair_after: Option<Duration>,
+        /// Keep at most so many copies of a file, its owner's included; 1 for no replicas
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+        max_copies: Option<u32>,
         /// Serve the HTTP API here instead of at the configured address
         #[arg(long, value_name = "ADDR")]
         http: Option<SocketAddr>,
@@ -102,6 +111,16 @@ enum Command {
         /// Its name, its peer id, or the beginning of that
         member: String,
         /// Sign with the root key in this file; needed for a super-peer where the key does not lie in the data folder
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+    },
+    /// Give a file whose owner is gone to another branch
+    Assign {
+        /// The file: an id, the beginning of one, a full name, or owner:name
+        file: String,
+        /// The next owner: its name, its peer id, or the beginning of that
+        member: String,
+        /// Sign with the root key in this file; needed where it does not lie in the data folder
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
@@ -183,8 +202,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             let made = setup::join(common.data_path()?, &invite, &name, reach.into()).await?;
             output.line(&made, &made.text("This super-peer is a member"))?;
         }
-        Command::Serve { poll_interval, http, log } => {
-            service::run(common.data_path()?, service::Overrides { poll_interval, http }, &log).await?;
+        Command::Serve { poll_interval, repair_after, max_copies, http, log } => {
+            let overrides = service::Overrides { poll_interval, http, repair_after, max_copies };
+            service::run(common.data_path()?, overrides, &log).await?;
         }
         Command::Invite { role, uses, expires, replaces } => {
             let replaces = replaces.map(|name| name.to_string());
@@ -207,6 +227,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Command::Revoke { member, root_key } => {
             membership::revoke(&common, &mut output, &member, root_key).await?;
+        }
+        Command::Assign { file, member, root_key } => {
+            return assigning::assign(&common, &mut output, &file, &member, root_key).await;
         }
         Command::Root { command: Root::Export { file } } => {
             let network = root_key::export(common.data_path()?, &file)?;
@@ -282,7 +305,7 @@ async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Res
     output.table(&["NAME", "OWNER", "SIZE", "SHA-256", "HOLDERS", "ID"], &files, |f| {
         vec![
             f.name.clone(),
-            f.owner.clone(),
+            if f.orphaned { format!("{} (gone)", f.owner) } else { f.owner.clone() },
             size(f.size_bytes),
             f.sha256.clone().unwrap_or_else(|| "restricted".to_owned()),
             f.holders.join(","),
@@ -298,6 +321,8 @@ fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
         ("Nodes", format!("{} of {} online", status.nodes_online, status.nodes)),
         ("Super-peers", format!("{} of {} connected", status.superpeers_connected, status.superpeers)),
         ("Files", status.files.to_string()),
+        ("Copies", copies(&status.replication)),
+        ("Storage", storage(&status.replication)),
         ("Entries", status.index_entries.to_string()),
         ("Polls", format!("every {} ms", status.poll_interval_ms)),
         ("Listens", status.listen.join(" ")),
@@ -312,6 +337,39 @@ fn status_fields(status: &Status) -> Vec<(&'static str, String)> {
         ));
     }
     fields
+}
+
+/// How many files have their copies.
+fn copies(bill: &Replication) -> String {
+    let mut text = format!("{} of each file", bill.target);
+    let lacking = [
+        (bill.without_copy, "without any copy"),
+        (bill.below_floor.saturating_sub(bill.without_copy), "below the floor"),
+        (bill.below_target.saturating_sub(bill.below_floor), "below the target"),
+        (bill.unseen, "not counted yet"),
+    ];
+    for (count, how) in lacking.into_iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(text, ", {count} {how}");
+    }
+    if bill.under_way > 0 {
+        let _ = write!(text, ", {} under way", bill.under_way);
+    }
+    match bill.held.as_deref() {
+        Some("outage") => text.push_str("; repairs wait: over a third of the nodes vanished together"),
+        Some(_) => text.push_str("; repairs wait for all lists after the start"),
+        None => {}
+    }
+    text
+}
+
+/// What the network stores.
+fn storage(bill: &Replication) -> String {
+    format!(
+        "{} for {} of files, {} when every file has its copies",
+        size(bill.stored_bytes),
+        size(bill.plain_bytes),
+        size(bill.wanted_bytes)
+    )
 }
 
 /// A moment for people, in UTC; `time_ms` is in milliseconds since 1970.
@@ -334,6 +392,15 @@ fn poll_interval(text: &str) -> Result<Duration, String> {
         Ok(interval)
     } else {
         Err("nodes are polled every 250ms to 10m".to_owned())
+    }
+}
+
+fn repair_after(text: &str) -> Result<Duration, String> {
+    let grace = time(text)?;
+    if GRACE_SECONDS.contains(&grace.as_secs()) {
+        Ok(grace)
+    } else {
+        Err("a node may be away for 1s to 168h".to_owned())
     }
 }
 

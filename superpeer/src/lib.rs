@@ -4,7 +4,8 @@
 //! shell around them.
 //!
 //! 1. [`index`]: what every node holds; [`health`]: who is there; [`balancing`]: who is offered as a source.
-//! 2. [`reconciliation`]: how two super-peers come to agree; [`feed`]: what members are told of changes; as purely.
+//! 2. [`reconciliation`]: how two super-peers come to agree; [`feed`]: what members are told of changes; [`placement`]
+//!    and [`replication`]: where copies belong, and how they get there; as purely.
 //! 3. [`catalog`]: records and members, durable; [`admission`]: how invites become members; [`store`]: both off the loop.
 //! 4. [`service`]: the running super-peer; [`api`]: its HTTP API.
 //! 5. [`settings`], [`setup`], [`root_key`], [`cli`]: from a command line to a data folder to a service.
@@ -17,7 +18,9 @@ pub mod cli;
 pub mod feed;
 pub mod health;
 pub mod index;
+pub mod placement;
 pub mod reconciliation;
+pub mod replication;
 pub mod root_key;
 pub mod service;
 pub mod settings;

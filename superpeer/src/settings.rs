@@ -10,6 +10,11 @@ use quarta_daemon::{
 use quarta_protocols::credentials::NODE_LIFETIME;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    placement::{CEILING, Copies, FLOOR, NODES_PER_COPY},
+    replication::Config,
+};
+
 /// The TCP and UDP port for members.
 pub const DEFAULT_PORT: u16 = 7491;
 /// The HTTP address.
@@ -38,6 +43,74 @@ pub struct Settings {
     pub poll_interval_ms: u64,
     /// For how long the credentials are good that it gives to nodes, in hours; within [`NODE_CREDENTIAL_HOURS`].
     pub node_credential_hours: u64,
+    /// How many copies of each file there are.
+    pub replication: Replication,
+}
+
+/// How copies of files are kept: the table `[replication]`. All super-peers of a network should have the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replication {
+    /// One copy for so many nodes: 3 gives each file a copy on a third of them.
+    pub nodes_per_copy: u32,
+    /// Copies that a file has at least, where there are as many nodes.
+    pub floor: u32,
+    /// Copies that a file has at most, those in libraries left aside; 1 for no replicas.
+    pub ceiling: u32,
+    /// How long a node may be away before its copies are made anew, in seconds; within [`GRACE_SECONDS`].
+    pub grace_seconds: u64,
+    /// How much is copied over the whole network, in bytes a second; 0 for no bound. A fetch by a person goes first anyway.
+    pub bytes_per_second: u64,
+}
+
+/// How long a node may be away before its copies are made anew, in seconds. Shorter, and a lost packet moves gigabytes;
+/// longer, and files are in danger for more than a week.
+pub const GRACE_SECONDS: RangeInclusive<u64> = 1..=604_800;
+/// A machine that restarts after an update is back by then.
+const DEFAULT_GRACE: Duration = Duration::from_mins(15);
+/// A quarter of a fast line, for all branches together.
+const DEFAULT_BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self {
+            nodes_per_copy: NODES_PER_COPY,
+            floor: FLOOR,
+            ceiling: CEILING,
+            grace_seconds: DEFAULT_GRACE.as_secs(),
+            bytes_per_second: DEFAULT_BYTES_PER_SECOND,
+        }
+    }
+}
+
+impl Replication {
+    /// The settings, checked.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names what contradicts itself, or the bounds.
+    pub fn config(&self) -> Result<Config, Failure> {
+        let fail = |why: String| {
+            Failure::new(
+                "cannot keep copies as configured",
+                why,
+                "correct the table [replication] in settings.toml",
+            )
+        };
+        let copies =
+            Copies::new(self.nodes_per_copy, self.floor, self.ceiling).map_err(|e| fail(e.to_string()))?;
+        if !GRACE_SECONDS.contains(&self.grace_seconds) {
+            let (least, most) = (GRACE_SECONDS.start(), GRACE_SECONDS.end());
+            return Err(fail(format!(
+                "grace_seconds is {}, and {least} to {most} are possible",
+                self.grace_seconds
+            )));
+        }
+        Ok(Config {
+            copies,
+            grace: Duration::from_secs(self.grace_seconds),
+            rate_bytes_per_second: (self.bytes_per_second > 0).then_some(self.bytes_per_second),
+        })
+    }
 }
 
 impl Default for Settings {
@@ -49,6 +122,7 @@ impl Default for Settings {
             http_names: Vec::new(),
             open_metrics: false,
             node_credential_hours: NODE_LIFETIME.as_secs() / 3600,
+            replication: Replication::default(),
             poll_interval_ms: u64::try_from(DEFAULT_POLL_INTERVAL.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -82,5 +156,29 @@ impl Settings {
     /// How often nodes are polled.
     pub const fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_kept_as_the_design_says_unless_an_operator_decides_otherwise() {
+        let config = Replication::default().config().unwrap();
+        assert_eq!(config.copies, Copies::default());
+        assert_eq!((config.copies.target(12), config.copies.floor(12), config.copies.target(2)), (4, 3, 2));
+        let none = Replication { floor: 1, ceiling: 1, bytes_per_second: 0, ..Replication::default() };
+        let config = none.config().unwrap();
+        assert_eq!((config.copies.target(70), config.rate_bytes_per_second), (1, None));
+        for wrong in [
+            Replication { nodes_per_copy: 0, ..Replication::default() },
+            Replication { floor: 0, ..Replication::default() },
+            Replication { ceiling: 2, ..Replication::default() },
+            Replication { grace_seconds: 0, ..Replication::default() },
+            Replication { grace_seconds: *GRACE_SECONDS.end() + 1, ..Replication::default() },
+        ] {
+            assert!(wrong.config().is_err(), "{wrong:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::{attached, bench, demo, simulation, up};
 use bytesize::ByteSize;
 use clap::{Parser, Subcommand, value_parser};
 use quarta_daemon::cli::{self, ExitCode, Failure};
+use quarta_superpeer::settings::GRACE_SECONDS;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +41,12 @@ enum Command {
         /// How often super-peers poll the nodes' lists, e.g. 15s (250ms to 10m)
         #[arg(long, default_value = "15s", value_parser = interval, value_name = "TIME")]
         poll_interval: Duration,
+        /// How long a node may be away before its copies are made anew, e.g. 5s [default: 15m, as super-peers have it]
+        #[arg(long, value_parser = grace, value_name = "TIME")]
+        repair_after: Option<Duration>,
+        /// Keep at most so many copies of a file; 1 for no replicas [default: a third of the nodes]
+        #[arg(long, value_parser = value_parser!(u32).range(1..), value_name = "COUNT")]
+        max_copies: Option<u32>,
         /// New or empty folder for a record of the run, written when it ends [default: no record]
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
@@ -141,9 +148,10 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> std::process::Exit
 
 fn run(command: Command) -> std::process::ExitCode {
     match command {
-        Command::Up { superpeers, nodes, dir, poll_interval, report, json } => {
+        Command::Up { superpeers, nodes, dir, poll_interval, repair_after, max_copies, report, json } => {
             let (superpeers, nodes) = (count(superpeers), count(nodes));
-            let options = up::Options { superpeers, nodes, dir, poll_interval, report, json };
+            let options =
+                up::Options { superpeers, nodes, dir, poll_interval, repair_after, max_copies, report, json };
             cli::run(json, up::run(options))
         }
         Command::Demo { share, report, superpeers, nodes, big_size, poll_interval } => {
@@ -177,6 +185,14 @@ fn interval(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|interval| POLL_INTERVAL.contains(interval))
         .ok_or_else(|| "nodes are polled every 250ms to 10m".to_owned())
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "expected a time such as 5s".to_owned())?;
+    Duration::try_from(span)
+        .ok()
+        .filter(|grace| GRACE_SECONDS.contains(&grace.as_secs()))
+        .ok_or_else(|| "a node may be away for 1s to 168h".to_owned())
 }
 
 fn big_size(text: &str) -> Result<u64, String> {

@@ -88,8 +88,18 @@ impl Guest {
     }
 }
 
-/// Makes a data folder at `data` and joins with `invite`; answers who it is now and where super-peers are.
+/// Makes a node's data folder at `data` and joins with `invite`; answers who it is now and where super-peers are.
 pub(crate) async fn become_member(
+    name: &str,
+    data: &Path,
+    invite: &str,
+) -> Result<(Identity, Vec<PeerAddresses>), ClusterError> {
+    become_member_as(credentials::Role::Node, name, data, invite).await
+}
+
+/// As [`become_member`], in any role.
+pub(crate) async fn become_member_as(
+    role: credentials::Role,
     name: &str,
     data: &Path,
     invite: &str,
@@ -98,9 +108,13 @@ pub(crate) async fn become_member(
     let invite = joining::read_invite(invite).map_err(failed("read its invite"))?;
     let mut draft = Draft::begin(data).map_err(failed("make its data folder"))?;
     let keys = Keys::load_or_create(draft.folder()).map_err(failed("make its keys"))?;
-    let joined = joining::join(&mut draft, &keys, &invite, &name, credentials::Role::Node).await;
+    let joined = joining::join(&mut draft, &keys, &invite, &name, role).await;
     let trust = joined.map_err(failed("join"))?;
-    let marker = Marker { role: Role::Node, network: trust.network.to_string(), name: name.to_string() };
+    let marker_role = match role {
+        credentials::Role::Node => Role::Node,
+        credentials::Role::Superpeer => Role::Superpeer,
+    };
+    let marker = Marker { role: marker_role, network: trust.network.to_string(), name: name.to_string() };
     let data = draft.commit(marker).map_err(failed("make its data folder"))?;
     let identity = Identity::load(&data).map_err(failed("read its keys"))?;
     let superpeers = load_superpeers(data.folder()).map_err(failed("find a super-peer"))?;
@@ -109,7 +123,11 @@ pub(crate) async fn become_member(
 
 /// How a member of this process takes part in the network: on this machine, under its own credential.
 pub(crate) fn config(identity: &Identity) -> Config {
-    let role = credentials::Role::Node;
+    config_as(credentials::Role::Node, identity)
+}
+
+/// As [`config`], in any role.
+pub(crate) fn config_as(role: credentials::Role, identity: &Identity) -> Config {
     Config {
         addresses: AddressPolicy::ONE_MACHINE,
         enrolment: Some(enrolment(identity)),
@@ -139,11 +157,11 @@ fn nothing(epoch: u64) -> poll::Response {
     poll::Response { page, load: Load::default(), addresses: Vec::new() }
 }
 
-fn failed<E: Error>(what: &'static str) -> impl FnOnce(E) -> ClusterError {
+pub(crate) fn failed<E: Error>(what: &'static str) -> impl FnOnce(E) -> ClusterError {
     move |error| unable(what, error)
 }
 
-fn unable(what: &'static str, why: impl Display) -> ClusterError {
+pub(crate) fn unable(what: &'static str, why: impl Display) -> ClusterError {
     ClusterError::Refused {
         member: "a guest".to_owned(),
         what: format!("cannot {what}"),

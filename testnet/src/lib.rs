@@ -9,7 +9,7 @@
 //! - [`exposition`], [`snapshot`], [`sampling`]: what they tell Prometheus, at a moment and over time;
 //! - [`samples`], [`original`]: the files that are shared, and comparing what arrived with them;
 //! - [`stranger`]: somebody who is no member and knocks; [`guest`]: a member without a daemon; [`liar`]: one that serves
-//!   what it should not;
+//!   what it should not; [`planner`]: a super-peer that says what to keep;
 //! - [`hostile_names`]: names that have broken other systems;
 //! - [`simulation`]: a whole network in one thread, under faults, by the thousand;
 //! - [`mod@bench`]: figures that are claimed, measured;
@@ -28,6 +28,7 @@ pub mod hostile_names;
 pub mod liar;
 pub mod netns;
 pub mod original;
+pub mod planner;
 pub mod process;
 pub mod record;
 pub mod samples;

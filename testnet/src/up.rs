@@ -46,6 +46,10 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// How often super-peers poll.
     pub poll_interval: Duration,
+    /// How long a node may be away before its copies are made anew; none for the super-peers' default.
+    pub repair_after: Option<Duration>,
+    /// How many copies of a file there are at most; none for the super-peers' default.
+    pub max_copies: Option<u32>,
     /// Where a record of the run goes; none for no record.
     pub report: Option<PathBuf>,
     /// Print one JSON object a line.
@@ -94,8 +98,14 @@ pub async fn run(options: Options) -> Result<ExitCode, Failure> {
     };
     let programs =
         Programs::this_executable().map_err(ClusterError::system("find this program")).map_err(told)?;
-    let plan =
+    let mut plan =
         Plan::new(dir, programs, options.superpeers, options.nodes).polling_every(options.poll_interval);
+    if let Some(grace) = options.repair_after {
+        plan = plan.repairing_after(grace);
+    }
+    if let Some(copies) = options.max_copies {
+        plan = plan.keeping_at_most(copies);
+    }
     // A bad name fails before the work.
     let report = options.report.map(Folder::prepare).transpose().map_err(|error| Failure::told(&error))?;
     let parameters = Parameters {

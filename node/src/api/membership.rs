@@ -6,10 +6,10 @@ use utoipa_axum::routes;
 
 use super::{
     Routes, Service,
-    model::{Presence, UnregisterRequest, Unregistered},
+    model::{NewOwner, Presence, UnregisterRequest, Unregistered},
     problems::broken,
 };
-use crate::service::membership::LeaveError;
+use crate::service::membership::{LeaveError, counted};
 
 pub(super) fn routes() -> Routes {
     Routes::default().routes(routes!(connect)).routes(routes!(disconnect)).routes(routes!(unregister))
@@ -42,13 +42,15 @@ async fn disconnect(State(shared): Service) -> Result<Json<Presence>, Problem> {
 
 /// Leave for good
 ///
-/// Ends this branch's membership: nobody lets it in any more, its daemon stops, and its data folder serves no more. The
-/// files in its library stay on this machine. Only the branch itself can do this, and must name itself.
+/// Ends this branch's membership: nobody lets it in any more, its daemon stops, and its data folder serves no more. Before
+/// that each file that it owns goes to another branch that may read it, drawn among those online that hold it, or else
+/// among all online, which fetches it first; the answer comes when all is done. The files in its library stay on this
+/// machine. Only the branch itself can do this, and must name itself.
 #[utoipa::path(post, path = "/api/v1/unregister", tag = "membership", operation_id = "unregister",
     request_body = UnregisterRequest, responses(
         (status = 200, description = "it has left", body = Unregistered),
-        (status = 409, description = "`not-confirmed`: `name` is not this branch's; `abandons-files`: it owns files, and \
-            `abandon` is not set; `signed-off`: it has to sign on first, to be able to tell anybody"),
+        (status = 409, description = "`not-confirmed`: `name` is not this branch's; `abandons-files`: nobody takes over \
+            files that it owns, and `abandon` is not set; `signed-off`: it has to sign on first, to be able to tell anybody"),
         (status = 403, description = "`refused`: the super-peers do not take the departure, and say why"),
         (status = 503, description = "`no-superpeer`: none has taken the departure, and nothing has changed; \
             `database-unavailable`, `data-folder`: the disk fails"),
@@ -61,20 +63,24 @@ async fn unregister(
     let name = shared.identity.membership.name.to_string();
     if request.name != name {
         let files = shared.own_files().await.map_err(|error| broken(&error))?;
-        let detail =
-            format!("it is not confirmed that {name} is to leave for good, with {files} files of its own");
+        let files = counted(files);
+        let detail = format!("it is not confirmed that {name} is to leave for good, and hand over {files}");
         let next = format!("run `quarta leave --yes` at {name}, or send its name");
         return Err(Problem::new(StatusCode::CONFLICT, "not-confirmed", detail, next));
     }
-    let abandoned_files = shared.leave(request.abandon).await.map_err(stayed)?;
-    Ok(Json(Unregistered { name, abandoned_files }))
+    let parted = shared.leave(request.abandon).await.map_err(stayed)?;
+    let abandoned_files = parted.abandoned();
+    let new_owners = parted.new_owners.into_iter();
+    let new_owners = new_owners.map(|(name, files)| NewOwner { name: name.to_string(), files }).collect();
+    Ok(Json(Unregistered { name, abandoned_files, new_owners }))
 }
 
 fn stayed(error: LeaveError) -> Problem {
     let text = error.to_string();
     match error {
         LeaveError::Abandons { .. } => {
-            let next = "run `quarta leave --yes --abandon` if nobody needs to change or delete them any more";
+            let next = "try again when more branches are online, or run `quarta leave --yes --abandon` if nobody needs \
+                them any more";
             Problem::new(StatusCode::CONFLICT, "abandons-files", text, next)
         }
         LeaveError::SignedOff => {

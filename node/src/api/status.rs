@@ -6,7 +6,7 @@ use utoipa_axum::routes;
 
 use super::{
     Routes, Service,
-    model::{Status, SuperpeerStatus},
+    model::{Status, SuperpeerStatus, VaultStatus},
 };
 
 pub(super) fn routes() -> Routes {
@@ -48,7 +48,8 @@ async fn status(State(shared): Service) -> Json<Status> {
     let free_bytes = shared.free_bytes();
     let membership = shared.own.membership();
     let problems = shared.problems().await;
-    let (files, stored_bytes) = shared.holdings();
+    let (files, _) = shared.holdings();
+    let (vault, bounds) = (shared.keeping.totals(), shared.keeping.bounds());
     let load = shared.load();
     Json(Status {
         name: membership.name.to_string(),
@@ -67,7 +68,13 @@ async fn status(State(shared): Service) -> Json<Status> {
             })
             .collect(),
         files,
-        stored_bytes,
+        stored_bytes: shared.stored_bytes(),
+        vault: VaultStatus {
+            replicas: vault.whole,
+            bytes: vault.whole_bytes,
+            wanted: vault.wanted,
+            quota_bytes: bounds.quota_bytes,
+        },
         free_bytes,
         active_uploads: load.active_uploads,
         active_downloads: load.active_downloads,

@@ -42,13 +42,13 @@ pub(super) async fn leave(
     };
     let request = UnregisterRequest { name, abandon };
     let left: Unregistered = client.post("/api/v1/unregister", &request).await.during(what)?;
-    let orphans = match left.abandoned_files {
-        0 => String::new(),
-        1 => "; 1 file has no owner any more".to_owned(),
-        files => format!("; {files} files have no owner any more"),
-    };
-    let text =
-        format!("{} has left the network for good{orphans}. Its library stays on this machine", left.name);
+    let count = |files| if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    let went = left.new_owners.iter().map(|owner| format!("{} went to {}", count(owner.files), owner.name));
+    let lost = Some(left.abandoned_files).filter(|files| *files > 0);
+    let lost = lost.map(|files| format!("{} left without an owner", count(files)));
+    let gone = format!("{} has left the network for good", left.name);
+    let parts: Vec<String> = std::iter::once(gone).chain(went).chain(lost).collect();
+    let text = format!("{}. Its library stays on this machine", parts.join("; "));
     output.line(&left, &text)?;
     Ok(ExitCode::Success)
 }

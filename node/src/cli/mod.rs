@@ -10,6 +10,8 @@ mod giving;
 mod membership;
 mod status;
 mod transfers;
+mod trash;
+mod updating;
 mod verifying;
 
 use std::{cell::Cell, ffi::OsString, net::SocketAddr, path::PathBuf};
@@ -69,6 +71,9 @@ enum Command {
         /// All uploads together send at most this much a second, e.g. 10MiB
         #[arg(long, value_parser = rate, value_name = "BYTES")]
         upload_limit: Option<u64>,
+        /// Keep at most this much for other branches in the vault, e.g. 500GiB; 0 keeps nothing
+        #[arg(long, value_parser = bytes, value_name = "BYTES")]
+        vault_quota: Option<u64>,
         /// Where this branch has not joined yet: serve the HTTP API, and join when it is told of an invite there
         #[arg(long)]
         await_invite: bool,
@@ -81,12 +86,12 @@ enum Command {
     Connect,
     /// Take this branch off the network until `connect`, also across restarts
     Disconnect,
-    /// Leave the network for good; only this branch itself can, and it cannot come back as what it was
+    /// Leave the network for good, after others have taken this branch's files over; it cannot come back as what it was
     Leave {
         /// Yes, this branch is to leave for good
         #[arg(long)]
         yes: bool,
-        /// Leave also where files of this branch have no owner any more then
+        /// Leave also where nobody takes some of this branch's files over
         #[arg(long)]
         abandon: bool,
     },
@@ -112,6 +117,24 @@ enum Command {
     Blacklist {
         #[command(subcommand)]
         act: blacklist::Act,
+    },
+    /// Share a new content of an own file; FILE keeps its id and its name
+    Update {
+        /// The file
+        file: String,
+        /// The new content; left out, the file as it was edited where it lies
+        path: Option<PathBuf>,
+    },
+    /// Delete own files, everywhere and for ever
+    Rm {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<String>,
+    },
+    /// See what was replaced or deleted, and get it back
+    Trash {
+        #[command(subcommand)]
+        trash: trash::Trash,
     },
     /// List the network's files
     Ls {
@@ -177,9 +200,13 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             let joined = setup::join(common.data_path()?, &invite, via.as_ref(), &name, reach).await?;
             output.line(&joined, &joined.text())?;
         }
-        Command::Serve { http, upload_limit, await_invite, log } => {
-            let overrides =
-                service::Overrides { http, upload_limit_bytes_per_second: upload_limit, await_invite };
+        Command::Serve { http, upload_limit, vault_quota, await_invite, log } => {
+            let overrides = service::Overrides {
+                http,
+                upload_limit_bytes_per_second: upload_limit,
+                vault_quota_bytes: vault_quota,
+                await_invite,
+            };
             service::run(common.data_path()?, overrides, &log).await?;
         }
         Command::Status => return status::show(&common, &mut output).await,
@@ -199,6 +226,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             return adding::add(&common, &mut output, paths, request).await;
         }
         Command::Blacklist { act } => return blacklist::act(&common, &mut output, act).await,
+        Command::Update { file, path } => return updating::update(&common, &mut output, &file, path).await,
+        Command::Rm { files } => return updating::remove(&common, &mut output, files).await,
+        Command::Trash { trash } => return trash::run(&common, &mut output, trash).await,
         Command::Ls { query } => files::list(&common, &mut output, &query.unwrap_or_default()).await?,
         Command::Info { file } => files::info(&common, &mut output, &file).await?,
         Command::Get { files, output: to } => return getting::get(&common, &mut output, files, to).await,
@@ -234,10 +264,15 @@ fn usage(what: &str, next: &str) -> Failure {
 }
 
 fn rate(text: &str) -> Result<u64, String> {
-    let bytes = text
-        .parse::<bytesize::ByteSize>()
-        .map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())?;
-    if bytes.0 == 0 { Err("a limit of 0 would stop all uploads".to_owned()) } else { Ok(bytes.0) }
+    match bytes(text)? {
+        0 => Err("a limit of 0 would stop all uploads".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let bytes = text.parse::<bytesize::ByteSize>();
+    bytes.map(|bytes| bytes.0).map_err(|_| "expected a size such as 10MiB or 500kB".to_owned())
 }
 
 #[cfg(test)]

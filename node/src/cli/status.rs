@@ -5,7 +5,7 @@ use quarta_daemon::{
     cli::{self, Common, During, ExitCode, Failure, Output, size},
 };
 
-use crate::api::model::Status;
+use crate::api::model::{Status, VaultStatus};
 
 /// Shows how this node is; a failure where it is not healthy.
 pub(super) async fn show(common: &Common, output: &mut Output) -> Result<ExitCode, Failure> {
@@ -41,7 +41,15 @@ fn fields(status: &Status) -> Vec<(&'static str, String)> {
     }
     fields.extend([
         ("Super-peers", superpeers),
-        ("Library", format!("{} files, {}", status.files, size(status.stored_bytes))),
+        (
+            "Library",
+            format!(
+                "{} files, {}",
+                status.files,
+                size(status.stored_bytes.saturating_sub(status.vault.bytes))
+            ),
+        ),
+        ("Vault", vault(&status.vault)),
         ("Free", size(status.free_bytes)),
         ("Uploads", status.active_uploads.to_string()),
         ("Downloads", status.active_downloads.to_string()),
@@ -49,4 +57,10 @@ fn fields(status: &Status) -> Vec<(&'static str, String)> {
         ("Version", status.version.clone()),
     ]);
     fields
+}
+
+fn vault(vault: &VaultStatus) -> String {
+    let quota = vault.quota_bytes.map(|quota| format!(" of {}", size(quota))).unwrap_or_default();
+    let wanted = if vault.wanted > 0 { format!(", {} on their way", vault.wanted) } else { String::new() };
+    format!("{} replicas for other branches, {}{quota}{wanted}", vault.replicas, size(vault.bytes))
 }

@@ -12,6 +12,7 @@ use quarta_protocols::{
     members::{Enrolled, Enrolment},
     messages::{
         changes::{Change, Cursor},
+        handover::Request,
         index::{ListedMember, MemberState},
         inventory::{Completeness, Position},
         sync::Kind,
@@ -689,6 +690,77 @@ fn a_probe_writes_and_changes_nothing() {
     world.database.probe().unwrap();
     let world = world.reopened();
     assert_eq!(world.database.copies(None, 1).unwrap(), []);
+}
+
+/// The file of [`World::copy`], handed over by its owner to the member with this seed.
+fn handed_over(world: &World, before: &Record, to: u8) -> (Record, Request) {
+    let next = Keypair::ed25519_from_bytes([to; 32]).unwrap();
+    let link = before.link_to(next.public().to_peer_id(), false, Vec::new());
+    let link = Signed::new(&link, &world.trust.network, &world.owner);
+    let offer = Request { record: before.signed().clone(), link: link.clone(), rule: None };
+    let body = Body { links: vec![link], revision: before.body().revision + 1, ..before.body().clone() };
+    (Record::sign(&body, &world.trust, &next).unwrap(), offer)
+}
+
+#[test]
+fn an_own_copy_follows_its_file_to_another_owner_whichever_way_the_record_comes() {
+    let world = World::new();
+    for (nonce, listed) in [(1, true), (2, false)] {
+        let name = format!("f{nonce}");
+        let (copy, record) = (world.copy(nonce, &name, Provenance::Own), world.record(nonce, 1, Some(&name)));
+        world.database.keep_copy(&copy, &manifest(nonce), &record, &world.trust, 1).unwrap();
+        let (after, offer) = handed_over(&world, &record, 7);
+        let handover = Handover { taking: false, offer };
+        world.database.put_handover(&copy.file, &handover, 1).unwrap();
+        assert_eq!(world.database.handover(&copy.file).unwrap().as_ref(), Some(&handover));
+        if listed {
+            world.database.remember_records([&after], &world.trust, 2).unwrap();
+        } else {
+            world.database.handed_over(&after, &world.trust, 2).unwrap();
+            assert_eq!(world.database.handover(&copy.file).unwrap(), None);
+        }
+        let now = world.database.copy(&copy.file).unwrap().unwrap();
+        assert_eq!((now.provenance, now.owner), (Provenance::Fetched, after.owner()));
+        assert_eq!((&now.record, &now.place), (&copy.record, &copy.place), "it can be opened still");
+        assert!(world.database.outdated_copy(&copy.file).unwrap().is_some(), "and is to be brought up");
+        assert!(world.database.own_named(&copy.name).unwrap().is_none());
+    }
+    assert!(world.database.owned_by(&world.peer(), None, 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_file_is_taken_over_with_its_copy_or_not_at_all() {
+    let world = World::new();
+    let before = world.record(1, 1, Some("a"));
+    let fetched = world.copy(1, "a", Provenance::Fetched);
+    let (after, offer) = handed_over(&world, &before, 7);
+    let mine = LibraryCopy {
+        owner: after.owner(),
+        owner_name: MemberName::new("natal").unwrap(),
+        provenance: Provenance::Own,
+        record: after.signed().clone(),
+        ..fetched.clone()
+    };
+    let take = |copy: &LibraryCopy, record: &Record| world.database.take_over(copy, record, &world.trust, 2);
+    world.database.put_handover(&fetched.file, &Handover { taking: true, offer }, 1).unwrap();
+    assert!(!take(&mine, &after).unwrap(), "no copy is here");
+    assert!(world.database.record(&fetched.file).unwrap().is_none(), "nothing was kept");
+    world.database.put_copy(&fetched, &manifest(1)).unwrap();
+
+    // A twin of an own file is refused by the tables, and that too leaves all as it was.
+    let twin = world.copy(2, "A", Provenance::Own);
+    world.database.put_copy(&twin, &manifest(2)).unwrap();
+    assert!(take(&mine, &after).is_err());
+    assert_eq!(world.database.copy(&fetched.file).unwrap().as_ref(), Some(&fetched));
+    assert_eq!(world.database.handovers().unwrap().len(), 1);
+
+    world.database.remove_copy(&twin.file).unwrap();
+    assert!(take(&mine, &after).unwrap());
+    assert_eq!(world.database.copy(&fetched.file).unwrap(), Some(mine.clone()));
+    assert_eq!(world.database.owned_by(&after.owner(), None, 10).unwrap(), [fetched.file]);
+    assert!(world.database.outdated_copy(&fetched.file).unwrap().is_none());
+    assert!(world.database.handovers().unwrap().is_empty());
+    assert!(!take(&mine, &after).unwrap(), "what is superseded or known is not taken again");
 }
 
 #[test]

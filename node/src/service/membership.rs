@@ -6,8 +6,8 @@
 //!   signs it on: no connection is made and none is let in. The super-peers are told first, as far as they answer, so
 //!   that nobody takes it for a failure.
 //! - **Leaving** is given up here only when a super-peer has it on its disk: a departure that nobody heard of would leave
-//!   a member behind that everybody waits for. Afterwards the data folder says what happened and serves no more; the
-//!   library's files stay where they are.
+//!   a member behind that everybody waits for. Before that its files go to others (see [`super::parting`]). Afterwards the
+//!   data folder says what happened and serves no more; the library's files stay where they are.
 
 use std::{
     sync::{
@@ -35,7 +35,7 @@ use quarta_protocols::{
     signing::Signed,
 };
 
-use super::{COPIES_AT_A_TIME, Shared};
+use super::{COPIES_AT_A_TIME, Shared, parting::Parted};
 use crate::{
     database::{Database, DatabaseError, Provenance},
     liaison::Input,
@@ -64,10 +64,12 @@ pub(crate) struct Own {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaveError {
     /// Files would be left without an owner.
-    #[error("{files} files of this branch would have no owner any more")]
+    #[error("{} of this branch would have no owner any more: {named}", counted(*.files))]
     Abandons {
         /// How many.
         files: u64,
+        /// The first few, with the reasons.
+        named: String,
     },
     /// It is signed off, and can tell nobody.
     #[error("this branch has signed off, and its departure can be told to nobody")]
@@ -260,24 +262,22 @@ impl Shared {
         tokio::task::spawn_blocking(move || count_own(&database)).await.unwrap_or(Ok(0))
     }
 
-    /// Leaves for good, and stops the node. Gives how many files have no owner any more.
-    pub(crate) async fn leave(self: &Arc<Self>, abandon: bool) -> Result<u64, LeaveError> {
+    /// Leaves for good, and stops the node, once others own its files. Gives who that is.
+    pub(crate) async fn leave(self: &Arc<Self>, abandon: bool) -> Result<Parted, LeaveError> {
         let _turn = self.own.turn.lock().await;
-        let files = self.own_files().await?;
-        if files > 0 && !abandon {
-            return Err(LeaveError::Abandons { files });
-        }
         if self.own.is_signed_off() {
             return Err(LeaveError::SignedOff);
         }
+        let _leaving = self.handovers.leave().await;
+        let parted = self.part_with_all(abandon).await?;
         self.tell_departure().await.map_err(LeaveError::Untold)?;
-        tracing::info!(files, "this branch has left the network for good");
+        tracing::info!(abandoned = parted.abandoned(), "this branch has left the network for good");
         self.network.sign_off(true).await;
         let dir = self.dir.clone();
         let marked = tokio::task::spawn_blocking(move || dir.mark_left()).await.unwrap_or(Ok(()));
         self.stop.cancel();
         marked.map_err(LeaveError::Unmarked)?;
-        Ok(files)
+        Ok(parted)
     }
 
     /// Returns once a super-peer has the departure on its disk.
@@ -300,6 +300,11 @@ impl Shared {
         }
         Err(last)
     }
+}
+
+/// "1 file", "2 files".
+pub(crate) fn counted(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 fn count_own(database: &Database) -> Result<u64, DatabaseError> {

@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quarta_protocols::{content::Geometry, ids::ContentId, messages::vault::Outcome};
+use quarta_protocols::{
+    content::Geometry,
+    ids::ContentId,
+    messages::vault::{CONFIRMED_FOR, Outcome},
+};
 
 use super::Found;
 
@@ -90,6 +94,8 @@ struct Entry {
     sealed_bytes: u64,
     ticket: Ticket,
     state: State,
+    /// When it was last confirmed to a super-peer.
+    confirmed: Option<Instant>,
 }
 
 /// What the vault keeps and wants.
@@ -130,7 +136,7 @@ impl Ledger {
 
     fn insert(&mut self, content: ContentId, size_bytes: u64, sealed_bytes: u64, state: State) {
         self.next += 1;
-        let entry = Entry { size_bytes, sealed_bytes, ticket: Ticket(self.next), state };
+        let entry = Entry { size_bytes, sealed_bytes, ticket: Ticket(self.next), state, confirmed: None };
         self.enter(content, &entry);
         self.entries.insert(content, entry);
     }
@@ -200,6 +206,20 @@ impl Ledger {
         let Some(entry) = self.entries.remove(content) else { return false };
         self.leave(&entry);
         true
+    }
+
+    /// A super-peer is about to be told that this content is here: it stays for [`CONFIRMED_FOR`], unless its file has no
+    /// use for it any more.
+    pub fn confirm(&mut self, content: &ContentId, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(content) {
+            entry.confirmed = Some(now);
+        }
+    }
+
+    /// Whether a super-peer counts on this content, so that it does not go as one copy too many.
+    pub fn is_confirmed(&self, content: &ContentId, now: Instant) -> bool {
+        let confirmed = self.entries.get(content).and_then(|entry| entry.confirmed);
+        confirmed.is_some_and(|at| now.saturating_duration_since(at) < CONFIRMED_FOR)
     }
 
     /// The next replica to fetch, which is under way from now on; none where enough are, or none is due.
@@ -339,6 +359,24 @@ mod tests {
         assert_eq!(ledger.keep(content(2), 0, 1000 + 100 + TAG), Outcome::NoRoom);
         assert_eq!(ledger.keep(content(2), 0, 1000 + 100 + 2 * TAG), Outcome::Accepted);
         assert_eq!(ledger.keep(content(3), u64::MAX, u64::MAX), Outcome::NoRoom, "no such content can be");
+    }
+
+    #[test]
+    fn what_was_confirmed_a_moment_ago_is_counted_on() {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(ROOMY, &[Found { content: content(1), size_bytes: 1, whole: true }]);
+        assert!(!ledger.is_confirmed(&content(1), now));
+        ledger.confirm(&content(1), now);
+        ledger.confirm(&content(2), now);
+        let almost = now + CONFIRMED_FOR.saturating_sub(Duration::from_secs(1));
+        assert!(ledger.is_confirmed(&content(1), almost) && !ledger.is_confirmed(&content(2), now));
+        assert!(!ledger.is_confirmed(&content(1), now + CONFIRMED_FOR));
+        ledger.confirm(&content(1), almost);
+        assert!(
+            ledger.is_confirmed(&content(1), now + CONFIRMED_FOR),
+            "each confirmation counts from its own moment"
+        );
+        assert!(ledger.drop_content(&content(1)) && !ledger.is_confirmed(&content(1), almost));
     }
 
     #[test]

@@ -26,6 +26,34 @@ impl Replica {
     pub const fn manifest(&self) -> &Manifest {
         &self.manifest
     }
+
+    /// As [`Chunks::read`], from the disk itself and leaving nothing in the system's cache, where the system can do that:
+    /// what is read seldom is not to push out what others read often.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_from_disk(&self, index: u32) -> Result<Bytes, Abort> {
+        self.uncache(index);
+        let chunk = self.read(index);
+        self.uncache(index);
+        chunk
+    }
+
+    #[cfg(target_os = "linux")]
+    fn uncache(&self, index: u32) {
+        let geometry = self.manifest.geometry();
+        let length = std::num::NonZeroU64::new(geometry.sealed_len(index) as u64);
+        // Only advice: what the system makes of it does not matter here.
+        let _ = rustix::fs::fadvise(
+            &self.file,
+            super::filling::offset(geometry, index),
+            length,
+            rustix::fs::Advice::DontNeed,
+        );
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn uncache(&self, _index: u32) {}
 }
 
 impl Chunks for Replica {

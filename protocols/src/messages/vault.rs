@@ -18,6 +18,10 @@ use crate::{
     rpc::Protocol,
 };
 
+/// For how long a node that has confirmed a content drops it on nobody's request as one copy too many: it answers
+/// [`Outcome::Busy`]. Two super-peers that do not see each other may each drop a copy because the other copies are there;
+/// this keeps them from dropping those that the other one counts on.
+pub const CONFIRMED_FOR: Duration = Duration::from_mins(1);
 /// Contents that one request names.
 pub const ASSIGNMENTS_MAX: usize = 512;
 
@@ -40,7 +44,8 @@ impl Protocol for Vault {
 pub enum Request {
     /// Keep these, and drop those.
     Assign(#[serde(deserialize_with = "cbor::at_most::<ASSIGNMENTS_MAX, _, _>")] Vec<Assignment>),
-    /// Do you hold all of these, on your disk, now? Asked before an excess copy elsewhere is dropped.
+    /// Do you hold all of these, on your disk, now? Asked before an excess copy elsewhere is dropped. Whoever says yes
+    /// keeps it for [`CONFIRMED_FOR`].
     Confirm(#[serde(deserialize_with = "cbor::at_most::<ASSIGNMENTS_MAX, _, _>")] Vec<ContentId>),
 }
 
@@ -105,6 +110,7 @@ pub enum Outcome {
     Accepted,
     /// The vault would grow over its quota, or the disk over its reserve.
     NoRoom,
-    /// Too many fetches for the vault wait already: ask again later.
+    /// Not now, ask again later: too many fetches for the vault wait already, or what is to be dropped as one copy too
+    /// many was confirmed a moment ago.
     Busy,
 }

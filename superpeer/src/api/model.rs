@@ -4,6 +4,8 @@ pub use quarta_daemon::http::{Member, MemberPage};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::replication::Bill;
+
 /// `GET /api/v1/status`: how this super-peer is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -31,6 +33,8 @@ pub struct Status {
     pub superpeers: u64,
     /// Files in the catalog that are not deleted.
     pub files: u64,
+    /// The network's storage bill.
+    pub replication: Replication,
     /// Entries in the catalog: files, deleted ones included, members, and all else that super-peers share.
     pub catalog_entries: u64,
     /// What they come to, in hexadecimal: the same on all super-peers once they agree.
@@ -45,6 +49,59 @@ pub struct Status {
     pub credential_expires: u64,
     /// The daemon's process id.
     pub pid: u32,
+}
+
+/// How many copies of files there are, and what they take: the network's storage bill.
+///
+/// Copies that count are whole, in a library or a vault, on nodes that answer or have been away for less than the grace
+/// period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Replication {
+    /// How many copies of each file there should be, its owner's and its readers' included.
+    pub target: u32,
+    /// How many there are before any file gets more.
+    pub floor: u32,
+    /// Files with fewer copies than the target, those below the floor included.
+    pub below_target: u64,
+    /// Files with fewer copies than the floor, those without any included.
+    pub below_floor: u64,
+    /// Files of which no copy counts: every node that holds one is gone.
+    pub without_copy: u64,
+    /// Files whose copies have not been counted yet since the start.
+    pub unseen: u64,
+    /// The files' sizes together, in bytes.
+    pub plain_bytes: u64,
+    /// What all copies take, in bytes.
+    pub stored_bytes: u64,
+    /// What they would take if every file had exactly its target, in bytes.
+    pub wanted_bytes: u64,
+    /// Copies that nodes were told to make by this super-peer and have not made yet.
+    pub under_way: u64,
+    /// Files with more copies than the target of which this super-peer has one dropped.
+    pub in_excess: u64,
+    /// Why repairs wait, if they do: `starting` until all lists have come after a start, `outage` while over a third of
+    /// the nodes vanished together.
+    #[schema(example = "outage")]
+    pub held: Option<String>,
+}
+
+impl From<Bill> for Replication {
+    fn from(bill: Bill) -> Self {
+        Self {
+            target: bill.target,
+            floor: bill.floor,
+            below_target: bill.below_target,
+            below_floor: bill.below_floor,
+            without_copy: bill.without_copy,
+            unseen: bill.unseen,
+            plain_bytes: bill.plain_bytes,
+            stored_bytes: bill.stored_bytes,
+            wanted_bytes: bill.wanted_bytes,
+            under_way: bill.under_way,
+            in_excess: bill.in_excess,
+            held: bill.hold.map(|hold| hold.as_str().to_owned()),
+        }
+    }
 }
 
 /// `GET /api/v1/files?query=&cursor=`: a page of the catalog.
@@ -65,6 +122,9 @@ pub struct File {
     pub name: String,
     /// The owner's name.
     pub owner: String,
+    /// Whether the owner has left or was revoked without handing the file over: it can be assigned.
+    #[serde(default)]
+    pub orphaned: bool,
     /// Its size, in bytes.
     pub size_bytes: u64,
     /// Its SHA-256; none for a restricted file.
@@ -74,6 +134,53 @@ pub struct File {
     pub restricted: bool,
     /// Available members that hold all of it.
     pub holders: Vec<String>,
+}
+
+/// `GET /api/v1/files/{file}/owner`: who owns a file, and what a link to its next owner has to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ownership {
+    /// The file's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// Its peer id.
+    pub owner_id: String,
+    /// Whether it has left or was revoked.
+    pub orphaned: bool,
+    /// How often the file was handed over.
+    pub links: u32,
+    /// The hash of the last link, in hexadecimal digits; none where there is none.
+    pub last_link: Option<String>,
+}
+
+/// `POST /api/v1/files/{file}/owner`: assign a file whose owner is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignRequest {
+    /// The next owner's name, its peer id, or the beginning of that.
+    #[schema(example = "filial-recife")]
+    pub member: String,
+    /// The link, signed by the root, as hexadecimal digits of its encoded form; none to have it signed with the root key
+    /// of this machine.
+    #[serde(default)]
+    pub signed: Option<String>,
+}
+
+/// A file that was assigned, or is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Assigned {
+    /// The file's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The new or next owner's name.
+    pub owner: String,
+    /// Whether the file is the new owner's; else that one fetches it first, and takes it over by itself.
+    pub taken: bool,
+    /// What it has of the file, in verified bytes.
+    pub have_bytes: u64,
 }
 
 /// `GET /api/v1/members/{member}/files?cursor=`: the list a node was polled for.

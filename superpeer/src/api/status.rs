@@ -71,6 +71,7 @@ async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
         superpeers_connected: connected,
         superpeers,
         files,
+        replication: shared.replication.bill().into(),
         catalog_entries: digest.count,
         catalog_digest: data_encoding::HEXLOWER.encode(digest.hash.as_slice()),
         index_entries: u64::try_from(state.index.stats().entries).unwrap_or(u64::MAX),

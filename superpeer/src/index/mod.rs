@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use libp2p::PeerId;
 use quarta_protocols::{
     content::CHUNK_MIN_BYTES,
-    ids::ContentId,
+    ids::{ContentId, FileId, ID_BYTES},
     limits::INVENTORY_ENTRIES_MAX,
     messages::{
         index::Registered,
@@ -35,6 +35,8 @@ use quarta_protocols::{
 
 use claims::{Claims, NodeSlot, Slab};
 use list::{Change, List, Staging};
+
+use crate::replication::{self, Lists};
 
 /// The lists of all nodes.
 #[derive(Debug, Default)]
@@ -125,6 +127,17 @@ pub struct Wanted {
     pub since: Option<Position>,
     /// Where the full list goes on.
     pub after: Option<Key>,
+}
+
+/// What one node has of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copies {
+    /// The node.
+    pub peer: PeerId,
+    /// How much of it is in its library; none where it is not there.
+    pub library: Option<Completeness>,
+    /// How much of it is in its vault; none where it is not there.
+    pub vault: Option<Completeness>,
 }
 
 /// A node's holding of a content.
@@ -382,18 +395,29 @@ impl Index {
         })
     }
 
+    /// Who holds any of a content, each node once, with how much of it is in its library and in its vault.
+    pub fn copies(&self, content: &ContentId) -> impl Iterator<Item = Copies> {
+        self.claims.holdings(content).chunk_by(|a, b| a.node == b.node).filter_map(move |of_node| {
+            let node = self.nodes.get(of_node.first()?.node.0);
+            let most = |in_library: bool| {
+                let of_kind = of_node.iter().filter(move |holding| {
+                    matches!(self.claims.key(holding.slot), Key::Library(_)) == in_library
+                });
+                of_kind.map(|holding| node.list.completeness(holding.slot)).max_by_key(|held| rank(*held))
+            };
+            Some(Copies { peer: node.peer, library: most(true), vault: most(false) })
+        })
+    }
+
     /// Who holds a content and how, each node once: as a file of its library where that is as complete as its replica.
     pub fn held(&self, content: &ContentId) -> impl Iterator<Item = Held> {
-        self.claims.holdings(content).chunk_by(|a, b| a.node == b.node).filter_map(|of_node| {
-            let node = self.nodes.get(of_node.first()?.node.0);
-            let most = of_node.iter().max_by_key(|holding| {
-                let library = matches!(self.claims.key(holding.slot), Key::Library(_));
-                (rank(node.list.completeness(holding.slot)), library)
-            })?;
+        self.copies(content).filter_map(|copies| {
+            // Of equals the last one is taken.
+            let most = [copies.vault, copies.library].into_iter().flatten().max_by_key(|held| rank(*held))?;
             Some(Held {
-                peer: node.peer,
-                vault: matches!(self.claims.key(most.slot), Key::Vault(_)),
-                complete: node.list.completeness(most.slot) == Completeness::Complete,
+                peer: copies.peer,
+                vault: copies.library != Some(most),
+                complete: most == Completeness::Complete,
             })
         })
     }
@@ -473,4 +497,24 @@ fn is_possible(item: &Item) -> bool {
         Completeness::Partial(chunks) => u64::from(chunks) <= chunks_max,
     };
     item.is_possible() && chunks_possible
+}
+
+impl Lists for Index {
+    fn copies(&self, content: &ContentId) -> Vec<replication::Held> {
+        let whole = |held: Completeness| held == Completeness::Complete;
+        Self::copies(self, content)
+            .map(|copies| replication::Held {
+                peer: copies.peer,
+                library: copies.library.is_some_and(whole),
+                vault: copies.vault.map(whole),
+            })
+            .collect()
+    }
+
+    fn vault_of(&self, peer: &PeerId, after: Option<ContentId>, limit: usize) -> Vec<ContentId> {
+        // Vaults come after libraries in the order of a list.
+        let after = after.map_or(Key::Library(FileId::from_bytes([u8::MAX; ID_BYTES])), Key::Vault);
+        let items = self.list_of(peer, Some(after), limit);
+        items.iter().map(Item::content).collect()
+    }
 }

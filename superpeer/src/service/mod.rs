@@ -7,6 +7,7 @@
 //!                  └─▶ tasks ─▶ Store ─▶ SQLite: catalog, invites
 //!                  └─▶ federation ─▶ other super-peers
 //!                  └─▶ following ─▶ members that follow the feed
+//!  catalog, lists ───▶ replicating ─▶ nodes that keep replicas
 //! ```
 //!
 //! The loop itself never waits for a peer or a disk: it takes the state's lock for microseconds and starts tasks for
@@ -24,6 +25,7 @@ mod membership;
 mod observing;
 mod polling;
 mod renewing;
+mod replicating;
 mod requests;
 mod start;
 mod state;
@@ -92,6 +94,7 @@ pub(crate) struct Shared {
     links: Mutex<HashMap<PeerId, federation::Link>>,
     federation: federation::Federation,
     pub(crate) following: following::Following,
+    pub(crate) replication: replicating::Replication,
     /// Tells the loop that a timer may be due earlier than it thinks.
     rescheduled: Notify,
     dir: DataDir,
@@ -269,6 +272,7 @@ impl Shared {
 
     fn take_page(&self, peer: PeerId, page: Page, load: Load, addresses: Vec<Multiaddr>) -> Outcome {
         let addresses = self.policy.select(&peer, addresses);
+        self.replication.note(&page);
         let outcome =
             self.state().take_page(Instant::now(), peer, page, load, addresses, &self.metrics.superpeer);
         self.following.touch(peer);

@@ -29,7 +29,7 @@ use super::{
     Metrics, Shared, events_until_stopped,
     federation::Federation,
     following::{self, Following},
-    joining, observing,
+    joining, observing, replicating,
     state::State,
     wall_ms,
 };
@@ -53,6 +53,10 @@ pub struct Overrides {
     pub poll_interval: Option<Duration>,
     /// Where the HTTP API is served.
     pub http: Option<SocketAddr>,
+    /// How long a node may be away before its copies are made anew.
+    pub repair_after: Option<Duration>,
+    /// How many copies of a file there are at most; 1 for no replicas.
+    pub max_copies: Option<u32>,
 }
 
 /// Runs the super-peer of a data folder until it is told to stop.
@@ -75,6 +79,9 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         )
     })?;
     let node_lifetime = settings.node_lifetime()?;
+    let mut keeping = settings.replication.config()?;
+    keeping.grace = overrides.repair_after.unwrap_or(keeping.grace);
+    keeping.copies = overrides.max_copies.map_or(keeping.copies, |most| keeping.copies.at_most(most));
     let http = match overrides.http {
         Some(address) => Some(address),
         None => http_address(&settings.http)?,
@@ -104,6 +111,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         .for_nodes_that_live(node_lifetime);
     let federation = federation(&store).await?;
     let following = Following::new(source, store.sequence());
+    let replication = replicating::Replication::new(identity.keys.peer(), keeping, store.sequence());
     let (observer, observations) = observing::Observer::new();
     let shared = Arc::new(Shared {
         door: joining::Door::new(authority, Instant::now()),
@@ -119,6 +127,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         links: Mutex::new(HashMap::new()),
         federation,
         following,
+        replication,
         rescheduled: Notify::new(),
         identity,
         open_files,
@@ -127,6 +136,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     });
     shared.remember_members().await?;
     tokio::spawn(following::run(shared.clone()));
+    tokio::spawn(replicating::run(shared.clone()));
     let observing = observing::start(shared.clone(), observations);
     tracing::info!(
         name = %shared.identity.membership.name,

@@ -259,6 +259,12 @@ impl State {
         }
     }
 
+    /// How many bytes a node's disk has for files, by its own word: what is there and what is free.
+    pub(super) fn room_of(&self, peer: &PeerId) -> Option<u64> {
+        let load = self.contacts.get(peer)?.load?;
+        Some(load.stored_bytes.saturating_add(load.free_bytes))
+    }
+
     /// Bytes under lease, by member name.
     pub(super) fn leased(&mut self, now: Instant) -> Vec<(String, u64)> {
         let shares: Vec<_> = self.balancer.shares(now).filter(|share| share.leased_bytes > 0).collect();

@@ -99,10 +99,26 @@ impl Plan {
 
     /// The same with super-peers that poll every `interval`.
     #[must_use]
-    pub fn polling_every(mut self, interval: Duration) -> Self {
-        let args = ["--poll-interval".to_owned(), format!("{}ms", interval.as_millis())].map(OsString::from);
+    pub fn polling_every(self, interval: Duration) -> Self {
+        self.serving_with("--poll-interval", &milliseconds(interval))
+    }
+
+    /// The same with super-peers that make copies anew `grace` after a node has gone.
+    #[must_use]
+    pub fn repairing_after(self, grace: Duration) -> Self {
+        self.serving_with("--repair-after", &milliseconds(grace))
+    }
+
+    /// The same with super-peers that keep at most so many copies of a file; with 1 it lies where people put it, and
+    /// nowhere else.
+    #[must_use]
+    pub fn keeping_at_most(self, copies: u32) -> Self {
+        self.serving_with("--max-copies", &copies.to_string())
+    }
+
+    fn serving_with(mut self, name: &str, value: &str) -> Self {
         for member in self.members.iter_mut().filter(|member| member.role == Role::Superpeer) {
-            member.serve_args.extend(args.clone());
+            member.serve_args.extend([name, value].map(OsString::from));
         }
         self
     }
@@ -131,6 +147,10 @@ impl Plan {
         }
         space::require(&path, self.need_bytes())
     }
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
 }
 
 /// A running network. Its processes are killed when it is dropped.

@@ -88,7 +88,9 @@ pub async fn run(options: Options) -> Result<ExitCode, Failure> {
     let programs =
         Programs::this_executable().map_err(ClusterError::system("find this program")).map_err(told)?;
     let mut plan = Plan::new(work.path().join("net"), programs, options.superpeers, options.nodes)
-        .polling_every(options.poll_interval);
+        .polling_every(options.poll_interval)
+        // What is measured is how people's transfers share the load: replicas would be further holders, and made meanwhile.
+        .keeping_at_most(1);
     // Every node ends up with a copy of every file.
     plan.files_bytes = source.shared_bytes().saturating_mul(options.nodes as u64);
     let disk_bytes = plan.need_bytes().saturating_add(source.written_bytes());

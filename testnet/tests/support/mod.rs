@@ -43,7 +43,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Starts `superpeers` and `nodes` that are polled every `poll_interval`.
+    /// Starts `superpeers` and `nodes` that are polled every `poll_interval`, and that keep no replicas: files lie where
+    /// the test puts them, so that it can say who holds what and who serves it.
     pub async fn start(superpeers: usize, nodes: usize, poll_interval: Duration) -> Self {
         Self::start_changed(superpeers, nodes, poll_interval, |_| {}).await
     }
@@ -56,9 +57,24 @@ impl Network {
         change: impl FnOnce(&mut Plan),
     ) -> Self {
         let home = home();
-        let mut plan =
-            Plan::new(home.path().join("net"), programs(), superpeers, nodes).polling_every(poll_interval);
+        let mut plan = Plan::new(home.path().join("net"), programs(), superpeers, nodes)
+            .polling_every(poll_interval)
+            .keeping_at_most(1);
         change(&mut plan);
+        Self::start_planned(plan, home).await
+    }
+
+    /// As [`Network::start`], with replicas as they are by default, made anew `grace` after a node has gone.
+    pub async fn start_replicating(
+        superpeers: usize,
+        nodes: usize,
+        poll_interval: Duration,
+        grace: Duration,
+    ) -> Self {
+        let home = home();
+        let plan = Plan::new(home.path().join("net"), programs(), superpeers, nodes)
+            .polling_every(poll_interval)
+            .repairing_after(grace);
         Self::start_planned(plan, home).await
     }
 
@@ -72,8 +88,9 @@ impl Network {
         change: impl FnOnce(&mut Plan),
     ) -> Option<(Self, Lan)> {
         let home = home();
-        let mut plan =
-            Plan::new(home.path().join("net"), programs(), superpeers, nodes).polling_every(poll_interval);
+        let mut plan = Plan::new(home.path().join("net"), programs(), superpeers, nodes)
+            .polling_every(poll_interval)
+            .keeping_at_most(1);
         change(&mut plan);
         let lan = lan(&plan, others)?;
         lan.place(&mut plan).unwrap();
