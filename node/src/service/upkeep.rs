@@ -260,16 +260,18 @@ impl Shared {
                 self.erase_all_of(&file)?;
             }
         }
+        if !all {
+            return Ok(to_follow);
+        }
         let mut after = None;
-        while all {
+        loop {
             let page = self.database.outdated(after.as_ref(), COPIES_AT_A_TIME)?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else { return Ok(to_follow) };
             after = Some(last.copy.file);
             for outdated in &page {
                 self.deal_with_one(outdated, &mut to_follow);
             }
         }
-        Ok(to_follow)
     }
 
     /// Whether a copy is not to be offered, whatever its bytes are. Blocks on the disk.
