@@ -349,10 +349,10 @@ fn copies(bill: &Replication) -> String {
         (bill.unseen, "not counted yet"),
     ];
     for (count, how) in lacking.into_iter().filter(|(count, _)| *count > 0) {
-        text.push_str(&format!(", {count} {how}"));
+        text += &format!(", {count} {how}");
     }
     if bill.under_way > 0 {
-        text.push_str(&format!(", {} under way", bill.under_way));
+        text += &format!(", {} under way", bill.under_way);
     }
     match bill.held.as_deref() {
         Some("outage") => text.push_str("; repairs wait: over a third of the nodes vanished together"),

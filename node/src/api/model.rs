@@ -231,6 +231,8 @@ pub struct Blacklist {
     pub only: bool,
     /// The members, in name order.
     pub members: Vec<Listed>,
+    /// Whether a super-peer has taken note of the file as it is; otherwise the list takes effect as soon as one does.
+    pub announced: bool,
 }
 
 /// A member on a list.

@@ -76,7 +76,7 @@ fn kept(replication: Option<&Replication>) -> (String, String) {
         let unknown = "unknown: no super-peer answers".to_owned();
         return (unknown.clone(), unknown);
     };
-    let whole = format!("{} of {} whole", found.copies, found.target);
+    let whole = format!("{} whole, {} wanted", found.copies, found.target);
     let copies = if found.at_target {
         whole
     } else if found.copies < found.floor {

@@ -721,7 +721,8 @@ fn an_own_copy_follows_its_file_to_another_owner_whichever_way_the_record_comes(
         }
         let now = world.database.copy(&copy.file).unwrap().unwrap();
         assert_eq!((now.provenance, now.owner), (Provenance::Fetched, after.owner()));
-        assert_eq!((&now.record, &now.place), (after.signed(), &copy.place));
+        assert_eq!((&now.record, &now.place), (&copy.record, &copy.place), "it can be opened still");
+        assert!(world.database.outdated_copy(&copy.file).unwrap().is_some(), "and is to be brought up");
         assert!(world.database.own_named(&copy.name).unwrap().is_none());
     }
     assert!(world.database.owned_by(&world.peer(), None, 10).unwrap().is_empty());
@@ -757,6 +758,7 @@ fn a_file_is_taken_over_with_its_copy_or_not_at_all() {
     assert!(take(&mine, &after).unwrap());
     assert_eq!(world.database.copy(&fetched.file).unwrap(), Some(mine.clone()));
     assert_eq!(world.database.owned_by(&after.owner(), None, 10).unwrap(), [fetched.file]);
+    assert!(world.database.outdated_copy(&fetched.file).unwrap().is_none());
     assert!(world.database.handovers().unwrap().is_empty());
     assert!(!take(&mine, &after).unwrap(), "what is superseded or known is not taken again");
 }

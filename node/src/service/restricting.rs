@@ -61,9 +61,6 @@ pub(crate) enum RestrictError {
     /// The owner reads what is its own.
     #[error("{0} owns the file")]
     Owner(MemberName),
-    /// The file is on its way to another owner.
-    #[error("the file is being handed over to another branch")]
-    Offered,
     /// More members than a list can name.
     #[error("a list names {RULE_MEMBERS_MAX} members at most")]
     TooMany,
@@ -103,11 +100,11 @@ pub(crate) async fn restrict(
     let change = shared.change_of(wish).await?;
     let blocking = shared.clone();
     let changed = in_blocking(move || blocking.change_list(file, change)).await?;
-    if let Some(copy) = changed.copy {
+    if let Some(record) = changed.record {
         shared.publish_owed_keys().await;
-        super::adding::publish(shared, vec![(copy.file, copy.record.clone())]).await;
+        super::adding::publish(shared, vec![(file, record.signed().clone())]).await;
     }
-    Ok(changed.blacklist)
+    Ok(Blacklist { announced: !shared.superpeers.owes(&file), ..changed.blacklist })
 }
 
 /// Who is to read files that are yet to be added; their keys are on their way then.
@@ -174,8 +171,8 @@ async fn in_blocking<T: Send + 'static>(
 /// What became of a list.
 struct Changed {
     blacklist: Blacklist,
-    /// The copy with its new record; none where the list was like that already.
-    copy: Option<LibraryCopy>,
+    /// The new record; none where the list was like that already.
+    record: Option<Record>,
 }
 
 impl Shared {
@@ -256,65 +253,76 @@ impl Shared {
         let _turn = self.changes_of_own();
         let (record, entry) = self.own_record(&file)?;
         let copy = self.database.copy(&file)?;
-        if self.offered_to(&file)?.is_some() {
-            return Err(RestrictError::Offered);
-        }
         let before = self.rule_of(&entry.access)?;
         let after = change.apply(before.clone());
         if after == before {
-            return Ok(Changed { blacklist: self.show_list(&record)?, copy: None });
+            return Ok(Changed { blacklist: self.show_list(&record)?, record: None });
         }
         if after.as_ref().is_some_and(|rule| rule.members().len() > RULE_MEMBERS_MAX) {
             return Err(RestrictError::TooMany);
         }
-        let copy = copy
-            .filter(|copy| copy.content == entry.content && copy.completeness == Completeness::Complete)
-            .ok_or(RestrictError::NotHere)?;
+        let whole =
+            |copy: &LibraryCopy| copy.content == entry.content && copy.completeness == Completeness::Complete;
+        let copy = copy.filter(whole);
         let secret = self.secret_of(&record).ok_or(RestrictError::ListLost)?;
-        let (manifest, secret) = if loses_readers(before.as_ref(), after.as_ref()) {
+        let fresh = if loses_readers(before.as_ref(), after.as_ref()) {
+            let copy = copy.as_ref().ok_or(RestrictError::NotHere)?;
             let key = fresh_key();
             let sealed = reseal(&self.library, &copy.place, &key, &secret.sha256);
             let manifest = sealed.map_err(|error| match error {
                 ResealError::Defective(defect) => {
-                    self.lost(&copy, defect);
+                    self.lost(copy, defect);
                     RestrictError::Defective(defect)
                 }
                 ResealError::NotNow(_) => RestrictError::NotNow(error.to_string()),
             })?;
-            (manifest, AccessSecret { key, ..secret })
+            Some((key, manifest))
         } else {
-            (self.database.manifest(&copy.content)?.ok_or(RestrictError::NotHere)?, secret)
+            None
         };
         let readers = match after {
             None => Readers::Everybody,
             Some(rule) => Readers::Audience(self.audience_with(rule)?),
         };
-        let content = manifest.id();
+        let (content, inline, secret) = match &fresh {
+            Some((key, manifest)) => {
+                let single = manifest.geometry().chunks() == 1;
+                let inline = single.then(|| ByteBuf::from(manifest.to_bytes()));
+                (manifest.id(), inline, AccessSecret { key: key.clone(), ..secret })
+            }
+            None => (entry.content, entry.manifest.clone(), secret),
+        };
         let access = readers.access(self, &file, &content, secret)?;
-        let single = manifest.geometry().chunks() == 1;
         let body = Body {
-            revision: record.body().revision + 1,
-            state: State::Present(Entry {
-                name: entry.name.clone(),
-                size_bytes: entry.size_bytes,
-                content,
-                manifest: single.then(|| ByteBuf::from(manifest.to_bytes())),
-                access,
-            }),
+            revision: record.body().revision.saturating_add(1),
+            state: State::Present(Entry { content, manifest: inline, access, ..entry }),
             ..record.body().clone()
         };
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
         let record =
             Record::sign(&body, trust, &keys.identity).map_err(|e| RestrictError::Invalid(e.to_string()))?;
         let sha256 = record.entry().and_then(|entry| listed_sha256(&entry.access));
-        let old = copy.content;
-        let copy = LibraryCopy { content, sha256, record: record.signed().clone(), ..copy };
-        self.noted(self.database.keep_copy(&copy, &manifest, &record, trust, wall_ms()))?;
-        if old != content {
-            self.uploads.forget(&old);
+        match copy {
+            Some(copy) => {
+                let manifest = match fresh {
+                    Some((_, manifest)) => manifest,
+                    None => self.database.manifest(&copy.content)?.ok_or(RestrictError::NotHere)?,
+                };
+                let old = copy.content;
+                let copy = LibraryCopy { content, sha256, record: record.signed().clone(), ..copy };
+                let kept = self.database.keep_copy(&copy, &manifest, &record, trust, wall_ms());
+                self.noted(kept)?;
+                if old != content {
+                    self.uploads.forget(&old);
+                }
+                self.offer(&copy);
+            }
+            // Nobody loses the file, so its content stays, wherever it lies.
+            None => {
+                self.noted(self.database.remember_record(&record, trust, wall_ms()))?;
+            }
         }
-        self.offer(&copy);
-        Ok(Changed { blacklist: self.show_list(&record)?, copy: Some(copy) })
+        Ok(Changed { blacklist: self.show_list(&record)?, record: Some(record) })
     }
 
     /// A list as its owner sees it.
@@ -346,6 +354,7 @@ impl Shared {
             revision: record.body().revision,
             only,
             members,
+            announced: !self.superpeers.owes(&record.file()),
         })
     }
 }

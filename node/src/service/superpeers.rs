@@ -425,6 +425,11 @@ impl Superpeers {
         Ok(())
     }
 
+    /// Whether no super-peer has acknowledged the newest record of an own file since this node started.
+    pub(crate) fn owes(&self, file: &FileId) -> bool {
+        self.state().unpublished.contains(file)
+    }
+
     /// Publishes what no super-peer has acknowledged, with the keys that go before it, to each of them: the one that was
     /// asked may have lacked what another had been told.
     fn publish_missing_soon(&self, shared: &Arc<Shared>) {

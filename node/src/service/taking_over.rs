@@ -318,6 +318,7 @@ impl Shared {
         checked: &LibraryCopy,
         from: &MemberName,
     ) -> Result<Option<LibraryCopy>, Refusal> {
+        let _turn = self.changes_of_own();
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
         let Offered::Open(offer) = self.look_at(request)? else { return Ok(None) };
         let Some(copy) = self.whole_copy(offer.record())?.filter(|copy| copy.content == checked.content)
@@ -358,6 +359,7 @@ impl Shared {
     async fn announce_taken(self: &Arc<Self>, copy: &LibraryCopy, from: &MemberName) {
         tracing::info!(file = %copy.name, %from, "a file was taken over");
         self.offer(copy);
+        self.upkeep.changed([copy.file]);
         // Keys first, so that no reader sees a file that it cannot open.
         self.publish_owed_keys().await;
         let record = vec![(copy.file, copy.record.clone())];

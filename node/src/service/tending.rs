@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use libp2p::PeerId;
@@ -28,6 +29,9 @@ use crate::{
     audiences::{Candidate, due},
     database::{DatabaseError, OwnAudience, Provenance},
 };
+
+/// How long after they were refused keys are told again: a super-peer may not have heard yet of the member they are for.
+const OWED_AGAIN_AFTER: Duration = Duration::from_secs(15);
 
 /// What concerns own audiences.
 #[derive(Debug, Default)]
@@ -55,7 +59,16 @@ impl Tending {
 /// Tends own audiences until the node stops.
 pub(super) async fn tend(shared: Arc<Shared>) {
     shared.tending.wake();
-    while shared.stop.run_until_cancelled(shared.tending.due.notified()).await.is_some() {
+    loop {
+        let owes = !shared.tending.owed().is_empty();
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = shared.tending.due.notified() => {}
+            () = tokio::time::sleep(OWED_AGAIN_AFTER), if owes => {
+                shared.publish_owed_keys().await;
+                continue;
+            }
+        }
         let blocking = shared.clone();
         let tended = tokio::task::spawn_blocking(move || blocking.tend_all()).await;
         match tended {
@@ -209,6 +222,9 @@ impl Shared {
                     return;
                 }
             }
+        }
+        if !self.tending.owed().is_empty() {
+            self.tending.wake();
         }
     }
 
