@@ -262,8 +262,8 @@ impl Shared {
     /// As [`Shared::own_record`], where the file is not on its way to another owner: that one signs for what was offered.
     pub(super) fn own_record_to_change(&self, file: &FileId) -> Result<(Record, Entry), OwnError> {
         let found = self.own_record(file)?;
-        let offered = self.offered_to(file).map_err(|e| OwnError::Unnoted(e.to_string()))?;
-        if offered.is_some() { Err(OwnError::HandingOver) } else { Ok(found) }
+        let offered = self.is_offered(file).map_err(|e| OwnError::Unnoted(e.to_string()))?;
+        if offered { Err(OwnError::HandingOver) } else { Ok(found) }
     }
 
     /// The turn to change own records and their copies: one at a time, so that no revision is given twice. On a blocking
