@@ -30,6 +30,7 @@ use crate::{
     keys::SealingKey,
     lately::Lately,
     names::MemberName,
+    records::Record,
 };
 
 /// How long a node's credential lives where its issuer does not say otherwise.
@@ -295,16 +296,21 @@ pub struct Trust {
     pub network: NetworkId,
     /// Members' entries, which come again and again: with each connection, feed and reconciliation.
     pub(crate) enrolled: Arc<Lately<(Membership, SealingKey)>>,
+    /// Records, of which a super-peer hears from their publisher and from each other super-peer.
+    pub(crate) records: Arc<Lately<Record>>,
 }
 
 /// Members' entries of one generation that are remembered as verified: together with a second one under 2 MiB.
 const ENROLLED_LATELY: usize = 2048;
+/// Records of one generation: two of the longest pages, together with a second one about 2 MiB.
+const RECORDS_LATELY: usize = 1024;
 
 impl Trust {
     /// Trust in the network of this root key.
     pub fn in_root(root: ed25519::PublicKey) -> Self {
         let network = NetworkId::of_root(&root);
-        Self { root, network, enrolled: Arc::new(Lately::new(ENROLLED_LATELY)) }
+        let enrolled = Arc::new(Lately::new(ENROLLED_LATELY));
+        Self { root, network, enrolled, records: Arc::new(Lately::new(RECORDS_LATELY)) }
     }
 }
 

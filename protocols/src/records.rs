@@ -25,6 +25,7 @@ use crate::{
     content::{ContentKey, FILE_MAX_BYTES, MANIFEST_MAX_BYTES},
     credentials::Trust,
     ids::{AudienceId, ContentId, FileId, NetworkId, RecordHash, Sha256, public_key_of},
+    lately::Mark,
     names::FileName,
     signing::{Signed, Statement, VerifyError},
 };
@@ -193,6 +194,16 @@ impl Record {
     /// # Errors
     /// [`RecordError`] with the first reason found.
     pub fn verify(signed: SignedRecord, trust: &Trust) -> Result<Self, RecordError> {
+        let mark = Mark::of(&cbor::to_vec(&signed));
+        if let Some(record) = trust.records.get(&mark) {
+            return Ok(record);
+        }
+        let record = Self::verify_anew(signed, trust)?;
+        trust.records.keep([(mark, record.clone())]);
+        Ok(record)
+    }
+
+    fn verify_anew(signed: SignedRecord, trust: &Trust) -> Result<Self, RecordError> {
         // The owner is only known after the links, which stand inside: peek, follow them, then check the signature
         // over the same bytes before anything else of the body counts.
         let claimed = signed.peek().map_err(VerifyError::from)?;
