@@ -6,7 +6,8 @@
 //! 1. [`inventory`]: the node's list; [`liaison`]: keeping in touch with super-peers; [`asking`]: whom to ask
 //!    first; [`following`]: which one's feed to read; [`freshness`]: whether what was read is enough to serve; [`whereabouts`]: who may hold a file when none answers; [`download`]: which chunks from
 //!    whom; [`audiences`]: who may read a restricted file; [`upkeep`]: what becomes of a copy when its file's record
-//!    changes; [`trash`]: what was replaced or deleted; [`scrub`]: when the
+//!    changes; [`trash`]: what was replaced or deleted; [`handover`]: who gets a file, and
+//!    what an offered one comes to; [`scrub`]: when the
 //!    library is read through; [`health`]: what is wrong with this machine, in words.
 //! 2. [`library`], [`sealing`], [`serving`], [`landing`], [`throttle`]: files on disk, sealed for others and opened from
 //!    others; [`vault`]: sealed copies kept for others; [`database`]: what is known of them.

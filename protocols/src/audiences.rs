@@ -510,6 +510,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_changes_hands_keeps_its_readers() {
+        let but = Rule::EveryoneBut(vec![peer(3)]);
+        assert_eq!(inherited(but.clone(), &peer(1), &peer(2), false), but);
+        let only = |seeds: &[u8]| Rule::Only(seeds.iter().map(|seed| peer(*seed)).collect()).sorted();
+        // The new owner reads as its owner; the one before by being on the list, as long as it stays.
+        assert_eq!(inherited(only(&[2, 3]), &peer(1), &peer(2), true), only(&[1, 3]));
+        assert_eq!(inherited(only(&[2, 3]), &peer(1), &peer(2), false), only(&[3]));
+        assert_eq!(inherited(only(&[1, 2]), &peer(1), &peer(2), true), only(&[1]), "none twice");
+    }
+
+    #[test]
     fn only_its_owner_states_an_audience() {
         let audience = audience(Rule::Only(vec![peer(2)]), 1);
         assert!(audience.sign(&trust(), &seeded(1)).is_ok());

@@ -6,7 +6,7 @@ mod assigning;
 mod log;
 mod membership;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use libp2p::Multiaddr;
@@ -349,10 +349,10 @@ fn copies(bill: &Replication) -> String {
         (bill.unseen, "not counted yet"),
     ];
     for (count, how) in lacking.into_iter().filter(|(count, _)| *count > 0) {
-        text.push_str(&format!(", {count} {how}"));
+        let _ = write!(text, ", {count} {how}");
     }
     if bill.under_way > 0 {
-        text.push_str(&format!(", {} under way", bill.under_way));
+        let _ = write!(text, ", {} under way", bill.under_way);
     }
     match bill.held.as_deref() {
         Some("outage") => text.push_str("; repairs wait: over a third of the nodes vanished together"),

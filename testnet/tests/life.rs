@@ -9,7 +9,7 @@ mod support;
 
 use futures::future::join_all;
 use http::{Api, encoded};
-use quarta_node::api::model::{File, TransferState, TrashEntry, TrashPage};
+use quarta_node::api::model::{Defect, File, TransferState, TrashEntry, TrashPage};
 use quarta_protocols::ids::{ContentId, RecordHash};
 use quarta_protocols::messages::index::{Index, Publication, Request, Response};
 use quarta_protocols::records::{Body, Link, Record, SignedRecord, State};
@@ -19,6 +19,7 @@ use quarta_testnet::liar::{Liar, Lie};
 use quarta_testnet::watch::Seen;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use support::{MIB, Network, TWO_SECONDS, assert_fails, assert_within, bytes, eventually, names_in};
@@ -296,4 +297,76 @@ async fn nobody_but_its_owner_changes_a_file_by_any_way() {
     until_it_reads(&copy_of(other, &owner, "contrato.pdf"), b"as amended").await;
     drop(liar);
     network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_changes_and_what_a_disk_loses_is_noticed_and_made_good() {
+    let mut network = Network::start(1, 2, SECOND).await;
+    let (first, edited) = (bytes(1, 700_000), bytes(2, 500_000));
+    let plan = network.share(0, "plano.csv", &first).await;
+    let card = network.share(0, "ficha.bin", &bytes(3, 900_000)).await;
+    for file in [&plan, &card] {
+        network.fetch(1, file).await;
+    }
+    let (owner, reader) = (network.name(0), network.name(1));
+
+    // The owner edits its file where it lies: it is noticed, offered to nobody, and one command shares it.
+    let own = network.node(0).data().join("library/plano.csv");
+    fs::write(&own, &edited).unwrap();
+    eventually("the owner's edit is noticed", async || {
+        listed(network.node(0), &plan.id).await.is_some_and(|file| file.defect == Some(Defect::Changed))
+    })
+    .await;
+    let status = network.node(0).node().status().await.unwrap();
+    assert!(status.problems.iter().any(|why| why.contains("quarta update")), "{:?}", status.problems);
+    let held = network.superpeer(0).superpeer().held(&owner).await.unwrap();
+    assert!(held.iter().all(|entry| entry.name.as_deref() != Some("plano.csv")), "{held:?}");
+    let said = network.node(0).succeed(&["update", "plano.csv"], "").await.unwrap();
+    assert!(said.contains("revision 2"), "{said}");
+    let copy = copy_of(network.node(1), &owner, "plano.csv");
+    until_it_reads(&copy, &edited).await;
+    eventually("the owner is well again", async || {
+        network.node(0).node().status().await.is_ok_and(|status| status.healthy)
+    })
+    .await;
+
+    // A reader's edit stays with the reader, and is no source.
+    let card_copy = copy_of(network.node(1), &owner, "ficha.bin");
+    fs::write(&card_copy, b"my own notes").unwrap();
+    eventually("the reader's edit is noticed", async || {
+        let held = network.superpeer(0).superpeer().held(&reader).await;
+        held.is_ok_and(|held| held.iter().all(|entry| entry.name.as_deref() != Some("ficha.bin")))
+    })
+    .await;
+
+    // A byte that the disk flips, with the file's date as it was, is found by reading and fetched from others.
+    assert!(network.cluster.end(&reader).await.unwrap());
+    set(network.node(1), "library_scrub_every_seconds", "0");
+    let mut flipped = fs::OpenOptions::new().write(true).open(&copy).unwrap();
+    let date = flipped.metadata().unwrap().modified().unwrap();
+    flipped.seek(SeekFrom::Start(400_000)).unwrap();
+    flipped.write_all(&[edited[400_000] ^ 1]).unwrap();
+    flipped.set_modified(date).unwrap();
+    drop(flipped);
+    assert_ne!(fs::read(&copy).unwrap(), edited);
+    network.cluster.restart(&reader).unwrap();
+    network.cluster.ready(&reader).await.unwrap();
+    until_it_reads(&copy, &edited).await;
+    eventually("the damaged copy is in the trash", async || {
+        trash(network.node(1)).await.iter().any(|entry| entry.reason == "damaged")
+    })
+    .await;
+    assert_eq!(fs::read(&card_copy).unwrap(), b"my own notes", "what a person wrote stays");
+    network.stop().await;
+}
+
+/// Changes a setting of a member that does not run.
+fn set(member: &Member, key: &str, value: &str) {
+    let path = member.data().join("settings.toml");
+    let before = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<&str> = before.lines().filter(|line| !line.starts_with(key)).collect();
+    let line = format!("{key} = {value}");
+    // Before any table.
+    lines.insert(0, &line);
+    fs::write(&path, lines.join("\n")).unwrap();
 }

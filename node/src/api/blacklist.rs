@@ -195,11 +195,6 @@ fn unrestricted(error: RestrictError) -> Problem {
         RestrictError::Owner(_) => {
             problem(StatusCode::BAD_REQUEST, "owner", "leave it out; an owner always reads its own files")
         }
-        RestrictError::Offered => problem(
-            StatusCode::CONFLICT,
-            "handed-over",
-            "have its next owner do it, or wait until that has refused",
-        ),
         RestrictError::TooMany => too_many(&text),
         RestrictError::NotHere => {
             problem(StatusCode::CONFLICT, "not-here", "fetch it with `quarta get`, and try again")

@@ -39,7 +39,8 @@ pub(super) fn routes() -> Routes {
         (status = 400, description = "`broken-off`: the body ended early"),
         (status = 403, description = "`not-owner`: the file is another branch's"),
         (status = 404, description = "`unknown-file`: nothing is called so; `deleted`: it was deleted meanwhile"),
-        (status = 409, description = "`ambiguous-file`: several are called so; `name-taken`: something else lies in its \
+        (status = 409, description = "`ambiguous-file`: several are called so; `handing-over`: it is on its way to another \
+            owner; `name-taken`: something else lies in its \
             place in the library; `keys-missing`: the keys of those who may read it are not on this machine"),
         (status = 413, description = "`too-large`: the content is above 1 TiB"),
         (status = 503, description = "`busy`: 16 uploads are under way; `library-unavailable`, `database-unavailable`: \
@@ -69,7 +70,8 @@ async fn update(
         (status = 403, description = "`not-owner`: the file is another branch's"),
         (status = 404, description = "`unknown-file`: nothing is called so; `not-here`: no copy of it is on this machine; \
             `deleted`: it was deleted meanwhile"),
-        (status = 409, description = "`ambiguous-file`: several are called so; `keys-missing`: the keys of those who may \
+        (status = 409, description = "`ambiguous-file`: several are called so; `handing-over`: it is on its way to another \
+            owner; `keys-missing`: the keys of those who may \
             read it are not on this machine"),
         (status = 503, description = "`library-unavailable`: the file cannot be read, or changes meanwhile; \
             `database-unavailable`: this node's disk fails; `no-superpeer`: none answered, and the file is not known here"),
@@ -89,7 +91,8 @@ async fn adopt(State(shared): Service, Path(reference): Path<String>) -> Result<
         (status = 200, description = "what was deleted", body = Removed),
         (status = 403, description = "`not-owner`: the file is another branch's"),
         (status = 404, description = "`unknown-file`: nothing is called so; `deleted`: it was deleted meanwhile"),
-        (status = 409, description = "`ambiguous-file`: several are called so"),
+        (status = 409, description = "`ambiguous-file`: several are called so; `handing-over`: it is on its way to another \
+            owner"),
         (status = 503, description = "`database-unavailable`: this node's disk fails; `no-superpeer`: none answered, and \
             the file is not known here"),
     )
@@ -114,6 +117,12 @@ pub(super) fn unchanged(error: OwnError) -> Problem {
             "not-owner",
             text,
             format!("ask {owner} to do it, or to hand the file over"),
+        ),
+        OwnError::HandingOver => Problem::new(
+            StatusCode::CONFLICT,
+            "handing-over",
+            text,
+            "wait until that has ended; `quarta info` shows the owner",
         ),
         OwnError::Deleted => {
             Problem::new(StatusCode::NOT_FOUND, "deleted", text, "add it again, as a new file")

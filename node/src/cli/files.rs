@@ -76,7 +76,7 @@ fn kept(replication: Option<&Replication>) -> (String, String) {
         let unknown = "unknown: no super-peer answers".to_owned();
         return (unknown.clone(), unknown);
     };
-    let whole = format!("{} of {} whole", found.copies, found.target);
+    let whole = format!("{} whole, {} wanted", found.copies, found.target);
     let copies = if found.at_target {
         whole
     } else if found.copies < found.floor {
@@ -129,8 +129,8 @@ fn fields(file: &File) -> Vec<(&'static str, String)> {
             "Here",
             match (&file.path, file.defect) {
                 (Some(path), Some(defect)) => format!(
-                    "{path}, which is {} and offered to nobody; put the right file back and run `quarta verify`, or \
-                     fetch it with `quarta get`",
+                    "{path}, which is {} and offered to nobody; share a file of your own as it is now with `quarta update`, or put \
+                     the right file back and run `quarta verify`, or fetch it with `quarta get`",
                     defect.as_str()
                 ),
                 (Some(path), None) => path.clone(),

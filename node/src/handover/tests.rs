@@ -277,7 +277,7 @@ fn who_fetches_is_waited_for_as_long_as_it_moves_on() {
 fn what_passes_is_waited_for_and_what_does_not_ends_it() {
     let now = Instant::now();
     for refusal in
-        [Refusal::Invalid, Refusal::Outdated, Refusal::MayNotRead, Refusal::Leaving, Refusal::NoRoom]
+        [Refusal::Invalid, Refusal::Outdated, Refusal::MayNotRead, Refusal::Leaving, Refusal::Declined]
     {
         assert_eq!(Asking::new(now, None).heard(now, Heard::Refused(refusal)), Next::Refused(refusal));
     }

@@ -160,6 +160,7 @@ impl Shared {
         }
         if copy.completeness == Completeness::Complete
             && self.inventory().get(&Key::Library(copy.file)).is_none()
+            && !self.is_withheld(&copy.file)
         {
             self.offer(&LibraryCopy { stamp, ..copy.clone() });
         }

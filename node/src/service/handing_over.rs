@@ -3,7 +3,7 @@
 //! An offer is in the database before it is first sent, and stays there until the next owner has signed or refused: a
 //! daemon that is restarted goes on with it, and so does the other side (see [`super::taking_over`]). A signed link cannot
 //! be taken back from somebody who has seen it. So while an offer stands, an own file is changed by nobody
-//! ([`Shared::offered_to`]): the next owner's record goes before whatever this node would sign now.
+//! ([`Shared::is_offered`]): the next owner's record goes before whatever this node would sign now.
 
 use std::{
     collections::HashMap,
@@ -258,10 +258,15 @@ pub(crate) async fn give(shared: &Arc<Shared>, reference: &str, to: &str) -> Res
 }
 
 impl Shared {
-    /// Whom an own file is on its way to; nothing else can be changed of it meanwhile. Blocks on the disk.
-    pub(crate) fn offered_to(&self, file: &FileId) -> Result<Option<PeerId>, DatabaseError> {
+    /// Whom an own file is on its way to. Blocks on the disk.
+    pub(super) fn offered_to(&self, file: &FileId) -> Result<Option<PeerId>, DatabaseError> {
         let handover = self.database.handover(file)?.filter(|handover| !handover.taking);
         Ok(handover.and_then(|handover| handover.offer.link.peek().ok()).map(|link| link.to))
+    }
+
+    /// Whether an own file is on its way to another owner, so that nothing else can be changed of it. Blocks on the disk.
+    pub(super) fn is_offered(&self, file: &FileId) -> Result<bool, DatabaseError> {
+        Ok(self.offered_to(file)?.is_some())
     }
 
     /// What is to be told of a file's owner: whether it is gone, and whom the file is offered to. Blocks on the disk.
@@ -362,7 +367,7 @@ impl Shared {
     ) -> Result<Option<watch::Receiver<Progress>>, GiveError> {
         let (signing, file) = (self.clone(), seen.file());
         let signed = in_blocking(move || {
-            let _turn = signing.changes_of_own();
+            let _own = signing.changes_of_own();
             let (trust, keys) = (&signing.identity.trust, &signing.identity.keys);
             let (record, me) = (signing.latest(seen)?, keys.peer());
             if record.owner() != me || record.entry().is_none() {
@@ -494,6 +499,7 @@ impl Shared {
             Ok(writing.noted(writing.database.handed_over(&record, trust, wall_ms()))?)
         });
         noted.await.map_err(|error| Progress::Failed(error.to_string()))?;
+        self.upkeep.changed([file]);
         tracing::info!(%file, owner = %to, "a file was handed over");
         self.events.publish(NodeEvent::FilesChanged { files: 1 });
         Ok(())

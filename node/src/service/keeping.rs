@@ -10,7 +10,8 @@
 //! say what is to go ([`SETTLES_WITHIN`]); where no super-peer is there, not for ever ([`SILENT_AT_MOST`]).
 //!
 //! **A person's fetch goes first.** A run for the vault begins only once what was fetched before is paid for at the rate of
-//! the settings, and while people fetch every byte costs [`BESIDE_PEOPLE`] times as much.
+//! the settings, and while people fetch every byte costs [`BESIDE_PEOPLE`] times as much. Runs that are under way when a
+//! person's fetch begins are broken off; what had arrived of them stays.
 
 use std::{
     collections::HashMap,
@@ -69,6 +70,8 @@ const BESIDE_PEOPLE: usize = 16;
 /// How long a run waits for its turn before the source is told to be left alone for a while: far less than silence that
 /// would be held against the source.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How soon a run makes way for a person's fetch.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a confirmation may take; what has not been looked at by then is not confirmed. The question is given up
 /// soon after ([`quarta_protocols::limits::QUICK_TIMEOUT`]).
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
@@ -434,10 +437,20 @@ impl Polite {
         &self.0.shared.keeping
     }
 
-    fn charge(&self, bytes: usize) {
-        let factor = if self.0.shared.fetches.active() > 0 { BESIDE_PEOPLE } else { 1 };
+    /// Charges what a run may bring; says whether people fetch just now.
+    fn charge(&self, bytes: usize) -> bool {
+        let beside_people = self.0.shared.fetches.active() > 0;
+        let factor = if beside_people { BESIDE_PEOPLE } else { 1 };
         // What is owed shows at the next run.
         self.keeping().budget().take(Instant::now(), bytes.saturating_mul(factor));
+        beside_people
+    }
+
+    /// Returns once people fetch.
+    async fn people_come(&self) {
+        while self.0.shared.fetches.active() == 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -468,8 +481,16 @@ impl Peers for Polite {
             return Err(RunError::Busy);
         }
         tokio::time::sleep(owed).await;
-        self.charge(chunk_max_bytes.saturating_mul(count as usize));
-        self.0.run(peer, content, first, count, chunk_max_bytes, sink).await
+        let beside_people = self.charge(chunk_max_bytes.saturating_mul(count as usize));
+        let run = self.0.run(peer, content, first, count, chunk_max_bytes, sink);
+        if beside_people {
+            return run.await;
+        }
+        tokio::select! {
+            biased;
+            ended = run => ended,
+            () = self.people_come() => Err(RunError::Busy),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn remove(shared: &Arc<Shared>, reference: &str) -> Result<Remo
 
 fn delete(shared: &Arc<Shared>, file: &FileId) -> Result<(Record, FileName), OwnError> {
     let _turn = shared.changes_of_own();
-    let (before, entry) = shared.own_record(file)?;
+    let (before, entry) = shared.own_record_to_change(file)?;
     let before = before.body();
     let body = Body {
         file: *file,

@@ -61,9 +61,6 @@ pub(crate) enum RestrictError {
     /// The owner reads what is its own.
     #[error("{0} owns the file")]
     Owner(MemberName),
-    /// The file is on its way to another owner.
-    #[error("the file is being handed over to another branch")]
-    Offered,
     /// More members than a list can name.
     #[error("a list names {RULE_MEMBERS_MAX} members at most")]
     TooMany,
@@ -256,9 +253,6 @@ impl Shared {
         let _turn = self.changes_of_own();
         let (record, entry) = self.own_record(&file)?;
         let copy = self.database.copy(&file)?;
-        if self.offered_to(&file)?.is_some() {
-            return Err(RestrictError::Offered);
-        }
         let before = self.rule_of(&entry.access)?;
         let after = change.apply(before.clone());
         if after == before {

@@ -41,8 +41,6 @@ const CHANGED_BYTES_PER_SECOND: u64 = 128 * 1024 * 1024;
 const NOTE_EVERY: Duration = Duration::from_secs(30);
 /// How long after a failure of the database it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
-/// Bytes of a mebibyte, by which the rate is set.
-const MIB: u64 = 1024 * 1024;
 
 /// Why a round does not come to its end.
 enum Ended {
@@ -96,12 +94,12 @@ fn look_at_all(shared: &Arc<Shared>) -> Result<(), Ended> {
 
 /// Reads the library through, round after round, until the node stops.
 pub(super) async fn scrub(shared: Arc<Shared>) {
-    let rate = u64::from(shared.settings.scrub_mib_per_second).saturating_mul(MIB);
+    let rate = shared.settings.library_scrub_bytes_per_second;
     if rate == 0 {
         tracing::info!("the library is not scrubbed, as settings.toml has it");
         return;
     }
-    let every = Duration::from_hours(u64::from(shared.settings.scrub_every_hours));
+    let every = Duration::from_secs(shared.settings.library_scrub_every_seconds);
     loop {
         let blocking = shared.clone();
         let rest = tokio::task::spawn_blocking(move || {

@@ -39,6 +39,8 @@ const TAKINGS_MAX: usize = 32;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Space that a file must leave on the disk: nobody's gift fills it.
 const ROOM_LEFT_BYTES: u64 = 256 << 20;
+/// The pause after what may pass, such as a disk that is full.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Results of a check that wait to be read: one, and how far it is.
 const CHECKS_WAITING: usize = 4;
 
@@ -171,7 +173,7 @@ impl Shared {
         self.handovers.takings.all().insert(file, taking);
         let shared = self.clone();
         tokio::spawn(async move {
-            let taking = shared.take(&request, &sender);
+            let taking = shared.take_in_the_end(&request, &sender);
             let ended = match cancel.run_until_cancelled(taking).await {
                 Some(ended) => ended,
                 None if shared.stop.is_cancelled() => Err(Refusal::Unavailable),
@@ -184,7 +186,7 @@ impl Shared {
                 let mine = takings.get(&file).is_some_and(|taking| taking.cancel == cancel);
                 mine.then(|| takings.remove(&file)).is_some()
             };
-            // A stop leaves everything for the next start, and what passes for the next question.
+            // A stop leaves everything for the next start.
             if mine && matches!(&ended, Err(refusal) if *refusal != Refusal::Unavailable) {
                 let writing = shared.clone();
                 let dropped = in_blocking(move || {
@@ -197,6 +199,20 @@ impl Shared {
             sender.send_replace(Progress::Ended(ended));
         });
         progress
+    }
+
+    /// Takes a file over, trying again what may pass: whoever has offered it may be gone, and ask no more.
+    async fn take_in_the_end(
+        self: &Arc<Self>,
+        request: &Request,
+        sender: &watch::Sender<Progress>,
+    ) -> Result<SignedRecord, Refusal> {
+        loop {
+            match self.take(request, sender).await {
+                Err(Refusal::Unavailable | Refusal::Busy) => tokio::time::sleep(TRY_AGAIN_AFTER).await,
+                ended => return ended,
+            }
+        }
     }
 
     /// Takes a file over, however long that takes.
@@ -223,11 +239,11 @@ impl Shared {
                         if self.handovers.is_leaving() {
                             return Err(Refusal::Leaving);
                         }
-                        in_blocking(move || {
-                            let _turn = signing.changes_of_own();
+                        let sign = move || {
+                            let _own = signing.changes_of_own();
                             signing.sign_for(&asked, &copy, &from)
-                        })
-                        .await?
+                        };
+                        in_blocking(sign).await?
                     };
                     // None where the file has changed meanwhile.
                     if let Some(copy) = signed {
@@ -298,10 +314,11 @@ impl Shared {
             sender.send_replace(Progress::Fetching { have_bytes: now.done_bytes });
             match now.state {
                 TransferState::Completed => return Ok(()),
-                TransferState::Failed | TransferState::Cancelled | TransferState::Paused => {
+                TransferState::Failed => {
                     tracing::warn!(file = %now.name, why = now.error, "a file that is to be taken over is not here yet");
                     return Err(Refusal::Unavailable);
                 }
+                TransferState::Cancelled | TransferState::Paused => return Err(Refusal::Declined),
                 TransferState::Queued | TransferState::Active | TransferState::Waiting => {}
             }
             if transfer.changed().await.is_err() {
@@ -318,6 +335,7 @@ impl Shared {
         checked: &LibraryCopy,
         from: &MemberName,
     ) -> Result<Option<LibraryCopy>, Refusal> {
+        let _turn = self.changes_of_own();
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
         let Offered::Open(offer) = self.look_at(request)? else { return Ok(None) };
         let Some(copy) = self.whole_copy(offer.record())?.filter(|copy| copy.content == checked.content)
@@ -358,6 +376,7 @@ impl Shared {
     async fn announce_taken(self: &Arc<Self>, copy: &LibraryCopy, from: &MemberName) {
         tracing::info!(file = %copy.name, %from, "a file was taken over");
         self.offer(copy);
+        self.upkeep.changed([copy.file]);
         // Keys first, so that no reader sees a file that it cannot open.
         self.publish_owed_keys().await;
         let record = vec![(copy.file, copy.record.clone())];

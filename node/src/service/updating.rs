@@ -49,6 +49,9 @@ pub(crate) enum OwnError {
     /// It was deleted already.
     #[error("the file is deleted")]
     Deleted,
+    /// It is on its way to another owner.
+    #[error("the file is being handed over to another branch")]
+    HandingOver,
     /// Its content's key cannot be sealed for those who may read it.
     #[error("this branch does not have the keys of those who may read the file")]
     Keyless,
@@ -120,7 +123,7 @@ async fn announce(shared: &Arc<Shared>, noted: Noted) -> Result<File, OwnError> 
 /// Puts a sealed content into the place of the one before.
 fn put(shared: &Arc<Shared>, file: &FileId, renewed: Renewed) -> Result<Noted, OwnError> {
     let _turn = shared.changes_of_own();
-    let (record, entry) = shared.own_record(file)?;
+    let (record, entry) = shared.own_record_to_change(file)?;
     let unread = |e: crate::database::DatabaseError| OwnError::Unnoted(e.to_string());
     let before = shared.database.copy(file).map_err(unread)?;
     if let Some(copy) = &before
@@ -152,7 +155,7 @@ fn put(shared: &Arc<Shared>, file: &FileId, renewed: Renewed) -> Result<Noted, O
 
 fn adopt_copy(shared: &Arc<Shared>, file: &FileId) -> Result<Noted, OwnError> {
     let _turn = shared.changes_of_own();
-    let (record, entry) = shared.own_record(file)?;
+    let (record, entry) = shared.own_record_to_change(file)?;
     let unread = |e: crate::database::DatabaseError| OwnError::Unnoted(e.to_string());
     let copy = shared.database.copy(file).map_err(unread)?.ok_or(OwnError::NotHere)?;
     let added = renew_in_place(&shared.library, &copy.place, &entry.name)?;
@@ -250,7 +253,17 @@ impl Shared {
             return Err(OwnError::NotOwner { owner });
         }
         let entry = record.entry().cloned().ok_or(OwnError::Deleted)?;
+        if self.is_offered(file).map_err(|e| OwnError::Unnoted(e.to_string()))? {
+            return Err(OwnError::HandingOver);
+        }
         Ok((record, entry))
+    }
+
+    /// As [`Shared::own_record`], where the file is not on its way to another owner: that one signs for what was offered.
+    pub(super) fn own_record_to_change(&self, file: &FileId) -> Result<(Record, Entry), OwnError> {
+        let found = self.own_record(file)?;
+        let offered = self.offered_to(file).map_err(|e| OwnError::Unnoted(e.to_string()))?;
+        if offered.is_some() { Err(OwnError::HandingOver) } else { Ok(found) }
     }
 
     /// The turn to change own records and their copies: one at a time, so that no revision is given twice. On a blocking

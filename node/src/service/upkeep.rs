@@ -110,9 +110,8 @@ pub(super) async fn keep_up(shared: Arc<Shared>) {
             }
         }
         let all = std::mem::take(&mut look_at_all) | shared.upkeep.all.swap(false, Ordering::Relaxed);
-        let files = if all { None } else { Some(changed) };
         let blocking = shared.clone();
-        match tokio::task::spawn_blocking(move || blocking.deal_with(files)).await {
+        match tokio::task::spawn_blocking(move || blocking.deal_with(changed, all)).await {
             Ok(Ok(to_follow)) => followed.waiting.extend(to_follow),
             Ok(Err(error)) => {
                 tracing::error!(%error, "copies could not be brought up to date; it is tried again")
@@ -247,29 +246,44 @@ impl Shared {
         fate_of(&self.identity.trust, &self.identity.keys.peer(), outdated, opens)
     }
 
-    /// Does what can be done at once about outdated copies, of these files or of all; gives the files whose new content
-    /// is to be fetched. Blocks on the disk.
-    fn deal_with(self: &Arc<Self>, files: Option<HashSet<FileId>>) -> Result<Vec<FileId>, UpkeepError> {
+    /// Does what can be done at once about the outdated copies of files with news, and where `all` about every one; gives
+    /// the files whose new content is to be fetched. Blocks on the disk.
+    fn deal_with(self: &Arc<Self>, changed: HashSet<FileId>, all: bool) -> Result<Vec<FileId>, UpkeepError> {
         let mut to_follow = Vec::new();
-        let Some(files) = files else {
-            let mut after = None;
-            loop {
-                let page = self.database.outdated(after.as_ref(), COPIES_AT_A_TIME)?;
-                let Some(last) = page.last() else { return Ok(to_follow) };
-                after = Some(last.copy.file);
-                for outdated in &page {
-                    self.deal_with_one(outdated, &mut to_follow);
-                }
-            }
-        };
-        for file in files {
+        for file in changed {
             if let Some(outdated) = self.database.outdated_copy(&file)? {
                 self.deal_with_one(&outdated, &mut to_follow);
             } else if self.is_damaged(&file) {
                 to_follow.push(file);
+            } else if self.database.record(&file)?.is_none() {
+                // Hidden from this node, which may have old versions of it without a copy.
+                self.erase_all_of(&file)?;
             }
         }
-        Ok(to_follow)
+        if !all {
+            return Ok(to_follow);
+        }
+        let mut after = None;
+        loop {
+            let page = self.database.outdated(after.as_ref(), COPIES_AT_A_TIME)?;
+            let Some(last) = page.last() else { return Ok(to_follow) };
+            after = Some(last.copy.file);
+            for outdated in &page {
+                self.deal_with_one(outdated, &mut to_follow);
+            }
+        }
+    }
+
+    /// Whether a copy is not to be offered, whatever its bytes are. Blocks on the disk.
+    pub(super) fn is_withheld(&self, file: &FileId) -> bool {
+        match self.database.outdated_copy(file) {
+            Ok(None) => false,
+            Ok(Some(outdated)) => self.fate_of(&outdated).is_none_or(|(fate, _)| !fate.is_served()),
+            Err(error) => {
+                tracing::error!(%error, "the database could not be read; a copy is not offered");
+                true
+            }
+        }
     }
 
     fn deal_with_one(self: &Arc<Self>, outdated: &Outdated, to_follow: &mut Vec<FileId>) {
