@@ -25,6 +25,7 @@ use quarta_protocols::messages::sync::Kind;
 use quarta_protocols::network::{AddressPolicy, Config, Network as Overlay};
 use quarta_protocols::records::{Access, Record};
 use quarta_testnet::cluster::Member;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use support::{MIB, Network, TWO_SECONDS, assert_fails, bytes, eventually, outsider};
 
@@ -369,7 +370,7 @@ async fn a_node_that_was_off_hands_out_nothing_of_what_was_hidden_meanwhile() {
     // It is asked from the first moment in which it can be, until it has caught up and sealed its copy anew.
     let raw = Raw::in_place_of(network.node(2), &[]).await;
     network.cluster.restart(&away).unwrap();
-    let (mut answers, mut last) = (0, false);
+    let (answers, last) = (Cell::new(0), Cell::new(false));
     eventually("it has the new content", async || {
         if raw.network.connect(holder, vec![address.parse().unwrap()]).await.is_err() {
             return false;
@@ -377,18 +378,15 @@ async fn a_node_that_was_off_hands_out_nothing_of_what_was_hidden_meanwhile() {
         let request = ChunkRequest::Run { content: old_content, first: 0, count: 1 };
         if let Ok(incoming) = raw.network.fetch(holder, request, SEALED_CHUNK_MAX_BYTES).await {
             assert!(matches!(incoming.head, Head::Refused(_)), "{:?}", incoming.head);
-            answers += 1;
+            answers.set(answers.get() + 1);
         }
         // Once more after the end, so that the last answer is of one that has caught up.
-        let done = std::mem::replace(
-            &mut last,
-            network.node(1).node().files("").await.is_ok_and(|files| {
-                files.iter().any(|listed| listed.content == now.content && listed.path.is_some())
-            }),
-        );
-        done
+        last.replace(network.node(1).node().files("").await.is_ok_and(|files| {
+            files.iter().any(|listed| listed.content == now.content && listed.path.is_some())
+        }))
     })
     .await;
+    let answers = answers.get();
     println!("{answers} answers, and no byte");
     assert!(answers >= 2, "{answers}");
     raw.network.shutdown().await;
