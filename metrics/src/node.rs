@@ -82,6 +82,8 @@ label! {
         Missing = "missing",
         /// It cannot be read.
         Unreadable = "unreadable",
+        /// Its disk has lost some of its bytes.
+        Damaged = "damaged",
     }
 }
 
@@ -96,6 +98,8 @@ label! {
         Missing = "missing",
         /// It cannot be read.
         Unreadable = "unreadable",
+        /// Its disk has lost some of its bytes.
+        Damaged = "damaged",
     }
 }
 

@@ -7,7 +7,6 @@
 //!   Where a change only gives access, the content stays, since its key was never anybody else's.
 //! - **Keys go to readers only**, and to each as soon as it is a member ([`due`]). A reader whose membership has ended
 //!   makes a new epoch, so that what it kept opens nothing that is restricted from then on.
-//! - **A restriction is told from an update** ([`is_restriction`]): the content before a restriction is served to nobody.
 //!
 //! A list that names a member also holds for whoever takes over its name: a branch that gets a new machine joins as
 //! another member, and is not to see what was hidden from the branch.
@@ -20,7 +19,7 @@ use quarta_protocols::{
     ids::NetworkId,
     keys::SealingKey,
     names::MemberName,
-    records::{Access, Entry, Record},
+    records::{Access, Record},
 };
 
 /// How somebody wants a file's list to be.
@@ -72,17 +71,6 @@ pub fn loses_readers(before: Option<&Rule>, after: Option<&Rule>) -> bool {
         }
         (Some(Rule::Only(before)), after) => before.iter().any(|member| !after.permits(member)),
     }
-}
-
-/// Whether a change of a record takes its old content from everybody: it was restricted, or restricted further, under a
-/// fresh key. Any other change of the content is an update, whose old content may be served until the new one is there.
-pub fn is_restriction(before: &Entry, after: &Entry) -> bool {
-    let Access::Restricted { audience, .. } = &after.access else { return false };
-    let was = match &before.access {
-        Access::Open { .. } => None,
-        Access::Restricted { audience, .. } => Some(audience),
-    };
-    before.content != after.content && was != Some(audience)
 }
 
 /// Opens what a record says of its content with an audience's keys. None where these are not the keys, or where the

@@ -2,7 +2,8 @@
 //!
 //! It remembers what this node holds ([`LibraryCopy`]), every record it has verified ([`KnownFile`]), so that files are listed
 //! with every super-peer down, all members with how they are or how their membership ended, how far each super-peer was
-//! followed, who was a source of what, its transfers, and how its last run ended. What a method has
+//! followed, who was a source of what, its transfers, which copies are to follow a newer record, what is in the trash, and
+//! how its last run ended. What a method has
 //! acknowledged survives a power loss: `SQLite` with a write-ahead log and `synchronous=FULL`.
 //!
 //! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
@@ -15,10 +16,13 @@ mod handovers;
 mod members;
 mod migration;
 mod mirror;
+mod outdated;
 mod records;
 mod runs;
+mod scrub;
 mod sources;
 mod transfers;
+mod trash;
 
 use std::{
     fs, io,
@@ -30,7 +34,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use self::migration::FORMAT;
+use self::migration::{FORMAT, SCHEMA_4};
 pub use self::{
     audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
@@ -38,9 +42,11 @@ pub use self::{
     handovers::Handover,
     members::KnownMember,
     mirror::{Page, Taken},
+    outdated::Outdated,
     records::{KnownFile, Listing},
     sources::{SOURCES_KEPT, SOURCES_OF_A_CONTENT},
     transfers::{Direction, Share, TRANSFERS_KEPT, Transfer, TransferId, TransferState},
+    trash::{TrashId, TrashReason, Trashed},
 };
 
 /// The file's name in the data folder.
@@ -53,7 +59,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept: as many as there are, so that none is parsed anew for each page of the feed.
 const STATEMENTS_KEPT: usize = 128;
 
-/// The tables of format 3; [`migration::FORMAT_4`] adds those of format 4.
+/// The tables of format 3; [`migration::SCHEMA_4`] adds those of format 4.
 const SCHEMA: &str = include_str!("database/schema.sql");
 
 /// Why the database does not answer.
@@ -136,7 +142,7 @@ impl Database {
         if tables == 0 {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
-            transaction.execute_batch(migration::FORMAT_4)?;
+            transaction.execute_batch(SCHEMA_4)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;

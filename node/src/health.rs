@@ -130,7 +130,8 @@ fn superpeers(facts: &Facts) -> Option<String> {
 }
 
 fn copies(facts: &Facts) -> Option<String> {
-    let next = "put the right files back and run `quarta verify`, or fetch them with `quarta get`";
+    let next = "share a file of your own that you changed with `quarta update`; put others back and run `quarta verify`, \
+        or fetch them with `quarta get`";
     let named: Vec<String> =
         facts.named.iter().map(|(defect, path)| format!("{path} is {}", in_words(*defect))).collect();
     let more = facts.defective.checked_sub(named.len()).filter(|more| *more > 0);
@@ -148,6 +149,7 @@ const fn in_words(defect: Defect) -> &'static str {
         Defect::Changed => "changed",
         Defect::Missing => "not there any more",
         Defect::Unreadable => "not readable",
+        Defect::Damaged => "damaged by its disk",
     }
 }
 

@@ -221,6 +221,17 @@ impl Landing {
         owner: &MemberName,
         name: &FileName,
     ) -> Result<Landed, LandingError> {
+        self.check()?;
+        let stamp = Stamp::of(self.partial.file()).map_err(LandingError::Write)?;
+        let path = library.place_fetched(self.partial.staged(), owner, name, &self.name.file)?;
+        Ok(Landed { path, stamp })
+    }
+
+    /// Checks the whole file's SHA-256.
+    ///
+    /// # Errors
+    /// [`LandingError::Incomplete`], [`LandingError::OtherChecksum`] or [`LandingError::Write`].
+    pub fn check(&self) -> Result<(), LandingError> {
         let missing = {
             let verified = self.verified_set();
             verified.chunks() - verified.count()
@@ -236,9 +247,7 @@ impl Landing {
         if found != self.expected {
             return Err(LandingError::OtherChecksum { expected: self.expected, found });
         }
-        let stamp = Stamp::of(self.partial.file()).map_err(LandingError::Write)?;
-        let path = library.place_fetched(self.partial.staged(), owner, name, &self.name.file)?;
-        Ok(Landed { path, stamp })
+        Ok(())
     }
 
     /// Removes the partial data: the file is in the library and noted there, or given up.

@@ -16,6 +16,7 @@ mod condition;
 mod partial;
 mod placing;
 pub(crate) mod staged;
+mod trash;
 mod twins;
 pub mod walk;
 
@@ -26,7 +27,7 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use quarta_daemon::cause::{self, Plain};
@@ -45,6 +46,8 @@ use twins::Twins;
 const LIBRARY: &str = "library";
 /// The folder of files in the making. Beside the library, so that a rename moves them in.
 const PARTIAL: &str = "partial";
+/// The folder of files that were replaced or deleted. Beside the library for the same reason.
+const TRASH: &str = "trash";
 /// Suffixes tried for a fetched file before giving up: every one of them taken means that something else is wrong.
 const SUFFIXES_MAX: u32 = 99;
 
@@ -183,6 +186,7 @@ pub struct Library {
     data: PathBuf,
     root: OwnedFd,
     partial: Arc<OwnedFd>,
+    trash: Arc<OwnedFd>,
     /// Held while a file is placed or removed, so that two of this process's own are not each other's twins.
     twins: Mutex<Twins>,
 }
@@ -194,7 +198,7 @@ impl Library {
     /// fetches go on.
     ///
     /// # Errors
-    /// [`LibraryError::Disk`], also where `library` or `partial` is a symbolic link.
+    /// [`LibraryError::Disk`], also where `library`, `partial` or `trash` is a symbolic link.
     pub fn open(data: &Path) -> Result<Self, LibraryError> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
@@ -209,12 +213,13 @@ impl Library {
             };
             opened.map_err(failed("open", &path))
         };
-        let (root, partial) = (folder(LIBRARY)?, folder(PARTIAL)?);
+        let (root, partial, trash) = (folder(LIBRARY)?, folder(PARTIAL)?, folder(TRASH)?);
         let private = fs::Permissions::from_mode(0o700);
         let made_private =
             partial.try_clone().and_then(|partial| fs::File::from(partial).set_permissions(private));
         made_private.map_err(failed("protect", &data.join(PARTIAL)))?;
-        Ok(Self { data, root, partial: Arc::new(partial), twins: Mutex::default() })
+        let (partial, trash) = (Arc::new(partial), Arc::new(trash));
+        Ok(Self { data, root, partial, trash, twins: Mutex::default() })
     }
 
     /// The library's folder.
@@ -260,25 +265,9 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Disk`]; a file that is gone already is none.
     pub fn remove(&self, path: &LibraryPath) -> Result<(), LibraryError> {
-        // So that no folder goes while another thread is about to put a file into it.
-        let _placing = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
-        let removal = || -> io::Result<()> {
-            let parts: Vec<&str> = path.0.split('/').collect();
-            let mut folders = vec![self.root.try_clone()?];
-            for part in &parts[..parts.len() - 1] {
-                let next = beneath::open_folder(&folders[folders.len() - 1], part.as_ref())?;
-                folders.push(next);
-            }
-            rustix::fs::unlinkat(&folders[folders.len() - 1], parts[parts.len() - 1], AtFlags::empty())?;
-            // A folder that is not empty stays, by the system's own refusal.
-            for (folder, name) in folders.iter().zip(&parts[..parts.len() - 1]).rev() {
-                if rustix::fs::unlinkat(folder, *name, AtFlags::REMOVEDIR).is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        match removal() {
+        let removed =
+            self.take_out(path, |folder, leaf| Ok(rustix::fs::unlinkat(folder, leaf, AtFlags::empty())?));
+        match removed {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(self.failed("remove", path.as_str(), source))
             }

@@ -7,6 +7,7 @@
 //! and half of the new is a file that nobody made.
 
 mod pipeline;
+pub mod renewing;
 mod source;
 
 use std::{fs::File, io};

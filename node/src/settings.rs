@@ -10,6 +10,13 @@ pub const DEFAULT_PORT: u16 = 7481;
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7480";
 /// Uploads served at once: enough to keep an office line busy, few enough that each gets on.
 pub const DEFAULT_UPLOAD_SLOTS: u32 = 16;
+/// Days for which the trash keeps what is in it: longer than the longest holidays.
+pub const DEFAULT_TRASH_RETENTION_DAYS: u32 = 30;
+/// What the check of the library reads, in bytes a second: a twentieth of a hard disk's rate, and two terabytes in three
+/// days.
+pub const DEFAULT_LIBRARY_SCRUB_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
+/// How often a check of the library begins, in seconds: once a week.
+pub const DEFAULT_LIBRARY_SCRUB_EVERY_SECONDS: u64 = 7 * 24 * 60 * 60;
 
 /// Left free by the vault: what this node's database, its people's files and the system need to go on.
 pub const DEFAULT_VAULT_RESERVE_BYTES: u64 = 1 << 30;
@@ -46,6 +53,12 @@ pub struct Settings {
     pub vault_reserve_bytes: u64,
     /// What fetching replicas may take of the line, in bytes a second; a sixteenth of it while people fetch.
     pub vault_fetch_bytes_per_second: u64,
+    /// For how many days replaced and deleted files are kept in the trash; 0 removes them within the hour.
+    pub trash_retention_days: u32,
+    /// What the check of the library reads, in bytes a second; 0 for never.
+    pub library_scrub_bytes_per_second: u64,
+    /// How often a check of the library begins, in seconds.
+    pub library_scrub_every_seconds: u64,
     /// What the check of the vault reads, in bytes a second.
     pub vault_scrub_bytes_per_second: u64,
     /// How often a check of the vault begins, in seconds.
@@ -65,6 +78,9 @@ impl Default for Settings {
             vault_quota_bytes: None,
             vault_reserve_bytes: DEFAULT_VAULT_RESERVE_BYTES,
             vault_fetch_bytes_per_second: DEFAULT_VAULT_FETCH_BYTES_PER_SECOND,
+            trash_retention_days: DEFAULT_TRASH_RETENTION_DAYS,
+            library_scrub_bytes_per_second: DEFAULT_LIBRARY_SCRUB_BYTES_PER_SECOND,
+            library_scrub_every_seconds: DEFAULT_LIBRARY_SCRUB_EVERY_SECONDS,
             vault_scrub_bytes_per_second: DEFAULT_VAULT_SCRUB_BYTES_PER_SECOND,
             vault_scrub_every_seconds: DEFAULT_VAULT_SCRUB_EVERY_SECONDS,
         }

@@ -86,6 +86,23 @@ impl Rule {
     }
 }
 
+/// The rule under which a file's next owner keeps it: the same branches read it as before, seen from the new owner, which
+/// needs no mention. An owner that `stays` reads on where only those on a list may.
+#[must_use]
+pub fn inherited(rule: Rule, from: &PeerId, to: &PeerId, stays: bool) -> Rule {
+    let rule = match rule {
+        Rule::EveryoneBut(members) => Rule::EveryoneBut(members),
+        Rule::Only(mut members) => {
+            members.retain(|member| member != to && member != from);
+            if stays && members.len() < RULE_MEMBERS_MAX {
+                members.push(*from);
+            }
+            Rule::Only(members)
+        }
+    };
+    rule.sorted()
+}
+
 /// An audience, as its owner states it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Audience {
@@ -490,6 +507,17 @@ mod tests {
         let only = audience(Rule::Only(vec![peer(2)]), 1);
         assert!(only.permits(&peer(2)) && !only.permits(&peer(4)));
         assert!(only.permits(&peer(1)), "the owner always");
+    }
+
+    #[test]
+    fn a_file_that_changes_hands_keeps_its_readers() {
+        let but = Rule::EveryoneBut(vec![peer(3)]);
+        assert_eq!(inherited(but.clone(), &peer(1), &peer(2), false), but);
+        let only = |seeds: &[u8]| Rule::Only(seeds.iter().map(|seed| peer(*seed)).collect()).sorted();
+        // The new owner reads as its owner; the one before by being on the list, as long as it stays.
+        assert_eq!(inherited(only(&[2, 3]), &peer(1), &peer(2), true), only(&[1, 3]));
+        assert_eq!(inherited(only(&[2, 3]), &peer(1), &peer(2), false), only(&[3]));
+        assert_eq!(inherited(only(&[1, 2]), &peer(1), &peer(2), true), only(&[1]), "none twice");
     }
 
     #[test]

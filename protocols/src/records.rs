@@ -223,6 +223,26 @@ impl Record {
         &self.links
     }
 
+    /// The link by which the present owner, or the root in its place, hands the file over; `candidates` are those of a
+    /// draw, and empty for a gift.
+    pub fn link_to(&self, to: PeerId, by_root: bool, candidates: Vec<PeerId>) -> Link {
+        Link {
+            file: self.body.file,
+            place: u32::try_from(self.links.len()).unwrap_or(u32::MAX),
+            from: self.owner(),
+            to,
+            previous: self.links.last().map(|(_, hash)| *hash),
+            by_root,
+            candidates,
+        }
+    }
+
+    /// Whether a link is among the hand-overs so far.
+    pub fn carries(&self, link: &Signed<Link>) -> bool {
+        let hash = RecordHash::of(link.body());
+        self.links.iter().any(|(_, known)| *known == hash)
+    }
+
     /// The signed part.
     pub const fn body(&self) -> &Body {
         &self.body

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use quarta_protocols::{
+    audiences::{AUDIENCE_MAX_BYTES, Audience, RULE_MEMBERS_MAX, Wrap},
     cbor,
     limits::{
         ADDRESSES_MAX, INVENTORY_PAGE_ENTRIES, MEMBER_PAGE_ENTRIES, PAGE_MESSAGE_BYTES, RECORD_PAGE_ENTRIES,
@@ -12,14 +13,21 @@ use quarta_protocols::{
     members::Enrolment,
     messages::{
         admission::{Admission, PeerAddresses},
+        changes::{Change, Changes},
         chunk,
-        index::{Index, ListedFile, ListedMember, Publication, Source, SourceOutcome},
+        handover::Handover,
+        index::{
+            AUDIENCES_PAGE_ENTRIES, HOLDERS_MAX, Holder, Index, ListedFile, ListedMember, Publication,
+            Source, SourceOutcome,
+        },
         inventory::{Item, Key},
         poll::Poll,
         sync::{Entry, Sync},
+        vault::{ASSIGNMENTS_MAX, Assignment, Vault},
     },
     records::{Body, SignedRecord},
     rpc::Protocol,
+    signing::Signed,
 };
 use serde::de::DeserializeOwned;
 
@@ -27,7 +35,7 @@ use serde::de::DeserializeOwned;
 type Decode = fn(&[u8]) -> bool;
 
 /// Every decoder that a peer's bytes reach, at its cap.
-const DECODERS: [Decode; 13] = [
+const DECODERS: [Decode; 21] = [
     request::<Admission>,
     response::<Admission>,
     request::<Index>,
@@ -36,6 +44,14 @@ const DECODERS: [Decode; 13] = [
     response::<Poll>,
     request::<Sync>,
     response::<Sync>,
+    request::<Changes>,
+    response::<Changes>,
+    request::<Vault>,
+    response::<Vault>,
+    request::<Handover>,
+    response::<Handover>,
+    within::<Audience, AUDIENCE_MAX_BYTES>,
+    within::<Wrap, AUDIENCE_MAX_BYTES>,
     within::<chunk::Request, { chunk::MAX_REQUEST_BYTES }>,
     within::<chunk::Head, { chunk::MAX_HEAD_BYTES }>,
     within::<SignedRecord, PAGE_MESSAGE_BYTES>,
@@ -70,7 +86,9 @@ fn page_of(name: &str, element: &[u8]) -> Vec<u8> {
 #[test]
 fn a_page_of_a_million_smallest_values_is_no_message_of_any_kind() {
     // Each of them is one byte on the wire and dozens in memory: empty text, null, an empty list.
-    for (name, element) in [("publish", 0x60), ("push", 0xf6), ("sources", 0x80), ("files", 0x60)] {
+    for (name, element) in
+        [("publish", 0x60), ("push", 0xf6), ("sources", 0x80), ("files", 0x60), ("assign", 0xf6)]
+    {
         let bytes = page_of(name, &[element]);
         assert!(DECODERS.iter().all(|decode| !decode(&bytes)), "{name} of {element:#x}");
     }
@@ -83,6 +101,15 @@ fn no_list_takes_more_than_a_few_times_its_messages_bytes_in_memory() {
         ("register, poll: present", INVENTORY_PAGE_ENTRIES * size_of::<Item>()),
         ("register, poll: gone", INVENTORY_PAGE_ENTRIES * size_of::<Key>()),
         ("publish", RECORD_PAGE_ENTRIES * size_of::<SignedRecord>()),
+        (
+            "publish_keys",
+            AUDIENCES_PAGE_ENTRIES * size_of::<Signed<Audience>>()
+                + RECORD_PAGE_ENTRIES * size_of::<Signed<Wrap>>(),
+        ),
+        ("holders", HOLDERS_MAX * size_of::<Holder>()),
+        ("audience", AUDIENCES_PAGE_ENTRIES * RULE_MEMBERS_MAX * size_of::<libp2p::PeerId>()),
+        ("assign", ASSIGNMENTS_MAX * size_of::<Assignment>()),
+        ("changes", RECORD_PAGE_ENTRIES * size_of::<Change>()),
         ("published", RECORD_PAGE_ENTRIES * size_of::<Publication>()),
         ("files", RECORD_PAGE_ENTRIES * size_of::<ListedFile>()),
         ("members", MEMBER_PAGE_ENTRIES * size_of::<ListedMember>()),
@@ -134,7 +161,9 @@ fn an_announced_length_is_a_claim_and_allocates_nothing() {
             [&[0x1a_u8, 0xff, 0xff, 0xff, 0xff][..], &[0x1b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]
         {
             let announced = [&[kind | length[0]][..], &length[1..]].concat();
-            for name in ["publish", "sources", "availability", "resolve", "push"] {
+            for name in
+                ["publish", "publish_keys", "sources", "availability", "resolve", "push", "assign", "only"]
+            {
                 let bytes = [&[0xa1][..], &cbor::to_vec(name), &announced].concat();
                 assert!(DECODERS.iter().all(|decode| !decode(&bytes)), "{name} {announced:x?}");
             }
@@ -154,7 +183,7 @@ proptest! {
     #[test]
     fn any_bytes_behind_a_known_name_are_read_or_refused(
         name in prop::sample::select(vec![
-            "register", "publish", "search", "locate", "report", "resolve", "files", "members", "sources", "push",
+            "register", "publish", "publish_keys", "holders", "assign", "confirm", "only", "everyone_but", "search", "locate", "report", "resolve", "files", "members", "sources", "push",
             "page", "digest", "run", "manifest", "availability", "refused", "redeem", "joined", "body",
         ]),
         bytes in proptest::collection::vec(any::<u8>(), 0..512),

@@ -38,6 +38,7 @@ use quarta_protocols::{
     members::{Enrolment, EnrolmentError},
     messages::{admission::Refusal, sync::Entry},
     names::MemberName,
+    records::Link,
     signing::Signed,
 };
 
@@ -209,6 +210,11 @@ impl Authority {
                 Ok(RevocationNotice::by_superpeer(member, &self.own, own, trust))
             }
         }
+    }
+
+    /// Signs a hand-over in the place of an owner that is gone; none where the root key does not lie.
+    pub fn sign_link(&self, link: &Link, trust: &Trust) -> Option<Signed<Link>> {
+        self.root.as_ref().map(|root| Signed::new(link, &trust.network, root))
     }
 
     fn grant(&self, trust: &Trust, grant: &Grant<'_>) -> Result<Credential, Refusal> {

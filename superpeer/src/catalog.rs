@@ -30,6 +30,7 @@ mod changes;
 #[cfg(test)]
 mod ending_tests;
 mod error;
+mod finding;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod fold;

@@ -2,10 +2,11 @@
 //!
 //! `init`, `join` and `serve` work on the data folder; every other command asks the running daemon over its socket.
 
+mod assigning;
 mod log;
 mod membership;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use libp2p::Multiaddr;
@@ -113,6 +114,16 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
+    /// Give a file whose owner is gone to another branch
+    Assign {
+        /// The file: an id, the beginning of one, a full name, or owner:name
+        file: String,
+        /// The next owner: its name, its peer id, or the beginning of that
+        member: String,
+        /// Sign with the root key in this file; needed where it does not lie in the data folder
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+    },
     /// Keep the network's root key
     Root {
         #[command(subcommand)]
@@ -217,6 +228,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Revoke { member, root_key } => {
             membership::revoke(&common, &mut output, &member, root_key).await?;
         }
+        Command::Assign { file, member, root_key } => {
+            return assigning::assign(&common, &mut output, &file, &member, root_key).await;
+        }
         Command::Root { command: Root::Export { file } } => {
             let network = root_key::export(common.data_path()?, &file)?;
             let text = format!(
@@ -291,7 +305,7 @@ async fn catalog_files(common: &Common, output: &mut Output, query: &str) -> Res
     output.table(&["NAME", "OWNER", "SIZE", "SHA-256", "HOLDERS", "ID"], &files, |f| {
         vec![
             f.name.clone(),
-            f.owner.clone(),
+            if f.orphaned { format!("{} (gone)", f.owner) } else { f.owner.clone() },
             size(f.size_bytes),
             f.sha256.clone().unwrap_or_else(|| "restricted".to_owned()),
             f.holders.join(","),
@@ -335,10 +349,10 @@ fn copies(bill: &Replication) -> String {
         (bill.unseen, "not counted yet"),
     ];
     for (count, how) in lacking.into_iter().filter(|(count, _)| *count > 0) {
-        text.push_str(&format!(", {count} {how}"));
+        let _ = write!(text, ", {count} {how}");
     }
     if bill.under_way > 0 {
-        text.push_str(&format!(", {} under way", bill.under_way));
+        let _ = write!(text, ", {} under way", bill.under_way);
     }
     match bill.held.as_deref() {
         Some("outage") => text.push_str("; repairs wait: over a third of the nodes vanished together"),

@@ -4,13 +4,15 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use quarta_node::api::model::File;
 use quarta_testnet::cluster::Member;
 use support::{MIB, Network, assert_fails, bytes, eventually, state};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Where a first super-peer has the root key.
+const ROOT_KEY: &str = quarta_superpeer::setup::ROOT_KEY_FILE;
 
 /// A file as a node lists it.
 async fn listed(node: &Member, id: &str) -> Option<File> {
@@ -63,7 +65,7 @@ async fn a_file_that_is_given_belongs_to_its_new_owner_for_everybody_and_to_nobo
         assert_eq!(listed(node, &twin.id).await.unwrap().name, "Plano.CSV");
     }
     let log = network.superpeer(0).succeed(&["log"], "").await.unwrap();
-    assert!(log.lines().any(|line| line.contains("handed_over") && line.contains(&taker)), "{log}");
+    assert!(log.lines().any(|line| line.contains("took over") && line.contains(&taker)), "{log}");
 
     // Asked again it is done already; to anybody else it is not this branch's to give.
     network.node(0).succeed(&["give", &file.id, &taker], "").await.unwrap();
@@ -205,4 +207,115 @@ async fn two_that_leave_at_once_do_not_hand_their_files_to_each_other() {
     eventually("it has left", async || state(network.superpeer(0), &name).await.as_deref() == Some("left"))
         .await;
     network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_owner_is_gone_is_shown_so_can_be_fetched_and_is_assigned_by_the_roots_holder() {
+    let network = Network::start(2, 4, SECOND).await;
+    let [gone, holder, next] = [0, 1, 2].map(|index| network.name(index));
+    let file = share(&network, 0, "campanha/verba.csv", &bytes(5, MIB)).await;
+    let other = share(&network, 1, "minha.txt", b"minha").await;
+    network.fetch(1, &file).await;
+    network.superpeer(0).succeed(&["revoke", &gone], "").await.unwrap();
+    for index in [1, 2, 3] {
+        eventually("it is shown as orphaned", async || {
+            listed(network.node(index), &file.id).await.is_some_and(|file| file.orphaned)
+        })
+        .await;
+        let shown = network.node(index).succeed(&["ls", "verba"], "").await.unwrap();
+        assert!(shown.contains(&format!("{gone} (gone)")), "{shown}");
+        let shown = network.node(index).succeed(&["info", &file.id], "").await.unwrap();
+        assert!(shown.contains("is gone") && shown.contains("quarta-superpeer assign"), "{shown}");
+        assert!(!listed(network.node(index), &other.id).await.unwrap().orphaned);
+    }
+    for superpeer in network.cluster.superpeers() {
+        eventually("it is shown as orphaned", async || {
+            let files = superpeer.superpeer().files().await;
+            files.is_ok_and(|files| files.iter().any(|shown| shown.id == file.id && shown.orphaned))
+        })
+        .await;
+    }
+    // Readable all the same; nobody's to give.
+    assert_eq!(network.node(3).node().fetched(&file.id).await.unwrap().sha256, file.sha256);
+    let given = network.node(1).run(&["give", &file.id, &next], "").await.unwrap();
+    assert_fails(&given, 4, &["only its owner", "quarta-superpeer assign"]);
+
+    let assign = async |at: usize, arguments: &[&str], code: i32, says: &[&str]| {
+        let arguments = [&["assign"], arguments].concat();
+        assert_fails(&network.superpeer(at).run(&arguments, "").await.unwrap(), code, says);
+    };
+    let key = network.superpeer(0).data().join(ROOT_KEY);
+    let kept = network.home.path().join("root.key");
+    std::fs::copy(&key, &kept).unwrap();
+    std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let kept = kept.to_str().unwrap();
+    let foreign = network.node(1).data().join("identity.key");
+    let central = network.superpeer(1).name().to_owned();
+    assign(1, &[&file.id, &next], 4, &["only the root key", "--root-key"]).await;
+    assign(1, &[&file.id, &next, "--root-key", foreign.to_str().unwrap()], 4, &["root key"]).await;
+    assign(1, &["ausente.csv", &next, "--root-key", kept], 5, &["no file is called"]).await;
+    assign(0, &[&file.id, "filial-nenhuma"], 5, &["no member is called"]).await;
+    assign(0, &[&file.id, &central], 1, &["is a super-peer, which owns no files"]).await;
+    assign(0, &[&file.id, &gone], 1, &["is a member no more"]).await;
+    assign(0, &[&other.id, &next], 1, &[&format!("its owner, {holder}, is a member"), "quarta give"]).await;
+
+    // Where the root key does not lie, and to somebody who does not hold the file yet.
+    let arguments = ["assign", &file.id, &next, "--root-key", kept];
+    let said = network.superpeer(1).succeed(&arguments, "").await.unwrap();
+    assert!(said.contains(&format!("belongs to {next} now")), "{said}");
+    for index in [1, 2, 3] {
+        let now = owned(network.node(index), &file.id, &next).await;
+        assert!(!now.orphaned && now.sha256 == file.sha256);
+    }
+    // What it owns is its own to give, as any.
+    network.node(2).succeed(&["give", &file.id, &holder], "").await.unwrap();
+    owned(network.node(3), &file.id, &holder).await;
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_file_goes_to_its_readers_only_and_stays_hidden_from_whom_it_was() {
+    let network = Network::start(1, 4, SECOND).await;
+    let [giver, reader, hidden, leaver] = [0, 1, 2, 3].map(|index| network.name(index));
+    let path = network.write("salarios.csv", &bytes(6, MIB));
+    let path = path.to_str().unwrap();
+    let added = network.node(0).succeed(&["--json", "add", path, "--hide-from", &hidden], "").await.unwrap();
+    let id =
+        serde_json::from_str::<serde_json::Value>(&added).unwrap()["file"]["id"].as_str().unwrap().to_owned();
+    let sum = eventually_readable(network.node(1), &id).await;
+    assert_fails(
+        &network.node(0).run(&["give", &id, &hidden], "").await.unwrap(),
+        1,
+        &[&format!("{hidden} may not read the file")],
+    );
+    network.node(0).succeed(&["give", &id, &reader], "").await.unwrap();
+    for index in [0, 1, 3] {
+        owned(network.node(index), &id, &reader).await;
+        assert_eq!(eventually_readable(network.node(index), &id).await, sum);
+    }
+    // The new owner has the list, and the one before has it no more.
+    let listed_now = network.node(1).succeed(&["blacklist", "ls", &id], "").await.unwrap();
+    assert!(listed_now.contains(&hidden), "{listed_now}");
+    assert_fails(&network.node(0).run(&["blacklist", "ls", &id], "").await.unwrap(), 4, &["belongs to"]);
+    assert_eq!(network.node(3).node().fetched(&id).await.unwrap().sha256, Some(sum.clone()));
+
+    // The draw passes over who may not read it, though nobody else holds it.
+    network.node(1).succeed(&["give", &id, &leaver], "").await.unwrap();
+    owned(network.node(0), &id, &leaver).await;
+    network.node(3).succeed(&["leave", "--yes"], "").await.unwrap();
+    eventually("a reader owns it", async || {
+        listed(network.node(0), &id).await.is_some_and(|file| [&giver, &reader].contains(&&file.owner))
+    })
+    .await;
+    assert_eq!(network.node(0).node().fetched(&id).await.unwrap().sha256, Some(sum));
+    assert!(listed(network.node(2), &id).await.is_none(), "hidden all the while");
+    assert_fails(&network.node(2).run(&["get", &id], "").await.unwrap(), 5, &["no file is called"]);
+    network.stop().await;
+}
+
+/// Waits until a node can read a file, and gives its checksum.
+async fn eventually_readable(node: &Member, id: &str) -> String {
+    eventually("it can be read", async || listed(node, id).await.is_some_and(|file| file.sha256.is_some()))
+        .await;
+    listed(node, id).await.unwrap().sha256.unwrap()
 }

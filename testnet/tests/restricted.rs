@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 use bytes::Bytes;
+use http::Api;
 use libp2p::PeerId;
 use quarta_daemon::Role;
 use quarta_daemon::data_dir::{DataDir, Role as DataRole};
@@ -23,7 +26,6 @@ use quarta_protocols::network::{AddressPolicy, Config, Network as Overlay};
 use quarta_protocols::records::{Access, Record};
 use quarta_testnet::cluster::Member;
 use std::time::{Duration, Instant};
-use support::http::Api;
 use support::{MIB, Network, TWO_SECONDS, assert_fails, bytes, eventually, outsider};
 
 const POLL: Duration = Duration::from_secs(15);
@@ -39,6 +41,14 @@ async fn told<T: serde::de::DeserializeOwned>(member: &Member, args: &[&str]) ->
     let args = [&["--json"], args].concat();
     let printed = member.succeed(&args, "").await.unwrap_or_else(|error| panic!("{args:?}: {error}"));
     serde_json::from_str(printed.trim()).unwrap()
+}
+
+/// Shares a file with these options.
+async fn added(owner: &Member, path: &std::path::Path, options: &[&str]) -> File {
+    let args = [&["--json", "add", path.to_str().unwrap()], options].concat();
+    let printed = owner.succeed(&args, "").await.unwrap();
+    let line: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    serde_json::from_value(line["file"].clone()).unwrap()
 }
 
 /// Everything that a node's API says, in one text.
@@ -120,6 +130,10 @@ async fn peer_id(member: &Member) -> PeerId {
         Role::Superpeer => member.superpeer().status().await.unwrap().peer_id,
     };
     id.parse().unwrap()
+}
+
+fn trust_of(node: &Member) -> credentials::Trust {
+    Identity::load(&DataDir::open(node.data(), DataRole::Node).unwrap()).unwrap().trust
 }
 
 /// The content and key that a node's own database has of a file.
@@ -254,15 +268,9 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
     let (owner, reader, listed) = (network.node(0), network.node(1), network.node(2));
     let original = bytes(3, 3 * MIB / 2);
     let path = network.write("salários.csv", &original);
-    let added = async |args: &[&str]| {
-        let args = [&["--json", "add", path.to_str().unwrap()], args].concat();
-        let printed = owner.succeed(&args, "").await.unwrap();
-        let line: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
-        serde_json::from_value::<File>(line["file"].clone()).unwrap()
-    };
-    let but = added(&["--hide-from", listed.name()]).await;
-    let only = added(&["--name", "somente.csv", "--only", reader.name()]).await;
-    let mine = added(&["--name", "meu.csv", "--only", reader.name()]).await;
+    let but = added(owner, &path, &["--hide-from", listed.name()]).await;
+    let only = added(owner, &path, &["--name", "somente.csv", "--only", reader.name()]).await;
+    let mine = added(owner, &path, &["--name", "meu.csv", "--only", reader.name()]).await;
     let output = owner.run(&["blacklist", "set", "meu.csv", "--only"], "").await.unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("nobody else"), "{output:?}");
     let id = |file: &File| file.id.parse::<FileId>().unwrap();
@@ -276,7 +284,8 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
         assert_eq!(transfer.sha256.as_deref(), Some(sha256.as_str()));
         assert_eq!(std::fs::read(transfer.path.unwrap()).unwrap(), original);
     }
-    assert_eq!(seen(reader, &id(&mine)).await, None);
+    eventually("what is for nobody is seen by nobody", async || seen(reader, &id(&mine)).await.is_none())
+        .await;
     for file in [&but, &only, &mine] {
         assert_eq!(seen(listed, &id(file)).await, None);
         let output = listed.run(&["get", &file.id], "").await.unwrap();
@@ -317,5 +326,71 @@ async fn a_file_that_is_hidden_from_the_first_moment_is_read_by_all_others_also_
     for file in [&only, &mine] {
         assert_eq!(seen(late, &id(file)).await, None);
     }
+
+    // A reader is expelled: what it kept opens nothing that is restricted from now on.
+    let (expelled, listed) = (network.name(1), network.name(2));
+    network.superpeer(0).succeed(&["revoke", &expelled], "").await.unwrap();
+    let database = Database::open(&network.node(0).data().join(FILE_NAME)).unwrap();
+    eventually("the audience has another key", async || {
+        database.own_audiences().unwrap().iter().any(|own| own.audience.epoch == 2 && own.keys.0.len() == 2)
+    })
+    .await;
+    let after = added(network.node(0), &path, &["--name", "depois.csv", "--hide-from", &listed]).await;
+    let record =
+        Record::verify(database.record(&id(&after)).unwrap().unwrap(), &trust_of(network.node(0))).unwrap();
+    assert!(matches!(record.entry().unwrap().access, Access::Restricted { epoch: 2, .. }));
+    let late = network.cluster.member("filial-nova").unwrap();
+    eventually("the others can open what comes after", async || {
+        seen(late, &id(&after)).await.is_some_and(|file| file.sha256.is_some())
+    })
+    .await;
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_off_hands_out_nothing_of_what_was_hidden_meanwhile() {
+    let mut network = Network::start(1, 3, POLL).await;
+    let name = "contrato.pdf";
+    let shared = network.share(0, name, &bytes(5, MIB)).await;
+    let file: FileId = shared.id.parse().unwrap();
+    network.fetch(1, &shared).await;
+    network.fetch(2, &shared).await;
+    let (old_content, _) = remembered(network.node(2), &file, &trust_of(network.node(2)));
+    let (away, listed) = (network.name(1), network.name(2));
+    let holder = peer_id(network.node(1)).await;
+    let address = format!("/ip4/127.0.0.1/tcp/{}", network.node(1).peer_port());
+    for name in [&away, &listed] {
+        network.cluster.kill(name).await.unwrap();
+    }
+    let list: Blacklist = told(network.node(0), &["blacklist", "add", name, &listed]).await;
+    assert_eq!(list.members.len(), 1);
+    let now = seen(network.node(0), &file).await.unwrap();
+
+    // It is asked from the first moment in which it can be, until it has caught up and sealed its copy anew.
+    let raw = Raw::in_place_of(network.node(2), &[]).await;
+    network.cluster.restart(&away).unwrap();
+    let (mut answers, mut last) = (0, false);
+    eventually("it has the new content", async || {
+        if raw.network.connect(holder, vec![address.parse().unwrap()]).await.is_err() {
+            return false;
+        }
+        let request = ChunkRequest::Run { content: old_content, first: 0, count: 1 };
+        if let Ok(incoming) = raw.network.fetch(holder, request, SEALED_CHUNK_MAX_BYTES).await {
+            assert!(matches!(incoming.head, Head::Refused(_)), "{:?}", incoming.head);
+            answers += 1;
+        }
+        // Once more after the end, so that the last answer is of one that has caught up.
+        let done = std::mem::replace(
+            &mut last,
+            network.node(1).node().files("").await.is_ok_and(|files| {
+                files.iter().any(|listed| listed.content == now.content && listed.path.is_some())
+            }),
+        );
+        done
+    })
+    .await;
+    println!("{answers} answers, and no byte");
+    assert!(answers >= 2, "{answers}");
+    raw.network.shutdown().await;
     network.stop().await;
 }

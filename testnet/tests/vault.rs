@@ -8,7 +8,7 @@ mod canaries;
 mod support;
 
 use canaries::Canaries;
-use quarta_node::api::model::File;
+use quarta_node::api::model::{File, Keeps, Replication};
 use quarta_protocols::ids::ContentId;
 use quarta_protocols::messages::vault::{Assignment, DropReason, Outcome};
 use quarta_testnet::cluster::Member;
@@ -61,6 +61,18 @@ async fn metric(member: &Member, name: &str) -> f64 {
     Exposition::parse(&text).unwrap().family(name).map(|sample| sample.value).sum()
 }
 
+/// Changes a number in a stopped node's settings.
+fn set(member: &Member, key: &str, value: u64) {
+    let path = member.data().join("settings.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let begins = format!("{key} = ");
+    assert!(text.lines().any(|line| line.starts_with(&begins)), "{text}");
+    let changed = text.lines().map(|line| {
+        if line.starts_with(&begins) { format!("{begins}{value}\n") } else { format!("{line}\n") }
+    });
+    std::fs::write(path, changed.collect::<String>()).unwrap();
+}
+
 fn flip(path: &PathBuf, at: usize) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[at] ^= 1;
@@ -92,6 +104,21 @@ async fn what_is_assigned_is_kept_sealed_outlives_its_owner_and_is_gone_at_a_wor
     let status = network.node(SMALL).node().status().await.unwrap();
     assert_eq!((status.files, status.vault.replicas, status.vault.quota_bytes), (0, 1, Some(4 << 20)));
     assert!(status.vault.bytes > plain.len() as u64 && status.vault.bytes < 4 << 20, "{status:?}");
+
+    let shown = network.node(READER).succeed(&["info", &file.id, "--json"], "").await.unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let replication: Replication = serde_json::from_value(shown["replication"].clone()).unwrap();
+    let held: Vec<_> =
+        replication.holders.iter().map(|it| (it.name.clone(), it.keeps, it.complete)).collect();
+    let vaults = [KEEPER, SMALL].map(|node| (network.name(node), Keeps::Vault, true));
+    let [first, second] = vaults;
+    assert_eq!(held, [(network.name(OWNER), Keeps::Library, true), first, second]);
+    assert_eq!(
+        (replication.copies, replication.at_target, &shown["name"]),
+        (3, true, &file.name.clone().into())
+    );
+    let told = network.node(READER).succeed(&["info", &file.id], "").await.unwrap();
+    assert!(told.contains("3 whole, 1 wanted") && told.contains("(vault, online)"), "{told}");
 
     // Nothing of the file's text or name is in a vault; both are at the owner.
     let mut canaries = Canaries::default();
@@ -136,23 +163,35 @@ async fn what_is_assigned_is_kept_sealed_outlives_its_owner_and_is_gone_at_a_wor
     let node = network.node(KEEPER);
     assert_eq!(planner.confirm(node, vec![content(&file), content(&other)]).await.unwrap(), [true, true]);
     listed(&network, KEEPER, &file, true).await;
-    assert!(planner.chunk(node, content(&file), 0).await.unwrap().is_some());
+    // Silent at first: what was withdrawn meanwhile is not to slip out.
+    let serves = async || planner.chunk(node, content(&file), 0).await.unwrap().is_some();
+    eventually("the restarted keeper serves again", serves).await;
+
+    // Its own people need nobody else for what lies in its vault.
+    for other in [SMALL, READER] {
+        network.cluster.freeze(&network.name(other)).unwrap();
+    }
+    let transfer = network.fetch(KEEPER, &file).await;
+    assert_eq!(senders(&transfer), [keeper.as_str()]);
+    let carried = transfer.sources.iter().find(|source| source.bytes > 0).unwrap().transport.as_deref();
+    assert_eq!(carried, Some("local"));
+    for other in [SMALL, READER] {
+        network.cluster.thaw(&network.name(other)).unwrap();
+    }
 
     let drop = |file: &File| Assignment::Drop { content: content(file), reason: DropReason::Withdrawn };
-    assert_eq!(planner.assign(node, vec![drop(&file)]).await.unwrap(), [Outcome::Accepted]);
-    assert_eq!(
-        planner.chunk(node, content(&file), 0).await.unwrap(),
-        None,
-        "served to nobody from that moment"
-    );
-    assert_eq!(planner.confirm(node, vec![content(&file)]).await.unwrap(), [false]);
+    assert_eq!(planner.assign(node, vec![drop(&other)]).await.unwrap(), [Outcome::Accepted]);
+    let after = planner.chunk(node, content(&other), 0).await.unwrap();
+    assert_eq!(after, None, "served to nobody from that moment");
+    assert_eq!(planner.confirm(node, vec![content(&other)]).await.unwrap(), [false]);
     let left = names_in(&node.data().join("vault"));
-    assert!(!left.iter().any(|name| name.starts_with(&file.content)), "{left:?}");
-    listed(&network, KEEPER, &file, false).await;
-    listed(&network, KEEPER, &other, true).await;
-    // The library's copy is not concerned.
-    planner.assign(network.node(READER), vec![drop(&file)]).await.unwrap();
-    assert_eq!(planner.confirm(network.node(READER), vec![content(&file)]).await.unwrap(), [true]);
+    assert!(!left.iter().any(|name| name.starts_with(&other.content)), "{left:?}");
+    listed(&network, KEEPER, &other, false).await;
+    listed(&network, KEEPER, &file, true).await;
+    // A copy in the library is not concerned.
+    assert_eq!(planner.assign(node, vec![drop(&file)]).await.unwrap(), [Outcome::Accepted]);
+    assert_eq!(planner.confirm(node, vec![content(&file)]).await.unwrap(), [true]);
+    assert_eq!(node.node().status().await.unwrap().vault.replicas, 0);
     network.stop().await;
 }
 
@@ -193,17 +232,7 @@ async fn a_replica_that_goes_bad_is_never_served_and_is_repaired_from_others() {
     // Nobody asks: the check of the vault comes by.
     let keeper = network.name(KEEPER);
     assert!(network.cluster.end(&keeper).await.unwrap());
-    let settings = network.node(KEEPER).data().join("settings.toml");
-    let text = std::fs::read_to_string(&settings).unwrap();
-    let often = text
-        .lines()
-        .map(|line| match line.split_once(" = ") {
-            Some((key @ "vault_scrub_every_seconds", _)) => format!("{key} = 1"),
-            _ => line.to_owned(),
-        })
-        .collect::<Vec<_>>();
-    assert!(often.contains(&"vault_scrub_every_seconds = 1".to_owned()), "{text}");
-    std::fs::write(&settings, often.join("\n")).unwrap();
+    set(network.node(KEEPER), "vault_scrub_every_seconds", 1);
     flip(&sealed(network.node(KEEPER), &file), sound.len() - 1);
     network.cluster.restart(&keeper).unwrap();
     network.cluster.ready(&keeper).await.unwrap();
@@ -238,5 +267,32 @@ async fn a_keeper_that_is_killed_half_way_goes_on_by_itself() {
     let again = metric(network.node(KEEPER), "quarta_node_vault_fetched_bytes_total").await;
     println!("after the restart {again} of {large} bytes were fetched");
     assert!(again < (large - large / 8) as f64, "what had arrived was of use: {again}");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_not_kept_waiting_by_replicas_that_are_fetched_beside_them() {
+    let (kept, wanted) = (96 * MIB, 32 * MIB);
+    let mut network = Network::start_changed(1, 2, POLL, |plan| {
+        plan.members[1 + OWNER].serve_args.extend(["--upload-limit", "16MiB"].map(OsString::from));
+    })
+    .await;
+    let planner = planner(&network).await;
+    let keeper = network.name(KEEPER);
+    assert!(network.cluster.end(&keeper).await.unwrap());
+    set(network.node(KEEPER), "vault_fetch_bytes_per_second", 16 << 20);
+    network.cluster.restart(&keeper).unwrap();
+    network.cluster.ready(&keeper).await.unwrap();
+    let replica = network.share(OWNER, "acervo.bin", &bytes(31, kept)).await;
+    let person = network.share(OWNER, "urgente.bin", &bytes(32, wanted)).await;
+    planner.assign(network.node(KEEPER), vec![keep(&replica)]).await.unwrap();
+    let served = async || metric(network.node(OWNER), "quarta_node_served_bytes_total").await;
+    eventually("the replica is on its way", async || served().await > (4 * MIB) as f64).await;
+    let before = served().await;
+    network.fetch(KEEPER, &person).await;
+    let beside = served().await - before - wanted as f64;
+    println!("while {wanted} bytes were fetched for a person, {beside} were for the vault");
+    assert!(beside < (wanted / 3) as f64, "the replica had {beside} bytes of the line");
+    assert!(served().await < kept as f64, "the replica was under way all the time");
     network.stop().await;
 }

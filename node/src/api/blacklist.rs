@@ -16,7 +16,8 @@ use utoipa_axum::routes;
 use super::{
     Routes, Service,
     model::{Blacklist, BlacklistPage, BlacklistRequest, HideRequest},
-    problems::{broken, unfound},
+    problems::broken,
+    updating::unchanged,
 };
 use crate::service::{
     Shared,
@@ -186,12 +187,7 @@ fn unrestricted(error: RestrictError) -> Problem {
     let text = error.to_string();
     let problem = |status, code, next: &str| Problem::new(status, code, text.as_str(), next);
     match error {
-        RestrictError::Find(error) => unfound(error),
-        RestrictError::NotOwner { .. } => problem(
-            StatusCode::FORBIDDEN,
-            "not-owner",
-            "ask its owner; only the owner sees and changes its list",
-        ),
+        RestrictError::Own(error) => unchanged(error),
         RestrictError::UnknownMember(_) => {
             problem(StatusCode::NOT_FOUND, "unknown-member", "run `quarta members` to see who there is")
         }

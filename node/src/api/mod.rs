@@ -22,6 +22,8 @@ mod registering;
 mod status;
 mod transfer;
 mod transfers;
+mod trash;
+mod updating;
 mod verifying;
 
 use std::sync::Arc;
@@ -51,6 +53,7 @@ type Routes = OpenApiRouter<Arc<Shared>>;
     tags(
         (name = "status", description = "How this node is"),
         (name = "files", description = "The network's files"),
+        (name = "trash", description = "Files that were replaced or deleted, kept for a while"),
         (name = "transfers", description = "Fetches, under way and ended"),
         (name = "members", description = "The network's members"),
         (name = "membership", description = "This branch as a member: signing off and on, leaving for good"),
@@ -77,6 +80,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(blacklist::routes())
         .merge(adding::routes())
         .merge(verifying::routes())
+        .merge(updating::routes())
+        .merge(trash::routes())
         .merge(transfers::routes())
         .merge(transfer::routes())
         .merge(members::routes())

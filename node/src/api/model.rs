@@ -189,6 +189,13 @@ pub struct File {
     pub owner: String,
     /// The owner's peer id.
     pub owner_id: String,
+    /// Whether the owner has left or was revoked without handing the file over. It can be fetched as any; who changes or
+    /// deletes it next is whom the root's holder assigns it to.
+    #[serde(default)]
+    pub orphaned: bool,
+    /// The branch that this own file is being handed over to, if it is: nothing else can be changed of it meanwhile.
+    #[serde(default)]
+    pub offered_to: Option<String>,
     /// Its size, in bytes.
     pub size_bytes: u64,
     /// Its SHA-256, as `sha256sum` prints it; none where this node may not read it.
@@ -224,6 +231,8 @@ pub struct Blacklist {
     pub only: bool,
     /// The members, in name order.
     pub members: Vec<Listed>,
+    /// Whether a super-peer has taken note of the file as it is; otherwise the list takes effect as soon as one does.
+    pub announced: bool,
 }
 
 /// A member on a list.
@@ -311,6 +320,7 @@ pub enum Keeps {
 /// `POST /api/v1/files`: what was uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each upload, and it is written at once")]
 pub enum Uploaded {
     /// The file that was the body.
     One(File),
@@ -319,6 +329,73 @@ pub enum Uploaded {
         /// In the form's order.
         files: Vec<File>,
     },
+}
+
+/// `DELETE /api/v1/files/{file}`: a file that is deleted, everywhere and for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Removed {
+    /// Its id, which is never used again.
+    pub id: String,
+    /// The name it had.
+    pub name: String,
+    /// The revision that deletes it.
+    pub revision: u64,
+    /// Whether a super-peer has taken note; otherwise one is told as soon as it answers.
+    pub announced: bool,
+}
+
+/// `GET /api/v1/trash`: a page of the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrashPage {
+    /// What is in it, the latest first.
+    pub entries: Vec<TrashEntry>,
+    /// Continue with `cursor=` this; none after the last page.
+    pub next: Option<String>,
+}
+
+/// A file in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrashEntry {
+    /// Its number in the trash, which is never used again.
+    pub number: i64,
+    /// The id of the file that it is an old version of.
+    pub id: String,
+    /// The file's name at its owner's.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// Whether it was this branch's own.
+    pub own: bool,
+    /// Where it lay, below the library folder.
+    pub path: String,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// Its SHA-256, where known.
+    pub sha256: Option<String>,
+    /// Which revision of the file it is.
+    pub revision: u64,
+    /// Why it is here: `replaced` by its owner's update, `deleted` by its owner, `damaged` by the disk.
+    pub reason: String,
+    /// Since when, in milliseconds since 1970 UTC.
+    pub since_ms: u64,
+    /// Until when it is kept, likewise.
+    pub until_ms: u64,
+}
+
+/// `POST /api/v1/trash/{number}/restore`: a file that was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restored {
+    /// The entry as it was.
+    pub entry: TrashEntry,
+    /// Where its file lies now. It is shared with nobody.
+    pub path: String,
+}
+
+/// `DELETE /api/v1/trash`: what was removed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Emptied {
+    /// How many files.
+    pub files: u64,
 }
 
 /// `GET /api/v1/events`: what happened. The variant's name is the event's.
@@ -372,6 +449,18 @@ pub enum NodeEvent {
 }
 
 impl NodeEvent {
+    /// Whether it tells of this file.
+    pub fn names(&self, id: &str) -> bool {
+        match self {
+            Self::Transfer(transfer) => transfer.file == id,
+            Self::FileAdded { file, .. } | Self::FileWithdrawn { file } => file == id,
+            Self::FilesChanged { .. }
+            | Self::MemberChanged { .. }
+            | Self::SuperpeerConnected { .. }
+            | Self::SuperpeerLost { .. } => false,
+        }
+    }
+
     /// The name of the kind of event, as `event:` has it.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -585,6 +674,12 @@ pub struct Transfer {
     pub path: Option<String>,
     /// The SHA-256 computed over the whole file, once complete.
     pub sha256: Option<String>,
+    /// Which revision of the file it brings; none where that is not remembered any more.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// What has happened to it that is worth telling, e.g. that the file was updated while it was fetched.
+    #[serde(default)]
+    pub notice: Option<String>,
     /// Why it failed, or waits.
     pub error: Option<String>,
     /// What to do next, while the failure is fresh.

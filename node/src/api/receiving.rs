@@ -29,7 +29,7 @@ use crate::{
     service::{
         Shared,
         keyring::Readers,
-        receiving::{self, Piece, ReceiveError},
+        receiving::{self, Piece, Receipt, ReceiveError},
     },
 };
 
@@ -170,6 +170,14 @@ async fn one(
     pieces: impl Stream<Item = io::Result<axum::body::Bytes>> + Send,
 ) -> Result<File, Problem> {
     let receipt = receiving::begin(shared, name, readers, size_bytes).map_err(unreceived)?;
+    drive(receipt, pieces).await.map_err(|e| broken(&e))?.map_err(unreceived)
+}
+
+/// Hands a body on to its end, and gives what came of it.
+pub(super) async fn drive<T, E>(
+    receipt: Receipt<T, E>,
+    pieces: impl Stream<Item = io::Result<axum::body::Bytes>> + Send,
+) -> Result<Result<T, E>, tokio::task::JoinError> {
     // Where it ends early, also while the sender pauses, the reason is its result.
     if receipt.welcome.await.is_ok() {
         tokio::select! {
@@ -178,7 +186,7 @@ async fn one(
             () = hand_over(pieces, &receipt.pieces) => {}
         }
     }
-    receipt.ended.await.map_err(|e| broken(&e))?.map_err(unreceived)
+    receipt.ended.await
 }
 
 /// Hands a body on to its end.
@@ -200,7 +208,7 @@ async fn hand_over(
     }
 }
 
-fn body(body: Body) -> impl Stream<Item = io::Result<axum::body::Bytes>> + Send {
+pub(super) fn body(body: Body) -> impl Stream<Item = io::Result<axum::body::Bytes>> + Send {
     body.into_data_stream().map_err(|cause| io::Error::other(cause.to_string()))
 }
 
@@ -216,7 +224,7 @@ fn is_form(headers: &HeaderMap) -> bool {
 
 const FORM: &str = "multipart/form-data";
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -231,10 +239,8 @@ fn file_name(name: &str) -> Result<FileName, Problem> {
     })
 }
 
-fn unreceived(error: ReceiveError) -> Problem {
+pub(super) fn unreceived(error: ReceiveError) -> Problem {
     let text = error.to_string();
-    let (detail, next_step) = text.rsplit_once("; ").unwrap_or((&text, "see the node's log, and try again"));
-    let problem = |status, code, next_step: &str| Problem::new(status, code, detail, next_step);
     match &error {
         ReceiveError::Busy => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -242,27 +248,39 @@ fn unreceived(error: ReceiveError) -> Problem {
             text.as_str(),
             "try again when one has ended",
         ),
-        ReceiveError::Unnoted(_) => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "library-unavailable",
-            "check the disk of the data folder",
-        ),
-        ReceiveError::Add(error) => match error {
-            AddError::Library(LibraryError::Taken { .. } | LibraryError::Twin { .. }) => {
-                problem(StatusCode::CONFLICT, "name-taken", "give another name as name= in the query")
-            }
-            AddError::Library(LibraryError::DiskFull { .. }) => disk_full(detail.to_owned()),
-            AddError::Write { cause, .. } | AddError::Library(LibraryError::Disk { source: cause, .. })
-                if cause.kind() == io::ErrorKind::StorageFull =>
-            {
-                disk_full(detail.to_owned())
-            }
-            AddError::TooLarge { .. } => problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", next_step),
-            AddError::Upload { .. } => problem(StatusCode::BAD_REQUEST, "broken-off", next_step),
-            AddError::Source(_) | AddError::Library(_) | AddError::Write { .. } => {
-                problem(StatusCode::SERVICE_UNAVAILABLE, "library-unavailable", next_step)
-            }
-        },
+        ReceiveError::Unnoted(_) => {
+            let detail = text.rsplit_once("; ").map_or(text.as_str(), |(detail, _)| detail);
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "library-unavailable",
+                detail,
+                "check the disk of the data folder",
+            )
+        }
+        ReceiveError::Add(error) => unadded(error),
+    }
+}
+
+/// Why a content is not sealed or put into the library.
+pub(super) fn unadded(error: &AddError) -> Problem {
+    let text = error.to_string();
+    let (detail, next_step) = text.rsplit_once("; ").unwrap_or((&text, "see the node's log, and try again"));
+    let problem = |status, code, next_step: &str| Problem::new(status, code, detail, next_step);
+    match error {
+        AddError::Library(LibraryError::Taken { .. } | LibraryError::Twin { .. }) => {
+            problem(StatusCode::CONFLICT, "name-taken", "give another name as name= in the query")
+        }
+        AddError::Library(LibraryError::DiskFull { .. }) => disk_full(detail.to_owned()),
+        AddError::Write { cause, .. } | AddError::Library(LibraryError::Disk { source: cause, .. })
+            if cause.kind() == io::ErrorKind::StorageFull =>
+        {
+            disk_full(detail.to_owned())
+        }
+        AddError::TooLarge { .. } => problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", next_step),
+        AddError::Upload { .. } => problem(StatusCode::BAD_REQUEST, "broken-off", next_step),
+        AddError::Source(_) | AddError::Library(_) | AddError::Write { .. } => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "library-unavailable", next_step)
+        }
     }
 }
 

@@ -1,12 +1,7 @@
 use libp2p::identity::Keypair;
 use proptest::prelude::*;
-use quarta_protocols::{
-    content::ContentKey,
-    ids::{AudienceId, ContentId, Sha256},
-    names::FileName,
-    records::Origin,
-};
-use serde_bytes::{ByteArray, ByteBuf};
+use quarta_protocols::records::Origin;
+use serde_bytes::ByteArray;
 
 use super::*;
 
@@ -36,23 +31,6 @@ fn sealed_for(due: &Due) -> Vec<PeerId> {
     due.seal.iter().map(|key| key.peer).collect()
 }
 
-fn entry(content: u8, audience: Option<u8>) -> Entry {
-    let access = match audience {
-        None => Access::Open {
-            key: ContentKey::from_bytes([1; 32]),
-            sha256: Sha256::from_bytes([2; 32]),
-            media_type: None,
-        },
-        Some(audience) => Access::Restricted {
-            audience: AudienceId::from_bytes([audience; 32]),
-            epoch: 1,
-            sealed: ByteBuf::new(),
-        },
-    };
-    let (name, content) = (FileName::new("plano.csv").unwrap(), ContentId::from_bytes([content; 32]));
-    Entry { name, size_bytes: 3, content, manifest: None, access }
-}
-
 #[test]
 fn hiding_and_showing_mean_the_same_on_either_kind_of_list() {
     let hide = |rule, seed| Change::Hide(vec![peer(seed)]).apply(rule);
@@ -64,16 +42,6 @@ fn hiding_and_showing_mean_the_same_on_either_kind_of_list() {
     assert_eq!(show(Some(Rule::Only(vec![peer(2)])), 3), only);
     assert_eq!(hide(Some(Rule::Only(vec![peer(2)])), 2), Some(Rule::Only(Vec::new())), "then only the owner");
     assert_eq!(Change::Replace(Rule::EveryoneBut(Vec::new())).apply(only), None);
-}
-
-#[test]
-fn a_restriction_takes_the_old_content_from_everybody_and_an_update_does_not() {
-    assert!(is_restriction(&entry(1, None), &entry(2, Some(1))));
-    assert!(is_restriction(&entry(1, Some(1)), &entry(2, Some(2))));
-    assert!(!is_restriction(&entry(1, Some(1)), &entry(2, Some(1))), "the same readers, other bytes");
-    assert!(!is_restriction(&entry(1, Some(1)), &entry(1, Some(2))), "more readers, the same content");
-    assert!(!is_restriction(&entry(1, Some(1)), &entry(2, None)));
-    assert!(!is_restriction(&entry(1, None), &entry(2, None)));
 }
 
 #[test]

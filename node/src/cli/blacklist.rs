@@ -92,7 +92,8 @@ pub(super) async fn act(common: &Common, output: &mut Output, act: Act) -> Resul
 }
 
 fn show(output: &mut Output, list: &Blacklist) -> Result<(), Failure> {
-    output.line(list, &format!("{} is seen by {}", list.name, seen_by(list)))
+    let waits = if list.announced { "" } else { ", as soon as a super-peer answers and hears of it" };
+    output.line(list, &format!("{} is seen by {}{waits}", list.name, seen_by(list)))
 }
 
 fn seen_by(list: &Blacklist) -> String {
@@ -113,7 +114,7 @@ mod tests {
     fn list(only: bool, names: &[&str]) -> Blacklist {
         let members = names.iter().map(|name| Listed { name: (*name).to_owned(), peer_id: String::new() });
         let (file, name) = ("ab".to_owned(), "plano.csv".to_owned());
-        Blacklist { file, name, revision: 1, only, members: members.collect() }
+        Blacklist { file, name, revision: 1, only, members: members.collect(), announced: true }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) async fn list(common: &Common, output: &mut Output, query: &str) -> R
     output.table(&["NAME", "OWNER", "SIZE", "HOLDERS", "HERE", "ID"], &files, |f| {
         vec![
             f.name.clone(),
-            f.owner.clone(),
+            if f.orphaned { format!("{} (gone)", f.owner) } else { f.owner.clone() },
             size(f.size_bytes),
             f.holders.map_or_else(|| "?".to_owned(), |n| n.to_string()),
             match (&f.path, f.defect) {
@@ -76,7 +76,7 @@ fn kept(replication: Option<&Replication>) -> (String, String) {
         let unknown = "unknown: no super-peer answers".to_owned();
         return (unknown.clone(), unknown);
     };
-    let whole = format!("{} of {} whole", found.copies, found.target);
+    let whole = format!("{} whole, {} wanted", found.copies, found.target);
     let copies = if found.at_target {
         whole
     } else if found.copies < found.floor {
@@ -99,10 +99,23 @@ fn kept(replication: Option<&Replication>) -> (String, String) {
     (copies, if held_by.is_empty() { "nobody".to_owned() } else { held_by })
 }
 
+fn owner(file: &File) -> String {
+    let owner = format!("{} ({})", file.owner, file.owner_id);
+    if file.orphaned {
+        return format!(
+            "{owner}, which is gone; who holds the root key gives the file a new owner with `quarta-superpeer assign`"
+        );
+    }
+    match &file.offered_to {
+        Some(to) => format!("{owner}; it is being handed over to {to}"),
+        None => owner,
+    }
+}
+
 fn fields(file: &File) -> Vec<(&'static str, String)> {
     vec![
         ("Name", file.name.clone()),
-        ("Owner", format!("{} ({})", file.owner, file.owner_id)),
+        ("Owner", owner(file)),
         ("Size", format!("{} ({} bytes)", size(file.size_bytes), file.size_bytes)),
         ("SHA-256", file.sha256.clone().unwrap_or_else(|| "-".to_owned())),
         ("Type", file.media_type.clone().unwrap_or_else(|| "-".to_owned())),
@@ -116,8 +129,8 @@ fn fields(file: &File) -> Vec<(&'static str, String)> {
             "Here",
             match (&file.path, file.defect) {
                 (Some(path), Some(defect)) => format!(
-                    "{path}, which is {} and offered to nobody; put the right file back and run `quarta verify`, or \
-                     fetch it with `quarta get`",
+                    "{path}, which is {} and offered to nobody; share a file of your own as it is now with `quarta update`, or put \
+                     the right file back and run `quarta verify`, or fetch it with `quarta get`",
                     defect.as_str()
                 ),
                 (Some(path), None) => path.clone(),

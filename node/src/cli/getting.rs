@@ -84,11 +84,15 @@ async fn get_one(
             FetchEvent::Progress(transfer) => {
                 let bar = bar
                     .get_or_insert_with(|| cli::progress(common.json, &transfer.name, transfer.size_bytes));
+                bar.set_length(transfer.size_bytes);
                 bar.set_position(transfer.done_bytes);
             }
             FetchEvent::Done(mut transfer) => {
                 if let Some(bar) = bar {
                     bar.finish_and_clear();
+                }
+                if let Some(notice) = transfer.notice.as_deref().filter(|_| !common.json) {
+                    cli::note(&format!("{}: {notice}", transfer.name));
                 }
                 if let Some(to) = to {
                     let copied = export(&transfer, to).await?;
@@ -114,12 +118,17 @@ async fn get_one(
 /// Copies a fetched file to where the person asked for it, whole or not at all.
 async fn export(transfer: &Transfer, to: &Path) -> Result<PathBuf, Failure> {
     let from = PathBuf::from(transfer.path.as_deref().unwrap_or_default());
-    let leaf = transfer.name.rsplit('/').next().unwrap_or_default();
+    copied_to(&from, &transfer.name, to).await
+}
+
+/// Copies a file of the library to a path, or into a folder under the last part of its name; whole or not at all.
+pub(super) async fn copied_to(from: &Path, name: &str, to: &Path) -> Result<PathBuf, Failure> {
+    let leaf = name.rsplit('/').next().unwrap_or_default();
     let to = if to.is_dir() { to.join(leaf) } else { to.to_owned() };
-    let to_move = to.clone();
+    let (source, to_move) = (from.to_owned(), to.clone());
     let copied = tokio::task::spawn_blocking(move || {
         let folder = to_move.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut source = std::fs::File::open(&from)?;
+        let mut source = std::fs::File::open(&source)?;
         let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
         std::io::copy(&mut source, temporary.as_file_mut())?;
         temporary.as_file().sync_all()?;
@@ -134,7 +143,7 @@ async fn export(transfer: &Transfer, to: &Path) -> Result<PathBuf, Failure> {
         Ok(Err(cause)) => Err(Failure::new(
             format!("cannot copy the file to {}", to.display()),
             cause.to_string(),
-            format!("it is in the library: {}", transfer.path.as_deref().unwrap_or_default()),
+            format!("it is in the library: {}", from.display()),
         )),
         Err(cause) => {
             Err(Failure::new("cannot copy the file", cause.to_string(), "please report this as a bug"))

@@ -46,9 +46,9 @@ pub(super) async fn leave(
     let went = left.new_owners.iter().map(|owner| format!("{} went to {}", count(owner.files), owner.name));
     let lost = Some(left.abandoned_files).filter(|files| *files > 0);
     let lost = lost.map(|files| format!("{} left without an owner", count(files)));
-    let files: String = went.chain(lost).map(|part| format!("; {part}")).collect();
-    let text =
-        format!("{} has left the network for good{files}. Its library stays on this machine", left.name);
+    let gone = format!("{} has left the network for good", left.name);
+    let parts: Vec<String> = std::iter::once(gone).chain(went).chain(lost).collect();
+    let text = format!("{}. Its library stays on this machine", parts.join("; "));
     output.line(&left, &text)?;
     Ok(ExitCode::Success)
 }

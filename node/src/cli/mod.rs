@@ -10,6 +10,8 @@ mod giving;
 mod membership;
 mod status;
 mod transfers;
+mod trash;
+mod updating;
 mod verifying;
 
 use std::{cell::Cell, ffi::OsString, net::SocketAddr, path::PathBuf};
@@ -116,6 +118,24 @@ enum Command {
         #[command(subcommand)]
         act: blacklist::Act,
     },
+    /// Share a new content of an own file; FILE keeps its id and its name
+    Update {
+        /// The file
+        file: String,
+        /// The new content; left out, the file as it was edited where it lies
+        path: Option<PathBuf>,
+    },
+    /// Delete own files, everywhere and for ever
+    Rm {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<String>,
+    },
+    /// See what was replaced or deleted, and get it back
+    Trash {
+        #[command(subcommand)]
+        trash: trash::Trash,
+    },
     /// List the network's files
     Ls {
         /// Letters that occur in the name
@@ -206,6 +226,9 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             return adding::add(&common, &mut output, paths, request).await;
         }
         Command::Blacklist { act } => return blacklist::act(&common, &mut output, act).await,
+        Command::Update { file, path } => return updating::update(&common, &mut output, &file, path).await,
+        Command::Rm { files } => return updating::remove(&common, &mut output, files).await,
+        Command::Trash { trash } => return trash::run(&common, &mut output, trash).await,
         Command::Ls { query } => files::list(&common, &mut output, &query.unwrap_or_default()).await?,
         Command::Info { file } => files::info(&common, &mut output, &file).await?,
         Command::Get { files, output: to } => return getting::get(&common, &mut output, files, to).await,

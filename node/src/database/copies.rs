@@ -17,7 +17,7 @@ use quarta_protocols::{
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use super::{Database, DatabaseError, id_range, integer, peer, unsigned};
+use super::{Database, DatabaseError, TrashId, id_range, integer, outdated, peer, trash, unsigned};
 use crate::library::{LibraryPath, Place, Stamp};
 
 /// Where a copy comes from.
@@ -85,10 +85,29 @@ impl Database {
         trust: &Trust,
         now_ms: u64,
     ) -> Result<(), DatabaseError> {
+        self.replace_copy(None, copy, manifest, record, trust, now_ms)
+    }
+
+    /// As [`Database::keep_copy`], where the file that lay in the copy's place is in the trash now.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; then nothing is noted.
+    pub fn replace_copy(
+        &self,
+        replaced: Option<TrashId>,
+        copy: &LibraryCopy,
+        manifest: &Manifest,
+        record: &Record,
+        trust: &Trust,
+        now_ms: u64,
+    ) -> Result<(), DatabaseError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         super::records::remember(&transaction, record, trust, now_ms)?;
         put(&transaction, copy, manifest)?;
+        if let Some(replaced) = replaced {
+            trash::end_plan(&transaction, replaced)?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -248,17 +267,20 @@ fn put(transaction: &Transaction<'_>, copy: &LibraryCopy, manifest: &Manifest) -
             cbor::to_vec(&copy.record),
         ],
     )?;
+    outdated::copy_changed(transaction, &copy.file.as_bytes()[..], &copy.record)?;
     sweep(transaction, before)
 }
 
 /// Removes a copy and says which content it had.
-fn take(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<Option<[u8; 32]>> {
+pub(super) fn take(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<Option<[u8; 32]>> {
     let sql = "DELETE FROM copies WHERE file = ?1 RETURNING content";
-    transaction.query_row(sql, [&file.as_bytes()[..]], |row| row.get(0)).optional()
+    let content = transaction.query_row(sql, [&file.as_bytes()[..]], |row| row.get(0)).optional()?;
+    outdated::copy_gone(transaction, &file.as_bytes()[..])?;
+    Ok(content)
 }
 
 /// Removes the manifest of a content that a copy had, if no other needs it.
-fn sweep(transaction: &Transaction<'_>, content: Option<[u8; 32]>) -> rusqlite::Result<()> {
+pub(super) fn sweep(transaction: &Transaction<'_>, content: Option<[u8; 32]>) -> rusqlite::Result<()> {
     let Some(content) = content else { return Ok(()) };
     let sql = "DELETE FROM manifests WHERE content = ?1 AND content NOT IN (SELECT content FROM copies)";
     transaction.execute(sql, [&content[..]]).map(drop)

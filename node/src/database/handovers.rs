@@ -8,7 +8,7 @@ use libp2p::PeerId;
 use quarta_protocols::{cbor, credentials::Trust, ids::FileId, messages::handover::Request, records::Record};
 use rusqlite::{OptionalExtension, Transaction};
 
-use super::{Database, DatabaseError, LibraryCopy, integer, peer, records};
+use super::{Database, DatabaseError, LibraryCopy, integer, outdated, peer, records};
 
 /// A hand-over under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +117,7 @@ impl Database {
         if changed != 1 {
             return Ok(false);
         }
+        outdated::copy_changed(&transaction, copy.file.as_bytes(), &copy.record)?;
         end(&transaction, &record.file())?;
         transaction.commit()?;
         Ok(true)
@@ -153,7 +154,8 @@ fn end(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<()> {
 }
 
 /// A record was kept: where its owner is another than the copy's, the copy is one of that owner's file from now on. An own
-/// copy becomes one like any that was fetched. It keeps the record that opens it, unless that has the same content.
+/// copy becomes one like any that was fetched, and never stands as an own one beside a record that says otherwise. It keeps
+/// the record that opens it until it is brought up to the new one, as after any change of a record.
 pub(super) fn follow_owner(transaction: &Transaction<'_>, record: &Record) -> Result<(), DatabaseError> {
     let (file, owner) = (record.file(), record.owner());
     let sql = "SELECT owner FROM copies WHERE file = ?1";
@@ -163,15 +165,8 @@ pub(super) fn follow_owner(transaction: &Transaction<'_>, record: &Record) -> Re
     if peer(&before, "a copy's owner")? == owner {
         return Ok(());
     }
-    let content = record.entry().map(|entry| entry.content);
     let sql = "UPDATE copies SET fetched = 1, owner = ?2,
-            owner_name = coalesce((SELECT name FROM members WHERE peer = ?2), owner_name),
-            record = iif(content = ?3, ?4, record) WHERE file = ?1";
-    transaction.prepare_cached(sql)?.execute(rusqlite::params![
-        &file.as_bytes()[..],
-        owner.to_bytes(),
-        content.as_ref().map(|content| &content.as_bytes()[..]),
-        cbor::to_vec(record.signed()),
-    ])?;
+        owner_name = coalesce((SELECT name FROM members WHERE peer = ?2), owner_name) WHERE file = ?1";
+    transaction.prepare_cached(sql)?.execute((&file.as_bytes()[..], owner.to_bytes()))?;
     Ok(())
 }

@@ -11,8 +11,8 @@ use super::DatabaseError;
 /// The format that this version writes, counting changes of the tables.
 pub(super) const FORMAT: i32 = 4;
 
-/// What format 4 adds to the tables of `schema.sql`.
-pub(super) const FORMAT_4: &str = include_str!("schema_4.sql");
+/// What format 4 adds.
+pub(super) const SCHEMA_4: &str = include_str!("schema_4.sql");
 
 /// What leads from format 1 to 2, from 2 to 3, and so on.
 const STEPS: [&str; FORMAT as usize - 1] = [
@@ -51,8 +51,8 @@ const STEPS: [&str; FORMAT as usize - 1] = [
          seen_ms INTEGER NOT NULL,
          UNIQUE (content, peer)
      ) STRICT;",
-    // What the life of a file needs: hand-overs, audiences, wraps.
-    FORMAT_4,
+    // Copies that are to follow their records, the trash, hand-overs, audiences: what else a file's life needs.
+    SCHEMA_4,
 ];
 
 /// Whether a database of this format can be brought to [`FORMAT`].

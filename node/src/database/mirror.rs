@@ -46,6 +46,8 @@ pub struct Taken {
     pub enrolled: usize,
     /// Members whose state is another than before.
     pub moved: Vec<ListedMember>,
+    /// Those of them that are hidden from this node from now on.
+    pub hidden: Vec<FileId>,
     /// Audiences of which this node has keys that it had not before.
     pub keys: Vec<AudienceId>,
     /// Members whose membership has ended.
@@ -143,6 +145,7 @@ impl Database {
                 News::ForgetFile(file) => {
                     if records::forget(&transaction, file)? > 0 {
                         taken.files.push(*file);
+                        taken.hidden.push(*file);
                     }
                 }
                 News::ForgetMember(id) => members::forget(&transaction, id)?,

@@ -13,7 +13,7 @@ use quarta_protocols::{
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use super::{Database, DatabaseError, handovers, id_range, integer, peer, unsigned};
+use super::{Database, DatabaseError, handovers, id_range, integer, outdated, peer, unsigned};
 
 /// What is listed of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +60,10 @@ impl Database {
         trust: &Trust,
         now_ms: u64,
     ) -> Result<bool, DatabaseError> {
-        Ok(self.remember_records([record], trust, now_ms)? == 1)
+        Ok(self.remember_records([record], trust, now_ms)?.len() == 1)
     }
 
-    /// Keeps those of the records that supersede what is here, in one step; says how many.
+    /// Keeps those of the records that supersede what is here, in one step; says of which files.
     ///
     /// # Errors
     /// [`DatabaseError`]; then none is kept.
@@ -72,15 +72,17 @@ impl Database {
         records: impl IntoIterator<Item = &'a Record>,
         trust: &Trust,
         now_ms: u64,
-    ) -> Result<usize, DatabaseError> {
+    ) -> Result<Vec<FileId>, DatabaseError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let mut kept = 0;
+        let mut kept = Vec::new();
         for record in records {
-            kept += usize::from(remember(&transaction, record, trust, now_ms)?);
+            if remember(&transaction, record, trust, now_ms)? {
+                kept.push(record.file());
+            }
         }
         // What was known already, as most of a listing is, costs no write.
-        if kept > 0 {
+        if !kept.is_empty() {
             transaction.commit()?;
         }
         Ok(kept)
@@ -96,6 +98,40 @@ impl Database {
             self.connection().query_row(sql, [&file.as_bytes()[..]], |row| row.get(0)).optional()?;
         let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
         bytes.map(read).transpose()
+    }
+
+    /// The latest record of a file, if this is its owner.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn record_of_owner(
+        &self,
+        owner: &PeerId,
+        file: &FileId,
+    ) -> Result<Option<SignedRecord>, DatabaseError> {
+        let sql = "SELECT record FROM records WHERE file = ?1 AND owner = ?2";
+        let bytes: Option<Vec<u8>> = self
+            .connection()
+            .query_row(sql, rusqlite::params![&file.as_bytes()[..], owner.to_bytes()], |row| row.get(0))
+            .optional()?;
+        let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
+        bytes.map(read).transpose()
+    }
+
+    /// The latest records of all files of an owner, deletions included.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn records_of_owner(&self, owner: &PeerId) -> Result<Vec<(FileId, SignedRecord)>, DatabaseError> {
+        let connection = self.connection();
+        let mut rows = connection.prepare_cached("SELECT file, record FROM records WHERE owner = ?1")?;
+        let rows = rows.query_map([owner.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.map(|row| {
+            let (file, bytes): ([u8; 32], Vec<u8>) = row?;
+            let record = cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"))?;
+            Ok((FileId::from_bytes(file), record))
+        })
+        .collect()
     }
 
     /// Existing files in the order of their names, at most `limit`.
@@ -160,7 +196,12 @@ impl Database {
 
 /// Forgets a file as if it had never been known: it was hidden from this node. How many records that were.
 pub(super) fn forget(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<usize> {
-    transaction.execute("DELETE FROM records WHERE file = ?1", [&file.as_bytes()[..]])
+    let file = &file.as_bytes()[..];
+    let forgotten = transaction.execute("DELETE FROM records WHERE file = ?1", [file])?;
+    if forgotten > 0 {
+        outdated::record_changed(transaction, file)?;
+    }
+    Ok(forgotten)
 }
 
 pub(super) fn remember(
@@ -207,6 +248,7 @@ pub(super) fn remember(
         integer(now_ms),
     ])?;
     handovers::follow_owner(transaction, record)?;
+    outdated::record_changed(transaction, file)?;
     Ok(true)
 }
 

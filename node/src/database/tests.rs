@@ -12,6 +12,7 @@ use quarta_protocols::{
     members::{Enrolled, Enrolment},
     messages::{
         changes::{Change, Cursor},
+        handover::Request,
         index::{ListedMember, MemberState},
         inventory::{Completeness, Position},
         sync::Kind,
@@ -691,6 +692,77 @@ fn a_probe_writes_and_changes_nothing() {
     assert_eq!(world.database.copies(None, 1).unwrap(), []);
 }
 
+/// The file of [`World::copy`], handed over by its owner to the member with this seed.
+fn handed_over(world: &World, before: &Record, to: u8) -> (Record, Request) {
+    let next = Keypair::ed25519_from_bytes([to; 32]).unwrap();
+    let link = before.link_to(next.public().to_peer_id(), false, Vec::new());
+    let link = Signed::new(&link, &world.trust.network, &world.owner);
+    let offer = Request { record: before.signed().clone(), link: link.clone(), rule: None };
+    let body = Body { links: vec![link], revision: before.body().revision + 1, ..before.body().clone() };
+    (Record::sign(&body, &world.trust, &next).unwrap(), offer)
+}
+
+#[test]
+fn an_own_copy_follows_its_file_to_another_owner_whichever_way_the_record_comes() {
+    let world = World::new();
+    for (nonce, listed) in [(1, true), (2, false)] {
+        let name = format!("f{nonce}");
+        let (copy, record) = (world.copy(nonce, &name, Provenance::Own), world.record(nonce, 1, Some(&name)));
+        world.database.keep_copy(&copy, &manifest(nonce), &record, &world.trust, 1).unwrap();
+        let (after, offer) = handed_over(&world, &record, 7);
+        let handover = Handover { taking: false, offer };
+        world.database.put_handover(&copy.file, &handover, 1).unwrap();
+        assert_eq!(world.database.handover(&copy.file).unwrap().as_ref(), Some(&handover));
+        if listed {
+            world.database.remember_records([&after], &world.trust, 2).unwrap();
+        } else {
+            world.database.handed_over(&after, &world.trust, 2).unwrap();
+            assert_eq!(world.database.handover(&copy.file).unwrap(), None);
+        }
+        let now = world.database.copy(&copy.file).unwrap().unwrap();
+        assert_eq!((now.provenance, now.owner), (Provenance::Fetched, after.owner()));
+        assert_eq!((&now.record, &now.place), (&copy.record, &copy.place), "it can be opened still");
+        assert!(world.database.outdated_copy(&copy.file).unwrap().is_some(), "and is to be brought up");
+        assert!(world.database.own_named(&copy.name).unwrap().is_none());
+    }
+    assert!(world.database.owned_by(&world.peer(), None, 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_file_is_taken_over_with_its_copy_or_not_at_all() {
+    let world = World::new();
+    let before = world.record(1, 1, Some("a"));
+    let fetched = world.copy(1, "a", Provenance::Fetched);
+    let (after, offer) = handed_over(&world, &before, 7);
+    let mine = LibraryCopy {
+        owner: after.owner(),
+        owner_name: MemberName::new("natal").unwrap(),
+        provenance: Provenance::Own,
+        record: after.signed().clone(),
+        ..fetched.clone()
+    };
+    let take = |copy: &LibraryCopy, record: &Record| world.database.take_over(copy, record, &world.trust, 2);
+    world.database.put_handover(&fetched.file, &Handover { taking: true, offer }, 1).unwrap();
+    assert!(!take(&mine, &after).unwrap(), "no copy is here");
+    assert!(world.database.record(&fetched.file).unwrap().is_none(), "nothing was kept");
+    world.database.put_copy(&fetched, &manifest(1)).unwrap();
+
+    // A twin of an own file is refused by the tables, and that too leaves all as it was.
+    let twin = world.copy(2, "A", Provenance::Own);
+    world.database.put_copy(&twin, &manifest(2)).unwrap();
+    assert!(take(&mine, &after).is_err());
+    assert_eq!(world.database.copy(&fetched.file).unwrap().as_ref(), Some(&fetched));
+    assert_eq!(world.database.handovers().unwrap().len(), 1);
+
+    world.database.remove_copy(&twin.file).unwrap();
+    assert!(take(&mine, &after).unwrap());
+    assert_eq!(world.database.copy(&fetched.file).unwrap(), Some(mine.clone()));
+    assert_eq!(world.database.owned_by(&after.owner(), None, 10).unwrap(), [fetched.file]);
+    assert!(world.database.outdated_copy(&fetched.file).unwrap().is_none());
+    assert!(world.database.handovers().unwrap().is_empty());
+    assert!(!take(&mine, &after).unwrap(), "what is superseded or known is not taken again");
+}
+
 #[test]
 fn an_own_audience_is_found_by_its_rule_and_keeps_whose_keys_were_sealed() {
     let world = World::new();
@@ -720,4 +792,99 @@ fn an_own_audience_is_found_by_its_rule_and_keeps_whose_keys_were_sealed() {
     world.database.keep_audience(&own, &[], &[peer(9)]).unwrap();
     assert_eq!(world.database.held_wraps(&id).unwrap(), []);
     assert_eq!(world.database.wrap(&id, &peer(9)).unwrap(), None);
+}
+
+#[test]
+fn a_copy_is_outdated_from_the_moment_another_record_is_known_until_it_is_of_that_one() {
+    let world = World::new();
+    let trust = &world.trust;
+    let copy = world.copy(1, "a", Provenance::Fetched);
+    let first = world.record(1, 1, Some("a"));
+    world.database.keep_copy(&copy, &manifest(1), &first, trust, 1).unwrap();
+    assert_eq!(world.database.outdated(None, 10).unwrap(), []);
+
+    // By whatever way the newer record comes, and over a restart.
+    let second = world.record(1, 2, Some("a"));
+    assert!(world.database.remember_record(&second, trust, 2).unwrap());
+    let world = world.reopened();
+    let outdated = world.database.outdated(None, 10).unwrap();
+    assert_eq!(outdated, [Outdated { copy: copy.clone(), now: Some(second.signed().clone()) }]);
+    assert_eq!(world.database.outdated(Some(&copy.file), 10).unwrap(), []);
+
+    // A fetch of the old content that ends now leaves it so; the new one settles it.
+    world.database.keep_copy(&copy, &manifest(1), &first, &world.trust, 3).unwrap();
+    assert!(world.database.outdated_copy(&copy.file).unwrap().is_some());
+    let newer = LibraryCopy { record: second.signed().clone(), ..copy.clone() };
+    world.database.keep_copy(&newer, &manifest(1), &second, &world.trust, 4).unwrap();
+    assert_eq!(world.database.outdated_copy(&copy.file).unwrap(), None);
+
+    // Hidden, and shown again as it was.
+    let hidden = page(vec![News::ForgetFile(copy.file)], Vec::new(), 1);
+    assert_eq!(world.database.take_page(&hidden, &world.trust, 5).unwrap().files, [copy.file]);
+    assert_eq!(world.database.outdated_copy(&copy.file).unwrap().unwrap().now, None);
+    let shown = page(vec![file(second)], Vec::new(), 2);
+    world.database.take_page(&shown, &world.trust, 6).unwrap();
+    assert_eq!(world.database.outdated(None, 10).unwrap(), []);
+
+    // Deleted, and the copy gone.
+    let deleted = world.record(1, 3, None);
+    world.database.remember_record(&deleted, &world.trust, 7).unwrap();
+    assert_eq!(
+        world.database.outdated_copy(&copy.file).unwrap().unwrap().now.as_ref(),
+        Some(deleted.signed())
+    );
+    world.database.remove_copy(&copy.file).unwrap();
+    assert_eq!(world.database.outdated(None, 10).unwrap(), []);
+    let own = world.database.records_of_owner(&world.peer()).unwrap();
+    assert_eq!(own, [(copy.file, deleted.signed().clone())], "a deletion is published anew too");
+}
+
+#[test]
+fn what_is_planned_for_the_trash_is_found_after_a_crash_and_not_shown_before_its_end() {
+    let world = World::new();
+    let copy = world.copy(1, "a", Provenance::Fetched);
+    world.database.put_copy(&copy, &manifest(1)).unwrap();
+    let trashed = Trashed {
+        file: copy.file,
+        owner_name: copy.owner_name.clone(),
+        name: copy.name.clone(),
+        own: false,
+        path: LibraryPath::parse("recife/a").unwrap(),
+        size_bytes: 300_000,
+        sha256: copy.sha256,
+        revision: 1,
+        reason: TrashReason::Deleted,
+        since_ms: 50,
+    };
+    let id = world.database.plan_trash(&trashed).unwrap();
+    assert_eq!(world.database.trash(None, 10).unwrap(), []);
+    assert_eq!(world.database.trash_before(u64::MAX, 10).unwrap(), []);
+    let world = world.reopened();
+    assert_eq!(world.database.planned_trash().unwrap(), [(id, trashed.clone())]);
+
+    world.database.trash_copy(id, &copy.file).unwrap();
+    assert_eq!(world.database.copy(&copy.file).unwrap(), None);
+    assert_eq!(world.database.planned_trash().unwrap(), []);
+    assert_eq!(world.database.trash(None, 10).unwrap(), [(id, trashed.clone())]);
+    assert_eq!(world.database.trash(Some(id), 10).unwrap(), []);
+    assert_eq!(world.database.trash_of(&copy.file).unwrap(), [id]);
+    assert_eq!(world.database.trash_before(50, 10).unwrap(), []);
+    assert_eq!(world.database.trash_before(51, 10).unwrap(), [id]);
+    assert!(world.database.forget_trash(id).unwrap() && !world.database.forget_trash(id).unwrap());
+    // A number is never used again: a file of that name may lie there still.
+    assert!(world.database.plan_trash(&trashed).unwrap() > id);
+}
+
+#[test]
+fn how_far_the_library_was_read_is_known_after_a_restart() {
+    let world = World::new();
+    assert_eq!(world.database.library_scrub().unwrap(), None);
+    let begun = crate::scrub::Round { after: None, began_ms: 5, ended_ms: None };
+    let further =
+        crate::scrub::Round { after: Some(FileId::from_bytes([7; 32])), ended_ms: Some(9), ..begun };
+    for round in [begun, further] {
+        world.database.set_library_scrub(&round).unwrap();
+        assert_eq!(world.database.library_scrub().unwrap(), Some(round));
+    }
+    assert_eq!(world.reopened().database.library_scrub().unwrap(), Some(further));
 }

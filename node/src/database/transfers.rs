@@ -277,6 +277,15 @@ impl Database {
         self.select_transfers("id < ?1 ORDER BY id DESC LIMIT ?2", (before, limit))
     }
 
+    /// Forgets all transfers of a file; how many that were.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn forget_transfers(&self, file: &FileId) -> Result<usize, DatabaseError> {
+        let sql = "DELETE FROM transfers WHERE file = ?1";
+        Ok(self.connection().execute(sql, [&file.as_bytes()[..]])?)
+    }
+
     fn select_transfers(
         &self,
         condition: &str,

@@ -119,6 +119,8 @@ pub struct Follower {
     questions: u64,
     /// Whether more is known to be there already.
     hurry: bool,
+    /// Who has answered on the present connection.
+    heard: Option<PeerId>,
 }
 
 impl Follower {
@@ -131,6 +133,7 @@ impl Follower {
             asked: None,
             questions: 0,
             hurry: false,
+            heard: None,
         }
     }
 
@@ -160,6 +163,7 @@ impl Follower {
                 // Whoever comes back may be asked at once.
                 self.conducts.retain(|peer, _| peers.contains(peer));
                 self.askable = peers;
+                self.heard = self.heard.filter(|heard| self.askable.contains(heard));
                 let lost = |asked: &Asked| asked.until.is_some() && !self.askable.contains(&asked.peer);
                 if self.asked.as_ref().is_some_and(lost) {
                     self.asked = None;
@@ -173,6 +177,7 @@ impl Follower {
             Input::Stored { question, cursor, restart, more } => {
                 if let Some(asked) = self.asked.take_if(|asked| asked.question == question) {
                     self.cursors.insert(asked.peer, cursor);
+                    self.heard = Some(asked.peer);
                     if let Some(conduct) = self.conducts.get_mut(&asked.peer) {
                         *conduct = Conduct { grace: conduct.grace, ..Conduct::default() };
                     }
@@ -215,7 +220,8 @@ impl Follower {
         let conduct = |peer: &PeerId| self.conducts.get(peer).copied().unwrap_or_default();
         let rested = |peer: &&PeerId| conduct(peer).rests_until.is_none_or(|until| now >= until);
         let Some(peer) = self.askable.iter().find(rested).copied() else { return };
-        let wait = if self.hurry { Duration::ZERO } else { WAIT };
+        // Whoever has just connected says at once where it stands, so that this node soon knows that it has missed nothing.
+        let wait = if self.hurry || self.heard != Some(peer) { Duration::ZERO } else { WAIT };
         self.questions += 1;
         let question = self.questions;
         self.asked = Some(Asked { question, peer, until: Some(now + wait + conduct(&peer).grace) });

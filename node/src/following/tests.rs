@@ -38,7 +38,7 @@ fn pages_follow_each_other_and_the_cursor_moves_only_with_what_is_stored() {
     let (now, all) = (Instant::now(), peers(1));
     let mut follower = Follower::new([(all[0], cursor(7))]);
     let (question, peer, since, wait) = asked(&follower.handle(now, Input::Askable(all.clone())));
-    assert_eq!((peer, since, wait), (all[0], Some(cursor(7)), WAIT));
+    assert_eq!((peer, since, wait), (all[0], Some(cursor(7)), Duration::ZERO));
     assert_eq!(follower.handle(now, Input::Arrived(question)), []);
     // However long storing takes, nothing else is asked.
     assert_eq!(follower.handle(now + Duration::from_hours(1), Input::Tick), []);
@@ -48,6 +48,18 @@ fn pages_follow_each_other_and_the_cursor_moves_only_with_what_is_stored() {
     assert_eq!(follower.handle(now, Input::Failed(next)), []);
     let (_, _, since, _) = asked(&follower.handle(now + REST_MIN, Input::Tick));
     assert_eq!(since, Some(cursor(9)), "what was not stored is asked for again");
+}
+
+#[test]
+fn whoever_has_just_connected_says_at_once_where_it_stands_and_then_waits_for_news() {
+    let (now, all) = (Instant::now(), peers(1));
+    let mut follower = Follower::new([(all[0], cursor(7))]);
+    let wait = |effects: &[Effect]| asked(effects).3;
+    let (first, ..) = asked(&follower.handle(now, Input::Askable(all.clone())));
+    let next = follower.handle(now, stored(first, 7, false));
+    assert_eq!(wait(&next), WAIT);
+    assert_eq!(follower.handle(now, Input::Askable(Vec::new())), [], "it is lost");
+    assert_eq!(wait(&follower.handle(now, Input::Askable(all))), Duration::ZERO, "and back");
 }
 
 #[test]
@@ -71,9 +83,9 @@ fn a_super_peer_that_does_not_answer_gives_way_when_its_answer_is_overdue() {
     let (now, all) = (Instant::now(), peers(2));
     let mut follower = Follower::new([]);
     asked(&follower.handle(now, Input::Askable(all.clone())));
-    assert_eq!(follower.next_wakeup(), Some(now + WAIT + ANSWER_GRACE));
-    let late = now + WAIT + ANSWER_GRACE;
-    assert_eq!(follower.handle(now + WAIT, Input::Tick), []);
+    assert_eq!(follower.next_wakeup(), Some(now + ANSWER_GRACE));
+    let late = now + ANSWER_GRACE;
+    assert_eq!(follower.handle(now + ANSWER_GRACE / 2, Input::Tick), []);
     let effects = follower.handle(late, Input::Tick);
     assert!(effects.contains(&Effect::Overdue(all[0])));
     assert_eq!(asked(&effects).1, all[1]);

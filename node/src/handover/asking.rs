@@ -107,9 +107,12 @@ impl Asking {
 /// Whether asking again cannot change a refusal.
 const fn is_final(refusal: Refusal) -> bool {
     match refusal {
-        Refusal::Invalid | Refusal::Outdated | Refusal::MayNotRead | Refusal::Leaving | Refusal::NoRoom => {
-            true
-        }
+        Refusal::Invalid
+        | Refusal::Outdated
+        | Refusal::MayNotRead
+        | Refusal::Leaving
+        | Refusal::NoRoom
+        | Refusal::Declined => true,
         Refusal::Busy | Refusal::Unavailable => false,
     }
 }

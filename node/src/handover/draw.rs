@@ -6,8 +6,6 @@
 //! unrelated spreads a leaver's files evenly over the candidates, and that a candidate's ticket does not depend on who else
 //! is there means that another draw among fewer gives the same branch, unless it is that one which dropped out.
 
-use std::collections::HashSet;
-
 use libp2p::PeerId;
 use quarta_protocols::{
     ids::FileId,
@@ -30,7 +28,7 @@ pub struct Branch {
 /// Among whom a file is drawn: those online that may read it and hold it; where nobody does, all online that may read it,
 /// since one of them can fetch it first. At most [`CANDIDATES_MAX`], the lowest tickets first; empty where the file would
 /// be lost. `except` have refused it or do not answer.
-pub fn candidates(file: &FileId, place: u32, branches: &[Branch], except: &HashSet<PeerId>) -> Vec<PeerId> {
+pub fn candidates(file: &FileId, place: u32, branches: &[Branch], except: &[PeerId]) -> Vec<PeerId> {
     let eligible = |branch: &&Branch| branch.online && branch.may_read && !except.contains(&branch.peer);
     let pick = |holds: bool| -> Vec<PeerId> {
         let picked = branches.iter().filter(eligible).filter(|branch| branch.holds || !holds);

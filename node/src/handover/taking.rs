@@ -3,13 +3,14 @@
 //! An offer proves itself, whoever brings it: its record is the present owner's and its link that owner's or the root's. It
 //! may come twice, or again after it was taken, or long after; each time the answer is the same as before.
 
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::identity::Keypair;
 use quarta_protocols::{
+    audiences::Rule,
     credentials::Trust,
     ids::RecordHash,
     messages::handover::{Refusal, Request},
     names::{COMPONENT_MAX_BYTES, FileName, MemberName},
-    records::{Body, Entry, Link, Record, SignedRecord, State},
+    records::{Access, Body, Entry, Link, Record, SignedRecord, State},
     signing::Signed,
 };
 
@@ -32,6 +33,7 @@ pub enum Offered {
 pub struct Offer {
     record: Record,
     link: Signed<Link>,
+    rule: Option<Rule>,
 }
 
 /// Looks at an offer. `known` is the latest record of the file that this node has seen.
@@ -64,7 +66,10 @@ pub fn consider(
         None => {}
     }
     let entry = latest.entry().ok_or(Refusal::Outdated)?;
-    let offer = Offer { record: latest.clone(), link: request.link.clone() };
+    if matches!(entry.access, Access::Restricted { .. }) != request.rule.is_some() {
+        return Err(Refusal::Invalid);
+    }
+    let offer = Offer { record: latest.clone(), link: request.link.clone(), rule: request.rule.clone() };
     // The link's own proof is that a record with it verifies.
     offer.sign(entry.clone(), own, trust).map_err(|_| Refusal::Invalid)?;
     Ok(Offered::Open(Box::new(offer)))
@@ -74,6 +79,11 @@ impl Offer {
     /// The file as its present owner has it.
     pub const fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Who may read the file; none where everybody may.
+    pub const fn rule(&self) -> Option<&Rule> {
+        self.rule.as_ref()
     }
 
     /// The record by which this node takes the file over, with what it says of the file from now on.
@@ -93,26 +103,6 @@ impl Offer {
         };
         Record::sign(&body, trust, own).map_err(|_| Refusal::Invalid)
     }
-}
-
-/// The link by which a file's owner hands it over; `candidates` are those of a draw, and empty for a gift.
-pub fn link(record: &Record, to: PeerId, by_root: bool, candidates: Vec<PeerId>) -> Link {
-    let links = record.links();
-    Link {
-        file: record.file(),
-        place: u32::try_from(links.len()).unwrap_or(u32::MAX),
-        from: record.owner(),
-        to,
-        previous: links.last().map(|(_, hash)| *hash),
-        by_root,
-        candidates,
-    }
-}
-
-/// Whether a record carries a link, which is what its giver waits for.
-pub fn carries(record: &Record, link: &Signed<Link>) -> bool {
-    let hash = RecordHash::of(link.body());
-    record.links().iter().any(|(_, known)| *known == hash)
 }
 
 /// A name for a file that comes from another branch: its own, unless the new owner has given that to another file; then

@@ -1,7 +1,4 @@
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use libp2p::{PeerId, identity::Keypair};
 use proptest::prelude::*;
@@ -18,7 +15,7 @@ use quarta_protocols::{
 use super::{
     asking::{ASK_AGAIN_MAX, Asking, Heard, Next, UNREACHED_MAX},
     draw::{Branch, candidates, draw, is_fair},
-    taking::{Offered, carries, consider, free_name, link},
+    taking::{Offered, consider, free_name},
 };
 
 fn seeded(seed: u8) -> Keypair {
@@ -56,7 +53,7 @@ proptest! {
         branches in any_branches(), seed: u64, place in 0u32..64,
         refused in prop::collection::hash_set(1u8..24, 0..6),
     ) {
-        let refused: HashSet<PeerId> = refused.into_iter().map(peer).collect();
+        let refused: Vec<PeerId> = refused.into_iter().map(peer).collect();
         let listed = candidates(&file(seed), place, &branches, &refused);
         let of = |peer: &PeerId| branches.iter().find(|branch| branch.peer == *peer).unwrap();
         prop_assert!(listed.len() <= CANDIDATES_MAX);
@@ -97,14 +94,14 @@ proptest! {
         for leaver in [1, 2] {
             let rest: Vec<Branch> =
                 branches(&bits).into_iter().filter(|branch| branch.peer != peer(leaver)).collect();
-            let mut refused = HashSet::new();
+            let mut refused = Vec::new();
             let mut asked = 0;
             while let Some(drawn) = candidates(&file(seed), 0, &rest, &refused).first().copied() {
                 asked += 1;
                 if drawn != peer(1) && drawn != peer(2) {
                     break;
                 }
-                refused.insert(drawn);
+                refused.push(drawn);
             }
             prop_assert!(asked <= 2);
             let left = candidates(&file(seed), 0, &rest, &refused);
@@ -159,7 +156,7 @@ impl World {
     }
 
     fn offer(&self, record: &Record, by: &Keypair, to: u8, by_root: bool) -> Request {
-        let link = link(record, peer(to), by_root, Vec::new());
+        let link = record.link_to(peer(to), by_root, Vec::new());
         let link = Signed::new(&link, &self.trust.network, by);
         Request { record: record.signed().clone(), link, rule: None }
     }
@@ -181,7 +178,7 @@ fn who_takes_a_file_owns_it_and_says_the_same_when_asked_again() {
     let offer = w.offer(&first, &seeded(1), 2, false);
     let taken = w.take(&offer, Some(&first), 2).unwrap();
     assert_eq!(taken.owner(), peer(2));
-    assert!(taken.supersedes(&first) && carries(&taken, &offer.link) && !carries(&first, &offer.link));
+    assert!(taken.supersedes(&first) && taken.carries(&offer.link) && !first.carries(&offer.link));
     assert_eq!(taken.body().revision, 4);
     let again = consider(&offer, Some(&taken), &seeded(2), &w.trust);
     assert_eq!(again, Ok(Offered::Taken(taken.signed().clone())));
@@ -217,7 +214,7 @@ fn nobody_gets_a_file_from_somebody_who_does_not_own_it() {
     let listed: Vec<PeerId> = [2, 3, 4].map(peer).to_vec();
     let drawn = draw(&record.file(), 0, &listed).unwrap();
     for to in [2, 3, 4] {
-        let statement = link(&record, peer(to), false, listed.clone());
+        let statement = record.link_to(peer(to), false, listed.clone());
         assert_eq!(is_fair(&statement), peer(to) == drawn);
         let link = Signed::new(&statement, &w.trust.network, &seeded(1));
         let offer = Request { record: record.signed().clone(), link, rule: None };
@@ -280,7 +277,7 @@ fn who_fetches_is_waited_for_as_long_as_it_moves_on() {
 fn what_passes_is_waited_for_and_what_does_not_ends_it() {
     let now = Instant::now();
     for refusal in
-        [Refusal::Invalid, Refusal::Outdated, Refusal::MayNotRead, Refusal::Leaving, Refusal::NoRoom]
+        [Refusal::Invalid, Refusal::Outdated, Refusal::MayNotRead, Refusal::Leaving, Refusal::Declined]
     {
         assert_eq!(Asking::new(now, None).heard(now, Heard::Refused(refusal)), Next::Refused(refusal));
     }

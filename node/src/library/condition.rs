@@ -24,6 +24,8 @@ pub enum Defect {
     Missing,
     /// There is a file and it cannot be read.
     Unreadable,
+    /// Nobody has written to the file, and its bytes are not those that were shared: the disk has lost some.
+    Damaged,
 }
 
 impl Defect {
@@ -56,6 +58,7 @@ impl Defect {
             Self::Changed => "changed",
             Self::Missing => "missing",
             Self::Unreadable => "unreadable",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -67,9 +70,20 @@ impl Stamp {
         Self { mtime_ns: i64::MIN, ..self }
     }
 
+    /// The stamp of a copy whose disk has lost some of its bytes, likewise.
+    #[must_use]
+    pub const fn damaged(self) -> Self {
+        Self { mtime_ns: i64::MIN + 1, ..self }
+    }
+
     /// Whether it is such a stamp. No file was modified in 1677.
     pub const fn is_doubted(self) -> bool {
-        self.mtime_ns == i64::MIN
+        self.mtime_ns == i64::MIN || self.is_damaged()
+    }
+
+    /// Whether it is the stamp of a damaged copy.
+    pub const fn is_damaged(self) -> bool {
+        self.mtime_ns == i64::MIN + 1
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 
 /// Whose a name is decides what gives way.
 #[derive(Clone, Copy)]
-enum Whose<'a> {
+pub(super) enum Whose<'a> {
     Own(&'a FileName),
     Fetched(&'a FileId),
 }
@@ -65,6 +65,20 @@ impl Library {
         self.place(&mut staged, &name.components().collect::<Vec<_>>(), Whose::Own(name))
     }
 
+    /// Moves a newer version of a file to where the one before lay, which is free now. On an error the staged file is gone.
+    ///
+    /// # Errors
+    /// As [`Library::place_own`].
+    pub fn place_again(
+        &self,
+        staged: Staged,
+        path: &LibraryPath,
+        name: &FileName,
+    ) -> Result<LibraryPath, LibraryError> {
+        let mut staged = staged;
+        self.place(&mut staged, &path.as_str().split('/').collect::<Vec<_>>(), Whose::Own(name))
+    }
+
     /// Puts a fetched file at `<owner>/<name>`, with suffixes where that is taken. One that lasts keeps its name among
     /// the files in the making until it is discarded, and is found where it is if it was placed before. On an error no
     /// folder is left behind.
@@ -82,7 +96,7 @@ impl Library {
         self.place(staged, &parts, Whose::Fetched(file))
     }
 
-    fn place(
+    pub(super) fn place(
         &self,
         staged: &mut Staged,
         parts: &[&str],
@@ -121,7 +135,7 @@ impl Library {
                         let settled = twins.added(&at, &name).and_then(|()| Ok(rustix::fs::fsync(&at)?));
                         if let Err(error) = settled {
                             // What may not survive a power loss is not claimed to be here.
-                            let _ = rustix::fs::unlinkat(&at, name.as_str(), AtFlags::empty());
+                            staged.take_back(&at, &name);
                             return Err(self.failed("make durable", &name, error));
                         }
                         push(&mut shown, &name);

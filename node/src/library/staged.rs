@@ -33,7 +33,16 @@ pub struct Staged {
     file: File,
     /// Whether dropping it leaves its name.
     stays: bool,
-    lasting: bool,
+    origin: Origin,
+}
+
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Passing,
+    Lasting,
+    /// It was in the library before, and goes back there or stays where it is.
+    Trash,
 }
 
 /// How much space there is, and how much was asked for.
@@ -49,7 +58,7 @@ impl Staged {
         let name = format!("{:032x}.part", rand::random::<u128>());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&**folder, name.as_str(), flags, Mode::RUSR | Mode::WUSR)?);
-        Ok(Self { folder: Arc::clone(folder), name, file, stays: false, lasting: false })
+        Ok(Self { folder: Arc::clone(folder), name, file, stays: false, origin: Origin::Passing })
     }
 
     /// A lasting file, as it was left or new. Whoever opens it has it alone: this waits until every other
@@ -65,10 +74,21 @@ impl Staged {
             // Whoever had it may have discarded it meanwhile.
             if file.metadata()?.nlink() > 0 {
                 let name = name.to_owned();
-                return Ok(Self { folder: Arc::clone(folder), name, file, stays: true, lasting: true });
+                return Ok(Self {
+                    folder: Arc::clone(folder),
+                    name,
+                    file,
+                    stays: true,
+                    origin: Origin::Lasting,
+                });
             }
         }
         Err(io::Error::other("something else keeps taking its place"))
+    }
+
+    /// A file of the trash, on its way back: it stays there until it is placed.
+    pub(super) fn of_trash(folder: &Arc<OwnedFd>, name: String, file: File) -> Self {
+        Self { folder: Arc::clone(folder), name, file, stays: true, origin: Origin::Trash }
     }
 
     /// The open file, for reading and writing.
@@ -94,7 +114,7 @@ impl Staged {
         let here = self.name.as_str();
         let link = || rustix::fs::linkat(&*self.folder, here, &to, name, AtFlags::empty());
         let rename = || rustix::fs::renameat_with(&*self.folder, here, &to, name, RenameFlags::NOREPLACE);
-        if self.lasting {
+        if self.origin == Origin::Lasting {
             match link() {
                 // Some file systems have no hard links. A rename never replaces either.
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => rename()?,
@@ -115,9 +135,18 @@ impl Staged {
         Ok(())
     }
 
+    /// Undoes what [`Staged::place`] did, where it turns out that it may not last.
+    pub(super) fn take_back(&self, at: impl AsFd, name: &str) {
+        // Nothing better can be done where this fails too.
+        let _ = match self.origin {
+            Origin::Trash => rustix::fs::renameat(at, name, &*self.folder, self.name.as_str()),
+            Origin::Passing | Origin::Lasting => rustix::fs::unlinkat(at, name, AtFlags::empty()),
+        };
+    }
+
     /// Whether `name` in `at` is this very file, placed before.
     pub(super) fn is_at(&self, at: impl AsFd, name: &str) -> io::Result<bool> {
-        if !self.lasting {
+        if self.origin != Origin::Lasting {
             return Ok(false);
         }
         match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {

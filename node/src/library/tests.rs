@@ -241,6 +241,47 @@ fn removing_a_file_removes_the_folders_that_it_leaves_empty() {
 }
 
 #[test]
+fn what_goes_to_the_trash_comes_back_whole_and_never_in_anothers_place() {
+    let branch = Branch::new();
+    let path = branch.own("a/b/plan.csv", "one").unwrap();
+    let name = FileName::new("a/b/plan.csv").unwrap();
+    assert!(branch.library.discard(&path, 1).unwrap());
+    assert!(branch.library.is_in_trash(1) && !branch.in_library("a").exists());
+    assert!(!branch.library.discard(&path, 2).unwrap(), "there is nothing any more");
+
+    // To the very place it was taken from, or nowhere.
+    branch.own("a/b/plan.csv", "two").unwrap();
+    assert!(matches!(branch.library.put_back(1, &path, &name), Err(LibraryError::Taken { .. })));
+    assert!(branch.library.is_in_trash(1));
+    let beside = branch.library.restore(1, &path, &FileId::from_bytes([0xab; 32])).unwrap();
+    assert_eq!(beside.as_str(), "a/b/plan (abababab).csv");
+    assert_eq!((branch.text("a/b/plan.csv"), branch.text(beside.as_str())), ("two".into(), "one".into()));
+    assert!(!branch.library.is_in_trash(1));
+
+    assert!(branch.library.discard(&path, 3).unwrap());
+    branch.library.put_back(3, &path, &name).unwrap();
+    assert_eq!(branch.text("a/b/plan.csv"), "two");
+    assert!(branch.library.discard(&path, 4).unwrap());
+    branch.library.erase_trashed(4).unwrap();
+    branch.library.erase_trashed(4).unwrap();
+    assert!(!branch.library.is_in_trash(4));
+}
+
+#[test]
+fn only_files_go_to_the_trash() {
+    let branch = Branch::new();
+    let path = branch.own("plan.csv", "one").unwrap();
+    let there = branch.in_library("plan.csv");
+    std::fs::remove_file(&there).unwrap();
+    std::fs::create_dir(&there).unwrap();
+    assert!(!branch.library.discard(&path, 1).unwrap());
+    std::fs::remove_dir(&there).unwrap();
+    symlink("/etc/hostname", &there).unwrap();
+    assert!(!branch.library.discard(&path, 2).unwrap());
+    assert!(there.is_symlink());
+}
+
+#[test]
 fn a_walk_finds_every_file_in_order_and_reports_what_it_skips() {
     let branch = Branch::new();
     let shared = branch.base.path().join("shared");

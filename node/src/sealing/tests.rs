@@ -276,3 +276,27 @@ fn every_failure_says_why_and_what_to_do_without_jargon() {
         "cannot add a: the library cannot be written: the disk is full; make room on the disk and try again"
     );
 }
+
+#[test]
+fn a_copy_is_sealed_anew_as_every_reader_would_and_an_edited_one_is_not() {
+    let branch = Branch::new();
+    let plain = bytes(3 * CHUNK + 5);
+    let path = branch.write("source.csv", &plain);
+    let source = branch.source(&path).unwrap();
+    let added = add(&branch.library, source, &name("plano.csv"), Mode::Copy, &mut |_| ()).unwrap();
+    let key = fresh_key();
+    let anew = reseal(&branch.library, &added.place, &key, &added.sha256).unwrap();
+    assert_ne!(anew.id(), added.manifest.id(), "a fresh key makes another content");
+    let same = Added { manifest: anew, key: key.clone(), ..added };
+    assert!(agrees(&same, &plain));
+    let again = reseal(&branch.library, &same.place, &key, &same.sha256).unwrap();
+    assert_eq!(again.id(), same.manifest.id(), "whoever has the plaintext and the key");
+
+    let lies = branch.library.path_of(&same.place);
+    std::fs::write(&lies, bytes(3 * CHUNK + 4)).unwrap();
+    let edited = reseal(&branch.library, &same.place, &key, &same.sha256);
+    assert!(matches!(edited, Err(ResealError::Defective(Defect::Changed))), "{edited:?}");
+    std::fs::remove_file(&lies).unwrap();
+    let gone = reseal(&branch.library, &same.place, &key, &same.sha256);
+    assert!(matches!(gone, Err(ResealError::Defective(Defect::Missing))), "{gone:?}");
+}

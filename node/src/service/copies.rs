@@ -73,7 +73,10 @@ impl Defects {
 
 /// A first look at a copy; none where it is as it was, or nothing can be said.
 pub(super) fn first_look(library: &Library, copy: &LibraryCopy) -> Option<Defective> {
-    let looked = library.look(&copy.place, copy.stamp).ok().flatten()?;
+    let mut looked = library.look(&copy.place, copy.stamp).ok().flatten()?;
+    if looked == Defect::Changed && copy.stamp.is_damaged() {
+        looked = Defect::Damaged;
+    }
     Some(defective(library, copy, looked))
 }
 
@@ -95,6 +98,10 @@ impl Shared {
 
     /// A copy is not what it should be: from now on it is no source. Blocks on the disk.
     pub(crate) fn lost(self: &Arc<Self>, copy: &LibraryCopy, defect: Defect) {
+        // Other bytes in a file that nobody has written to: the disk has lost some.
+        let untouched = matches!(self.library.look(&copy.place, copy.stamp), Ok(None));
+        let damaged = untouched || copy.stamp.is_damaged();
+        let defect = if defect == Defect::Changed && damaged { Defect::Damaged } else { defect };
         self.withdraw(copy.file);
         self.uploads.forget(&copy.content);
         let found = defective(&self.library, copy, defect);
@@ -105,8 +112,13 @@ impl Shared {
         tracing::warn!(file = %copy.name, path = %found.path.display(), "a file of the library is {}: nothing that differs from \
             what was shared is sent, and it is offered to nobody; put the right file there and run `quarta verify`, or \
             fetch it with `quarta get`", defect.as_str());
-        if defect == Defect::Changed
-            && let Err(error) = self.noted(self.database.set_stamp(copy, copy.stamp.doubted()))
+        let doubted = match defect {
+            Defect::Changed => Some(copy.stamp.doubted()),
+            Defect::Damaged => Some(copy.stamp.damaged()),
+            Defect::Missing | Defect::Unreadable => None,
+        };
+        if let Some(doubted) = doubted
+            && let Err(error) = self.noted(self.database.set_stamp(copy, doubted))
         {
             tracing::error!(%error, "that a file has changed could not be noted; the next start looks at it again");
         }
@@ -148,6 +160,7 @@ impl Shared {
         }
         if copy.completeness == Completeness::Complete
             && self.inventory().get(&Key::Library(copy.file)).is_none()
+            && !self.is_withheld(&copy.file)
         {
             self.offer(&LibraryCopy { stamp, ..copy.clone() });
         }
@@ -160,6 +173,7 @@ impl Shared {
             (Defect::Changed, CopyDefect::Changed),
             (Defect::Missing, CopyDefect::Missing),
             (Defect::Unreadable, CopyDefect::Unreadable),
+            (Defect::Damaged, CopyDefect::Damaged),
         ] {
             self.metrics.node.defective_copies.set(label, self.defects.count(defect));
         }

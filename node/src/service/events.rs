@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quarta_protocols::ids::FileId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Shared;
@@ -87,6 +88,13 @@ impl Ring {
         self.last += 1;
     }
 
+    /// Leaves in the place of each event of a file that something has changed.
+    fn forget(&mut self, file: &str) {
+        for kept in self.kept.iter_mut().filter(|kept| kept.names(file)) {
+            *kept = Arc::new(NodeEvent::FilesChanged { files: 1 });
+        }
+    }
+
     /// What comes after an event, in order and bounded; nothing where it is the last.
     fn after(&self, seen: EventId) -> Vec<Next> {
         let before_kept = self.last - self.kept.len() as u64;
@@ -134,6 +142,11 @@ impl Events {
     pub(crate) fn publish(&self, event: NodeEvent) {
         self.ring().push(event);
         self.told.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// What was told of a file is told nobody any more.
+    pub(super) fn forget(&self, file: &FileId) {
+        self.ring().forget(&file.to_string());
     }
 
     /// Tells of a transfer until it ends: each change of its state, and now and then how far it is.
@@ -290,5 +303,20 @@ mod tests {
         ] {
             assert_eq!(text.parse::<EventId>(), Err(()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_hidden_is_in_no_event_and_the_numbers_stay() {
+        let mut ring = ring(3);
+        ring.forget("2");
+        let told = ring.after(EventId { run: 7, number: 0 });
+        let events: Vec<NodeEvent> = told
+            .into_iter()
+            .map(|next| match next {
+                Next::Event(_, event) => (*event).clone(),
+                Next::Missed(_) => panic!("nothing was missed"),
+            })
+            .collect();
+        assert_eq!(events, [event(1), NodeEvent::FilesChanged { files: 1 }, event(3)]);
     }
 }

@@ -10,10 +10,12 @@ use libp2p::PeerId;
 use quarta_daemon::timer;
 use quarta_protocols::{
     cbor,
+    credentials::Trust,
     messages::{
         changes::{Change, Changes, Cursor, RETURNED_MAX, Request, Response},
         index::{ListedMember, MemberState},
     },
+    records::Record,
     rpc::Protocol,
 };
 use tokio::sync::mpsc;
@@ -21,7 +23,7 @@ use tokio::sync::mpsc;
 use super::{Shared, wall_ms};
 use crate::{
     api::model::NodeEvent,
-    database::{DatabaseError, Endings, Page, Taken},
+    database::{Database, DatabaseError, Endings, Page, Taken},
     following::{
         Effect, Follower, Input,
         page::{News, verify},
@@ -86,7 +88,12 @@ async fn ask(
             shared.superpeers.heard(&peer);
             let _ = answers.send(Input::Arrived(question)).await;
             match take(shared, peer, cursor, changes, members).await {
-                Ok(()) => Input::Stored { question, cursor, restart, more },
+                Ok(()) => {
+                    if !more {
+                        shared.catching_up.caught_up();
+                    }
+                    Input::Stored { question, cursor, restart, more }
+                }
                 Err(error) => {
                     tracing::error!(%error, "what a super-peer told could not be noted; it is asked again");
                     Input::Failed(question)
@@ -123,11 +130,35 @@ async fn take(
     let (writing, page) = (shared.clone(), Page { superpeer, cursor, news, members });
     let taken = in_database(move || {
         let trust = &writing.identity.trust;
+        let mut page = page;
+        let own = writing.identity.keys.peer();
+        page.news = without_hiding_of_own(page.news, trust, &own, &writing.database)?;
         writing.noted(writing.database.take_page(&page, trust, wall_ms()))
     })
     .await?;
     act_on(shared, taken).await;
     Ok(())
+}
+
+/// Leaves out that own files are hidden: what a branch owns is not a super-peer's to take away.
+fn without_hiding_of_own(
+    news: Vec<News>,
+    trust: &Trust,
+    own: &PeerId,
+    database: &Database,
+) -> Result<Vec<News>, DatabaseError> {
+    let mut kept = Vec::with_capacity(news.len());
+    for one in news {
+        if let News::ForgetFile(file) = &one
+            && let Some(signed) = database.record(file)?
+            && Record::verify(signed, trust).is_ok_and(|record| record.owner() == *own)
+        {
+            tracing::warn!(%file, "a super-peer hides a file of this branch's own; it is kept");
+            continue;
+        }
+        kept.push(one);
+    }
+    Ok(kept)
 }
 
 async fn verified(
@@ -166,6 +197,12 @@ async fn act_on(shared: &Arc<Shared>, taken: Taken) {
     for audience in &taken.keys {
         shared.keyring.forget(audience);
     }
+    if !taken.keys.is_empty() {
+        shared.upkeep.look_at_all();
+    }
+    for file in &taken.hidden {
+        super::hiding::forget_traces(shared, *file);
+    }
     for (peer, ended) in taken.ended {
         if peer == shared.identity.keys.peer() {
             tracing::error!("this branch's membership has ended; ask who runs the network");
@@ -189,6 +226,7 @@ async fn act_on(shared: &Arc<Shared>, taken: Taken) {
     }
     if !taken.files.is_empty() {
         shared.events.publish(NodeEvent::FilesChanged { files: taken.files.len() });
+        shared.upkeep.changed(taken.files);
     }
 }
 

@@ -16,6 +16,7 @@ use std::{
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::{Rule, inherited},
     credentials::Role,
     ids::FileId,
     messages::{
@@ -23,7 +24,7 @@ use quarta_protocols::{
         index::{ListedMember, MemberState},
     },
     names::MemberName,
-    records::{Access, LINKS_MAX, Record},
+    records::{LINKS_MAX, Record},
     signing::Signed,
 };
 use tokio::sync::watch;
@@ -33,10 +34,7 @@ use super::{Shared, listing::FindError, taking_over::Takings, wall_ms};
 use crate::{
     api::model::{Given, GivenState, NodeEvent},
     database::{DatabaseError, Handover},
-    handover::{
-        asking::{Asking, Heard, Next},
-        taking::{carries, link},
-    },
+    handover::asking::{Asking, Heard, Next},
 };
 
 /// How long whoever gives a file waits for its next owner before it is told how far that one is. An exchange or two; a
@@ -85,6 +83,24 @@ pub(super) enum Progress {
 impl Progress {
     pub(super) const fn has_ended(&self) -> bool {
         !matches!(self, Self::Asking { .. })
+    }
+}
+
+/// Why a file is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Somebody wants it so; the owner so far stays a reader, and it takes as long as it takes.
+    Gift,
+    /// The owner leaves; who stands still for this long does not get the file.
+    Departure(Duration),
+}
+
+impl Manner {
+    const fn patience(self) -> Option<Duration> {
+        match self {
+            Self::Gift => None,
+            Self::Departure(patience) => Some(patience),
+        }
     }
 }
 
@@ -221,7 +237,8 @@ pub(crate) async fn give(shared: &Arc<Shared>, reference: &str, to: &str) -> Res
         let owner = shared.member_name(&record.owner()).await;
         return Err(GiveError::NotOwner { name, owner });
     }
-    shared.check_next_owner(&record, &to)?;
+    let (checking, asked, next) = (shared.clone(), record.clone(), to.clone());
+    in_blocking(move || checking.check_next_owner(&asked, &next)).await?;
     let mut progress = shared.offer_to(&record, &to).await?;
     // Where it has not ended, what is told is how far it is.
     let _ = tokio::time::timeout(GIVE_WAIT, progress.wait_for(Progress::has_ended)).await;
@@ -241,9 +258,30 @@ pub(crate) async fn give(shared: &Arc<Shared>, reference: &str, to: &str) -> Res
 }
 
 impl Shared {
+    /// Whom an own file is on its way to. Blocks on the disk.
+    pub(super) fn offered_to(&self, file: &FileId) -> Result<Option<PeerId>, DatabaseError> {
+        let handover = self.database.handover(file)?.filter(|handover| !handover.taking);
+        Ok(handover.and_then(|handover| handover.offer.link.peek().ok()).map(|link| link.to))
+    }
+
     /// Whether an own file is on its way to another owner, so that nothing else can be changed of it. Blocks on the disk.
-    pub(crate) fn is_offered(&self, file: &FileId) -> Result<bool, DatabaseError> {
-        Ok(self.database.handover(file)?.is_some_and(|handover| !handover.taking))
+    pub(super) fn is_offered(&self, file: &FileId) -> Result<bool, DatabaseError> {
+        Ok(self.offered_to(file)?.is_some())
+    }
+
+    /// What is to be told of a file's owner: whether it is gone, and whom the file is offered to. Blocks on the disk.
+    pub(super) fn ownership_of(&self, record: &Record) -> (bool, Option<String>) {
+        let (owner, me) = (record.owner(), self.identity.keys.peer());
+        let name = |peer: &PeerId| {
+            let known = self.database.member(peer).ok().flatten();
+            known.map_or_else(|| peer.to_string(), |known| known.listed.name.to_string())
+        };
+        if owner == me {
+            let to = self.offered_to(&record.file()).ok().flatten();
+            return (false, to.map(|to| name(&to)));
+        }
+        let known = self.database.member(&owner).ok().flatten();
+        (known.is_some_and(|known| has_ended(&known.listed)), None)
     }
 
     /// The latest record of a file: the one given, or what this node knows.
@@ -270,6 +308,7 @@ impl Shared {
         known.ok().flatten().map_or_else(|| peer.to_string(), |known| known.listed.name.to_string())
     }
 
+    /// Whether a member can have an own file. Blocks on the disk.
     fn check_next_owner(&self, record: &Record, to: &ListedMember) -> Result<(), GiveError> {
         if to.peer == self.identity.keys.peer() {
             return Err(GiveError::Itself);
@@ -283,15 +322,16 @@ impl Shared {
         if record.links().len() >= LINKS_MAX {
             return Err(GiveError::TooManyOwners);
         }
-        if !self.may_own(record, &to.peer) {
+        if self.readers_rule(record)?.is_some_and(|rule| !rule.permits(&to.peer)) {
             return Err(GiveError::MayNotRead(to.name.clone()));
         }
         Ok(())
     }
 
-    /// Whether a node may read an own file, which who is to own it must.
-    pub(super) fn may_own(&self, record: &Record, _node: &PeerId) -> bool {
-        record.entry().is_some_and(|entry| matches!(entry.access, Access::Open { .. }))
+    /// Who may read an own file, which whoever is to own it must; none where everybody may. Blocks on the disk.
+    pub(super) fn readers_rule(&self, record: &Record) -> Result<Option<Rule>, GiveError> {
+        let Some(entry) = record.entry() else { return Ok(None) };
+        self.rule_of(&entry.access).map_err(|error| GiveError::Database(error.to_string()))
     }
 
     /// Begins to offer an own file to a member, or joins the offer to it that is under way.
@@ -312,28 +352,37 @@ impl Shared {
             }
             offering.cancel.cancel();
         }
-        Ok(self.begin_offer(record, to.peer, Vec::new(), None).await?)
+        let begun = self.begin_offer(record.clone(), to.peer, Vec::new(), Manner::Gift).await?;
+        begun.ok_or_else(|| GiveError::Find(FindError::NotFound(file.to_string())))
     }
 
-    /// Signs an offer, keeps it, and asks until it ends. The caller holds `changing`.
+    /// Signs an offer of an own file as it is now, keeps it, and asks until it ends. None where the file is not this
+    /// branch's any more. The caller holds `changing`.
     pub(super) async fn begin_offer(
         self: &Arc<Self>,
-        record: &Record,
+        seen: Record,
         to: PeerId,
         candidates: Vec<PeerId>,
-        patience: Option<Duration>,
-    ) -> Result<watch::Receiver<Progress>, DatabaseError> {
-        let (trust, keys) = (&self.identity.trust, &self.identity.keys);
-        let link = Signed::new(&link(record, to, false, candidates), &trust.network, &keys.identity);
-        let offer = Request { record: record.signed().clone(), link, rule: None };
-        let (writing, file) = (self.clone(), record.file());
-        let handover = Handover { taking: false, offer: offer.clone() };
-        let kept = tokio::task::spawn_blocking(move || {
-            writing.noted(writing.database.put_handover(&file, &handover, wall_ms()))
+        how: Manner,
+    ) -> Result<Option<watch::Receiver<Progress>>, GiveError> {
+        let (signing, file) = (self.clone(), seen.file());
+        let signed = in_blocking(move || {
+            let _own = signing.changes_of_own();
+            let (trust, keys) = (&signing.identity.trust, &signing.identity.keys);
+            let (record, me) = (signing.latest(seen)?, keys.peer());
+            if record.owner() != me || record.entry().is_none() {
+                return Ok(None);
+            }
+            let rule = signing.readers_rule(&record)?;
+            let rule = rule.map(|rule| inherited(rule, &me, &to, how == Manner::Gift));
+            let link = record.link_to(to, false, candidates);
+            let link = Signed::new(&link, &trust.network, &keys.identity);
+            let offer = Request { record: record.signed().clone(), link, rule };
+            let handover = Handover { taking: false, offer: offer.clone() };
+            signing.noted(signing.database.put_handover(&file, &handover, wall_ms()))?;
+            Ok(Some(offer))
         });
-        // The task neither panics nor is cancelled while the runtime runs.
-        kept.await.unwrap_or(Ok(()))?;
-        Ok(self.pursue(file, offer, to, patience))
+        Ok(signed.await?.map(|offer| self.pursue(file, offer, to, how.patience())))
     }
 
     /// The offer of a file that is under way, with whom it goes to.
@@ -430,7 +479,7 @@ impl Shared {
             Ok(Response::Refused(refusal)) => Ok(Heard::Refused(refusal)),
             Ok(Response::Taken(signed)) => {
                 let genuine = Record::verify(signed, &self.identity.trust);
-                let Some(record) = genuine.ok().filter(|record| carries(record, &offer.link)) else {
+                let Some(record) = genuine.ok().filter(|record| record.carries(&offer.link)) else {
                     tracing::warn!(%to, "a member says that it has taken a file over, and does not prove it");
                     return Ok(Heard::Refused(Refusal::Unavailable));
                 };
@@ -450,6 +499,7 @@ impl Shared {
             Ok(writing.noted(writing.database.handed_over(&record, trust, wall_ms()))?)
         });
         noted.await.map_err(|error| Progress::Failed(error.to_string()))?;
+        self.upkeep.changed([file]);
         tracing::info!(%file, owner = %to, "a file was handed over");
         self.events.publish(NodeEvent::FilesChanged { files: 1 });
         Ok(())

@@ -5,12 +5,20 @@
 //! its final name, and taken off the list before it is touched. The list is the only answer that super-peers get about
 //! how an assignment went, so assignments need not be remembered: a planner that misses something tells again.
 //!
+//! **After a start the vault is silent for a moment.** What was withdrawn while this node was off must be served to nobody,
+//! and only super-peers know what that is. So others are let wait until a super-peer has this node's list and had the time to
+//! say what is to go ([`SETTLES_WITHIN`]); where no super-peer is there, not for ever ([`SILENT_AT_MOST`]).
+//!
 //! **A person's fetch goes first.** A run for the vault begins only once what was fetched before is paid for at the rate of
-//! the settings, and while people fetch every byte costs [`BESIDE_PEOPLE`] times as much.
+//! the settings, and while people fetch every byte costs [`BESIDE_PEOPLE`] times as much. Runs that are under way when a
+//! person's fetch begins are broken off; what had arrived of them stays.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -62,9 +70,17 @@ const BESIDE_PEOPLE: usize = 16;
 /// How long a run waits for its turn before the source is told to be left alone for a while: far less than silence that
 /// would be held against the source.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How soon a run makes way for a person's fetch.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a confirmation may take; what has not been looked at by then is not confirmed. The question is given up
 /// soon after ([`quarta_protocols::limits::QUICK_TIMEOUT`]).
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
+/// How long a super-peer that has just heard this node's list has to say what is to go: it answers a list at once, and
+/// this is many round trips.
+const SETTLES_WITHIN: Duration = Duration::from_secs(2);
+/// How long after a start the vault stays silent where no super-peer hears of it: files are to be had without
+/// super-peers too.
+const SILENT_AT_MOST: Duration = Duration::from_secs(30);
 /// How long a stopping node waits for its replicas in the making.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
@@ -78,6 +94,10 @@ pub(crate) struct Keeping {
     news: Notify,
     tasks: TaskTracker,
     budget: Mutex<Bucket>,
+    /// A super-peer has this node's list.
+    heard: Notify,
+    /// Whether super-peers have had the time to say what is to go.
+    settled: AtomicBool,
 }
 
 impl Keeping {
@@ -91,6 +111,9 @@ impl Keeping {
             news: Notify::new(),
             tasks: TaskTracker::new(),
             budget: Mutex::new(Bucket::new(Instant::now(), settings.vault_fetch_bytes_per_second)),
+            heard: Notify::new(),
+            // What is assigned from now on was not withdrawn before.
+            settled: AtomicBool::new(found.is_empty()),
         }
     }
 
@@ -118,6 +141,16 @@ impl Keeping {
     /// Whether there is a whole replica of a content.
     pub(super) fn has(&self, content: &ContentId) -> bool {
         self.ledger().is_whole(content)
+    }
+
+    /// A super-peer has this node's present list.
+    pub(super) fn is_heard(&self) {
+        self.heard.notify_one();
+    }
+
+    /// Whether replicas are served to others.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<ContentId, (Ticket, CancellationToken)>> {
@@ -233,6 +266,17 @@ fn confirm(shared: &Arc<Shared>, contents: &[ContentId]) -> Vec<bool> {
         }
     };
     contents.iter().map(|content| Instant::now() < until && holds(content)).collect()
+}
+
+/// Ends the silence after a start.
+pub(super) async fn settle(shared: Arc<Shared>) {
+    let heard = async {
+        shared.keeping.heard.notified().await;
+        tokio::time::sleep(SETTLES_WITHIN).await;
+    };
+    // Whether it was heard or not, this is the end of it.
+    let _ = tokio::time::timeout(SILENT_AT_MOST, heard).await;
+    shared.keeping.settled.store(true, Ordering::Release);
 }
 
 /// Fetches what is wanted, until the node stops.
@@ -393,10 +437,20 @@ impl Polite {
         &self.0.shared.keeping
     }
 
-    fn charge(&self, bytes: usize) {
-        let factor = if self.0.shared.fetches.active() > 0 { BESIDE_PEOPLE } else { 1 };
+    /// Charges what a run may bring; says whether people fetch just now.
+    fn charge(&self, bytes: usize) -> bool {
+        let beside_people = self.0.shared.fetches.active() > 0;
+        let factor = if beside_people { BESIDE_PEOPLE } else { 1 };
         // What is owed shows at the next run.
         self.keeping().budget().take(Instant::now(), bytes.saturating_mul(factor));
+        beside_people
+    }
+
+    /// Returns once people fetch.
+    async fn people_come(&self) {
+        while self.0.shared.fetches.active() == 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -427,8 +481,16 @@ impl Peers for Polite {
             return Err(RunError::Busy);
         }
         tokio::time::sleep(owed).await;
-        self.charge(chunk_max_bytes.saturating_mul(count as usize));
-        self.0.run(peer, content, first, count, chunk_max_bytes, sink).await
+        let beside_people = self.charge(chunk_max_bytes.saturating_mul(count as usize));
+        let run = self.0.run(peer, content, first, count, chunk_max_bytes, sink);
+        if beside_people {
+            return run.await;
+        }
+        tokio::select! {
+            biased;
+            ended = run => ended,
+            () = self.people_come() => Err(RunError::Busy),
+        }
     }
 }
 

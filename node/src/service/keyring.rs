@@ -47,6 +47,14 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
+    /// Those of a record: for another one that is to be for the same.
+    pub(crate) const fn of(access: &Access) -> Self {
+        match access {
+            Access::Open { .. } => Self::Everybody,
+            Access::Restricted { audience, .. } => Self::Audience(*audience),
+        }
+    }
+
     /// What a record says so that these, and only these, can open a content. Blocks on the disk: an audience's keys change
     /// when a reader's membership ends, and what is sealed now is sealed under the latest.
     ///

@@ -116,7 +116,10 @@ impl Shared {
             let records = fresh.iter().map(|(_, record)| record);
             let kept = shared.database.remember_records(records, &shared.identity.trust, wall_ms());
             match shared.noted(kept) {
-                Ok(_) => shared.verified.keep(fresh),
+                Ok(kept) => {
+                    shared.upkeep.changed(kept);
+                    shared.verified.keep(fresh);
+                }
                 // Not kept, so that the next listing tries again.
                 Err(error) => tracing::error!(%error, "records could not be remembered"),
             }
@@ -159,6 +162,15 @@ impl Shared {
         })
         .await
         .map_err(|e| FindError::Database(e.to_string()))?
+    }
+
+    /// The name of a record's owner, as far as it is known. Blocks on the disk.
+    pub(super) fn owner_name(&self, signed: &SignedRecord) -> Result<Option<MemberName>, DatabaseError> {
+        let Ok(record) = Record::verify(signed.clone(), &self.identity.trust) else { return Ok(None) };
+        if record.owner() == self.identity.keys.peer() {
+            return Ok(Some(self.identity.membership.name.clone()));
+        }
+        Ok(self.database.member(&record.owner())?.map(|member| member.listed.name))
     }
 
     fn name_of(&self, names: &HashMap<PeerId, MemberName>, peer: &PeerId) -> Option<MemberName> {
@@ -257,7 +269,10 @@ impl Shared {
         let (sha256, media_type) =
             secret.map(|secret| (secret.sha256.to_string(), secret.media_type.clone())).unzip();
         let copy = copy.filter(|copy| copy.content == entry.content);
+        let (orphaned, offered_to) = self.ownership_of(&found.record);
         Some(File {
+            orphaned,
+            offered_to,
             id: found.record.file().to_string(),
             name: entry.name.to_string(),
             owner: found.owner_name.to_string(),
@@ -398,6 +413,8 @@ fn show_transfer(
             .filter(|_| state == model::TransferState::Completed)
             .map(|path| path.display().to_string()),
         sha256: stored.sha256.map(|sum| sum.to_string()),
+        revision: None,
+        notice: None,
         error: stored.problem.clone(),
         next_step: None,
         sources: stored

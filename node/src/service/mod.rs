@@ -14,12 +14,14 @@
 //! `fetching::FETCHES_MAX`.
 
 pub(crate) mod adding;
+mod catching_up;
 mod condition;
 pub(crate) mod copies;
 pub(crate) mod events;
 pub(crate) mod fetching;
 mod following;
 pub(crate) mod handing_over;
+mod hiding;
 mod holding;
 pub(crate) mod keeping;
 pub(crate) mod keyring;
@@ -28,11 +30,17 @@ pub(crate) mod membership;
 pub(crate) mod parting;
 pub(crate) mod reading;
 pub(crate) mod receiving;
+pub(crate) mod removing;
+mod resealing;
 pub(crate) mod restricting;
+mod scrubbing;
 mod superpeers;
 mod taking_over;
 mod tending;
+pub(crate) mod trash;
 pub(crate) mod unjoined;
+pub(crate) mod updating;
+mod upkeep;
 mod uploads;
 mod vault_scrubbing;
 pub(crate) mod verifying;
@@ -78,7 +86,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, model::NodeEvent},
-    database::{Database, LibraryCopy, Provenance},
+    database::{Database, LibraryCopy},
     inventory::Inventory,
     liaison::Input,
     library::{Defect, Library},
@@ -130,13 +138,15 @@ pub(crate) struct Shared {
     pub(crate) events: events::Events,
     pub(crate) reads: reading::Reads,
     pub(crate) keyring: keyring::Keyring,
+    pub(crate) catching_up: catching_up::CatchingUp,
     pub(crate) tending: tending::Tending,
-    /// Held while an own file's record changes, so that no two revisions have one number.
-    pub(crate) changing_own: tokio::sync::Mutex<()>,
     /// Records of listings, which are asked for again and again.
     verified: Lately<Record>,
     pub(crate) receipts: receiving::Receipts,
     handovers: handing_over::Handovers,
+    pub(crate) upkeep: upkeep::Upkeep,
+    /// Held while an own record is changed: see [`Shared::changes_of_own`].
+    own_changes: Mutex<()>,
     reach: Reach,
     policy: AddressPolicy,
     inventory: Mutex<Inventory>,
@@ -197,7 +207,8 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     let recorder = Recorder(quarta_metrics::Network::register(&metrics.registry).map_err(bug)?);
     let stored = {
         let dir = dir.clone();
-        tokio::task::spawn_blocking(move || Stored::open(&dir))
+        let identity = identity.clone();
+        tokio::task::spawn_blocking(move || Stored::open(&dir, &identity))
             .await
             .map_err(|e| Failure::new("cannot open the data folder", e.to_string(), "start again"))??
     };
@@ -229,11 +240,13 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         events: events::Events::new(rand::random()),
         reads: reading::Reads::default(),
         keyring: keyring::Keyring::default(),
+        catching_up: catching_up::CatchingUp::new(),
         tending: tending::Tending::default(),
-        changing_own: tokio::sync::Mutex::default(),
         verified: Lately::new(RECORDS_LATELY),
         receipts: receiving::Receipts::default(),
         handovers: handing_over::Handovers::default(),
+        upkeep: upkeep::Upkeep::default(),
+        own_changes: Mutex::default(),
         identity,
         network,
         database: Arc::new(stored.database),
@@ -262,7 +275,12 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     tokio::spawn(tending::tend(shared.clone()));
     tokio::spawn(fetching::expire_failed(shared.clone()));
     tokio::spawn(keeping::keep(shared.clone()));
+    tokio::spawn(keeping::settle(shared.clone()));
     tokio::spawn(vault_scrubbing::scrub(shared.clone()));
+    tokio::spawn(upkeep::keep_up(shared.clone()));
+    tokio::spawn(trash::expire(shared.clone()));
+    tokio::spawn(scrubbing::look(shared.clone()));
+    tokio::spawn(scrubbing::scrub(shared.clone()));
     tokio::spawn(shared.clone().keep_renewed());
     let serving = tokio::spawn(listener.serve(api::router(shared.clone()), stop.clone()));
     events_until_stopped(&shared, events).await;
@@ -302,7 +320,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn open(dir: &DataDir) -> Result<Self, Failure> {
+    fn open(dir: &DataDir, identity: &Identity) -> Result<Self, Failure> {
         let next = "check the disk; restore the data folder from a backup if it is damaged";
         let failed =
             |what: &'static str| move |e: &dyn std::error::Error| Failure::new(what, e.to_string(), next);
@@ -313,11 +331,16 @@ impl Stored {
         let unreadable = |e: crate::database::DatabaseError| failed("cannot read the database")(&e);
         let kept = fetching::kept_data(&database).map_err(unreadable)?;
         library.sweep_partials(&kept).map_err(|e| failed("cannot tidy up the partial files")(&e))?;
+        trash::settle_plans(&database, &library).map_err(|e| failed("cannot tidy up the trash")(&e))?;
         let position = database.begin_run().map_err(unreadable)?;
         let whole = replicas.iter().filter(|replica| replica.whole);
         let mut items: Vec<Item> =
             whole.map(|found| keeping::item_of(found.content, found.size_bytes)).collect();
-        let mut own_files = Vec::new();
+        let own = identity.keys.peer();
+        let own_files =
+            database.records_of_owner(&own).map_err(unreadable)?.into_iter().map(|(file, _)| file);
+        let own_files = own_files.collect();
+        let withheld = upkeep::withheld(&database, &identity.trust, &own).map_err(unreadable)?;
         let mut defects = HashMap::new();
         let mut changed = false;
         let mut after = None;
@@ -326,8 +349,9 @@ impl Stored {
             let Some(last) = copies.last() else { break };
             after = Some(last.file);
             for copy in &copies {
-                if copy.provenance == Provenance::Own {
-                    own_files.push(copy.file);
+                if withheld.contains(&copy.file) {
+                    changed = true;
+                    continue;
                 }
                 let Some(found) = copies::first_look(&library, copy) else {
                     items.push(item_of(copy));

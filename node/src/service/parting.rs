@@ -23,7 +23,7 @@ use quarta_protocols::{
 
 use super::{
     COPIES_AT_A_TIME, Shared,
-    handing_over::{Progress, in_blocking},
+    handing_over::{Manner, Progress, in_blocking},
     membership::LeaveError,
 };
 use crate::{
@@ -102,7 +102,7 @@ impl Shared {
             let mut plans = Vec::with_capacity(looked.len());
             for (record, branches) in looked {
                 let place = u32::try_from(record.links().len()).unwrap_or(u32::MAX);
-                if candidates(&record.file(), place, &branches, &HashSet::new()).is_empty() {
+                if candidates(&record.file(), place, &branches, &[]).is_empty() {
                     let nobody = "no other branch that may read it is online";
                     let why = if reachable { nobody } else { "no super-peer is reachable" };
                     parted.lose(&record, why);
@@ -121,7 +121,7 @@ impl Shared {
             while let Some((record, outcome)) = parting.next().await {
                 match outcome {
                     Ok(to) => {
-                        if let Some(name) = names.get(&to) {
+                        if let Some(name) = to.and_then(|to| names.get(&to)) {
                             *parted.new_owners.entry(name.clone()).or_default() += 1;
                         }
                     }
@@ -164,30 +164,37 @@ impl Shared {
             Ok(_) | Err(_) => HashSet::new(),
         };
         let me = self.identity.keys.peer();
+        let (reading, asked) = (self.clone(), record.clone());
+        // An own list that cannot be read is one that nobody is known to be allowed by.
+        let Ok(rule) = in_blocking(move || reading.readers_rule(&asked)).await else { return Vec::new() };
         let others = members.iter().filter(|member| member.role == Role::Node && member.peer != me);
         others
             .map(|member| Branch {
                 peer: member.peer,
                 online: member.state == MemberState::Online,
                 holds: holders.contains(&member.peer),
-                may_read: self.may_own(record, &member.peer),
+                may_read: rule.as_ref().is_none_or(|rule| rule.permits(&member.peer)),
             })
             .collect()
     }
 
-    /// Hands one file over to whoever is drawn; to the next where that one does not take it. Gives the new owner, or why
-    /// the last one did not take it.
-    async fn part_with(self: &Arc<Self>, record: &Record, branches: &[Branch]) -> Result<PeerId, String> {
-        let (file, mut except) = (record.file(), HashSet::new());
+    /// Hands one file over to whoever is drawn; to the next where that one does not take it. Gives the new owner, none
+    /// where the file was this branch's no more, or why the last one did not take it.
+    async fn part_with(
+        self: &Arc<Self>,
+        record: &Record,
+        branches: &[Branch],
+    ) -> Result<Option<PeerId>, String> {
+        let (file, mut except) = (record.file(), Vec::new());
         let mut why = "no other branch that may read it is online".to_owned();
         // Somebody may have it half-way already.
         if let Some((to, progress)) = self.offer_under_way(&file) {
             let waited = tokio::time::timeout(PATIENCE, ended(progress)).await;
             match waited.unwrap_or(Progress::Stalled) {
-                Progress::Done => return Ok(to),
+                Progress::Done => return Ok(Some(to)),
                 other => why = words(&other),
             }
-            except.insert(to);
+            except.push(to);
         }
         let place = u32::try_from(record.links().len()).unwrap_or(u32::MAX);
         loop {
@@ -195,19 +202,17 @@ impl Shared {
             let Some(drawn) = listed.first().copied() else { return Err(why) };
             let begun = {
                 let _changing = self.handovers.changing.lock().await;
-                let (reading, seen) = (self.clone(), record.clone());
-                let latest =
-                    in_blocking(move || Ok(reading.latest(seen)?)).await.map_err(|e| e.to_string())?;
-                if latest.owner() != self.identity.keys.peer() {
-                    return Ok(latest.owner());
-                }
-                self.begin_offer(&latest, drawn, listed, Some(PATIENCE)).await.map_err(|e| e.to_string())?
+                let begun =
+                    self.begin_offer(record.clone(), drawn, listed, Manner::Departure(PATIENCE)).await;
+                begun.map_err(|error| error.to_string())?
             };
+            // It was deleted, or somebody who had been offered it before has taken it meanwhile.
+            let Some(begun) = begun else { return Ok(None) };
             match ended(begun).await {
-                Progress::Done => return Ok(drawn),
+                Progress::Done => return Ok(Some(drawn)),
                 other => why = words(&other),
             }
-            except.insert(drawn);
+            except.push(drawn);
         }
     }
 }

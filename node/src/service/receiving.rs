@@ -59,13 +59,29 @@ pub(crate) enum ReceiveError {
 }
 
 /// Where to send a body's pieces, and what becomes of them.
-pub(crate) struct Receipt {
+pub(crate) struct Receipt<T, E> {
     /// Told once the name and the space are there; dropped where they are not. Before that nothing should be asked of
     /// the sender, who may be waiting for leave to send gigabytes.
     pub(crate) welcome: oneshot::Receiver<()>,
     pub(crate) pieces: mpsc::Sender<Piece>,
     /// Ends with the file; goes on by itself when it is dropped.
-    pub(crate) ended: tokio::task::JoinHandle<Result<File, ReceiveError>>,
+    pub(crate) ended: tokio::task::JoinHandle<Result<T, E>>,
+}
+
+impl<T: Send + 'static, E: From<ReceiveError> + Send + 'static> Receipt<T, E> {
+    /// Goes on, by itself, with what came of it.
+    pub(crate) fn then<U, F>(self, next: impl FnOnce(T) -> F + Send + 'static) -> Receipt<U, E>
+    where
+        U: Send + 'static,
+        F: Future<Output = Result<U, E>> + Send,
+    {
+        let Self { welcome, pieces, ended } = self;
+        let ended = tokio::spawn(async move {
+            let received = ended.await.unwrap_or_else(|e| Err(ReceiveError::Unnoted(e.to_string()).into()));
+            next(received?).await
+        });
+        Receipt { welcome, pieces, ended }
+    }
 }
 
 /// Begins to receive a file. `size_bytes`, where it is known, is reserved at once, so that a disk that is too small is
@@ -78,38 +94,46 @@ pub(crate) fn begin(
     name: FileName,
     readers: Readers,
     size_bytes: Option<u64>,
-) -> Result<Receipt, ReceiveError> {
+) -> Result<Receipt<File, ReceiveError>, ReceiveError> {
+    let receipt = receive(shared, move |shared, stream| {
+        let noted = add_stream(&shared.library, stream, &name, size_bytes).map_err(ReceiveError::from);
+        let noted = noted.and_then(|added| {
+            adding::note(shared, name.clone(), readers, &added).map_err(|why| {
+                adding::take_back(shared, &added);
+                ReceiveError::Unnoted(why)
+            })
+        });
+        noted.inspect_err(|error| shared.metrics.node.adds.inc(outcome(error)))
+    })?;
+    let shared = shared.clone();
+    Ok(receipt.then(move |copy: LibraryCopy| async move {
+        adding::announce(&shared, std::slice::from_ref(&copy)).await;
+        shared.show_copy(&copy).ok_or_else(|| ReceiveError::Unnoted("its record is not valid".to_owned()))
+    }))
+}
+
+/// Lets `take` read a body to its end, on a thread of its own.
+///
+/// # Errors
+/// [`ReceiveError::Busy`]; everything else shows as the receipt's end.
+pub(super) fn receive<T, E>(
+    shared: &Arc<Shared>,
+    take: impl FnOnce(&Arc<Shared>, &mut dyn io::Read) -> Result<T, E> + Send + 'static,
+) -> Result<Receipt<T, E>, ReceiveError>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+{
     let slot = shared.receipts.0.clone().try_acquire_owned().map_err(|_| ReceiveError::Busy)?;
     let (pieces, received) = mpsc::channel(PIECES_WAITING);
     let (ready, welcome) = oneshot::channel();
-    let stream = Pieces { ready: Some(ready), received, present: Bytes::new(), ended: false };
+    let mut stream = Pieces { ready: Some(ready), received, present: Bytes::new(), ended: false };
     let shared = shared.clone();
-    let ended = tokio::spawn(async move {
-        let blocking = shared.clone();
-        let received = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            receive(&blocking, &name, readers, size_bytes, stream)
-        });
-        let copy = received.await.unwrap_or_else(|e| Err(ReceiveError::Unnoted(e.to_string())));
-        let copy = copy.inspect_err(|error| shared.metrics.node.adds.inc(outcome(error)))?;
-        adding::announce(&shared, std::slice::from_ref(&copy)).await;
-        shared.show_copy(&copy).ok_or_else(|| ReceiveError::Unnoted("its record is not valid".to_owned()))
+    let ended = tokio::task::spawn_blocking(move || {
+        let _slot = slot;
+        take(&shared, &mut stream)
     });
     Ok(Receipt { welcome, pieces, ended })
-}
-
-fn receive(
-    shared: &Arc<Shared>,
-    name: &FileName,
-    readers: Readers,
-    size_bytes: Option<u64>,
-    mut stream: Pieces,
-) -> Result<LibraryCopy, ReceiveError> {
-    let added = add_stream(&shared.library, &mut stream, name, size_bytes)?;
-    adding::note(shared, name.clone(), readers, &added).map_err(|why| {
-        adding::take_back(shared, &added);
-        ReceiveError::Unnoted(why)
-    })
 }
 
 const fn outcome(error: &ReceiveError) -> AddOutcome {

@@ -1,6 +1,6 @@
 //! Who may not see an own file: hiding it from members, showing it to them again, and listing those.
 //!
-//! One change of an own record at a time (`Shared::changing_own`), in this order: where the change takes the file from
+//! One change of an own record at a time ([`Shared::changes_of_own`]), in this order: where the change takes the file from
 //! anybody, its plaintext is sealed under a fresh key where it lies; copy, manifest and the signed record stand in the
 //! database in one step; from then on this node serves the old content to nobody; the keys are published, then the
 //! record. An owner that goes away half-way has either changed nothing or goes on where it was: what no super-peer has
@@ -22,7 +22,7 @@ use serde_bytes::ByteBuf;
 use super::{
     COPIES_AT_A_TIME, Shared,
     keyring::{Readers, listed_sha256},
-    listing::FindError,
+    updating::OwnError,
     wall_ms,
 };
 use crate::{
@@ -49,17 +49,9 @@ pub(crate) enum Wish {
 /// Why a list is not as it was wished. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RestrictError {
-    /// No file, or several, are called so.
+    /// There is no own file of that name to be changed.
     #[error(transparent)]
-    Find(#[from] FindError),
-    /// The file is another branch's.
-    #[error("{name} belongs to {owner}")]
-    NotOwner {
-        /// The file's name.
-        name: String,
-        /// Its owner's.
-        owner: MemberName,
-    },
+    Own(#[from] OwnError),
     /// Nobody is called so.
     #[error("no member is called {0:?}")]
     UnknownMember(String),
@@ -104,23 +96,21 @@ pub(crate) async fn restrict(
     reference: &str,
     wish: Wish,
 ) -> Result<Blacklist, RestrictError> {
-    let file = own_file(shared, reference).await?;
+    let file = shared.find_own(reference).await?.record.file();
     let change = shared.change_of(wish).await?;
-    let _changing = shared.changing_own.lock().await;
     let blocking = shared.clone();
     let changed = in_blocking(move || blocking.change_list(file, change)).await?;
-    if let Some(copy) = changed.copy {
+    if let Some(record) = changed.record {
         shared.publish_owed_keys().await;
-        super::adding::publish(shared, vec![(copy.file, copy.record.clone())]).await;
+        super::adding::publish(shared, vec![(file, record.signed().clone())]).await;
     }
-    Ok(changed.blacklist)
+    Ok(Blacklist { announced: !shared.superpeers.owes(&file), ..changed.blacklist })
 }
 
 /// Who is to read files that are yet to be added; their keys are on their way then.
 pub(crate) async fn readers(shared: &Arc<Shared>, wish: Option<Wish>) -> Result<Readers, RestrictError> {
     let Some(wish) = wish else { return Ok(Readers::Everybody) };
     let change = shared.change_of(wish).await?;
-    let _changing = shared.changing_own.lock().await;
     let blocking = shared.clone();
     let readers = in_blocking(move || blocking.readers_after(change)).await?;
     shared.publish_owed_keys().await;
@@ -129,10 +119,10 @@ pub(crate) async fn readers(shared: &Arc<Shared>, wish: Option<Wish>) -> Result<
 
 /// A file's list.
 pub(crate) async fn list_of(shared: &Arc<Shared>, reference: &str) -> Result<Blacklist, RestrictError> {
-    let file = own_file(shared, reference).await?;
+    let file = shared.find_own(reference).await?.record.file();
     let blocking = shared.clone();
     in_blocking(move || {
-        let (_, record) = blocking.own_record(&file)?;
+        let (record, _) = blocking.own_record(&file)?;
         blocking.show_list(&record)
     })
     .await
@@ -178,21 +168,11 @@ async fn in_blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|e| RestrictError::Database(e.to_string()))?
 }
 
-/// The own file that a reference names.
-async fn own_file(shared: &Arc<Shared>, reference: &str) -> Result<FileId, RestrictError> {
-    let found = shared.find(reference).await?;
-    if found.record.owner() != shared.identity.keys.peer() {
-        let name = found.record.entry().map(|entry| entry.name.to_string()).unwrap_or_default();
-        return Err(RestrictError::NotOwner { name, owner: found.owner_name });
-    }
-    Ok(found.record.file())
-}
-
 /// What became of a list.
 struct Changed {
     blacklist: Blacklist,
-    /// The copy with its new record; none where the list was like that already.
-    copy: Option<LibraryCopy>,
+    /// The new record; none where the list was like that already.
+    record: Option<Record>,
 }
 
 impl Shared {
@@ -248,8 +228,9 @@ impl Shared {
         Ok(named)
     }
 
-    /// Who reads a file of that list. Blocks on the disk; the caller holds `changing_own`.
+    /// Who reads a file of that list. Blocks on the disk.
     fn readers_after(&self, change: Change) -> Result<Readers, RestrictError> {
+        let _turn = self.changes_of_own();
         match change.apply(None) {
             None => Ok(Readers::Everybody),
             Some(rule) if rule.members().len() > RULE_MEMBERS_MAX => Err(RestrictError::TooMany),
@@ -257,16 +238,8 @@ impl Shared {
         }
     }
 
-    /// An own file's copy and latest record.
-    fn own_record(&self, file: &FileId) -> Result<(Option<LibraryCopy>, Record), RestrictError> {
-        let gone = || RestrictError::Find(FindError::NotFound(file.to_string()));
-        let signed = self.database.record(file)?.ok_or_else(gone)?;
-        let record = Record::verify(signed, &self.identity.trust).map_err(|_| gone())?;
-        Ok((self.database.copy(file)?, record))
-    }
-
     /// The rule of an own restricted file.
-    fn rule_of(&self, access: &Access) -> Result<Option<Rule>, RestrictError> {
+    pub(super) fn rule_of(&self, access: &Access) -> Result<Option<Rule>, RestrictError> {
         match access {
             Access::Open { .. } => Ok(None),
             Access::Restricted { audience, .. } => {
@@ -277,65 +250,79 @@ impl Shared {
     }
 
     fn change_list(self: &Arc<Self>, file: FileId, change: Change) -> Result<Changed, RestrictError> {
-        let (copy, record) = self.own_record(&file)?;
-        let gone = || RestrictError::Find(FindError::NotFound(file.to_string()));
-        let entry = record.entry().ok_or_else(gone)?;
+        let _turn = self.changes_of_own();
+        let (record, entry) = self.own_record(&file)?;
+        let copy = self.database.copy(&file)?;
         let before = self.rule_of(&entry.access)?;
         let after = change.apply(before.clone());
         if after == before {
-            return Ok(Changed { blacklist: self.show_list(&record)?, copy: None });
+            return Ok(Changed { blacklist: self.show_list(&record)?, record: None });
         }
         if after.as_ref().is_some_and(|rule| rule.members().len() > RULE_MEMBERS_MAX) {
             return Err(RestrictError::TooMany);
         }
-        let copy = copy
-            .filter(|copy| copy.content == entry.content && copy.completeness == Completeness::Complete)
-            .ok_or(RestrictError::NotHere)?;
+        let whole =
+            |copy: &LibraryCopy| copy.content == entry.content && copy.completeness == Completeness::Complete;
+        let copy = copy.filter(whole);
         let secret = self.secret_of(&record).ok_or(RestrictError::ListLost)?;
-        let (manifest, secret) = if loses_readers(before.as_ref(), after.as_ref()) {
+        let fresh = if loses_readers(before.as_ref(), after.as_ref()) {
+            let copy = copy.as_ref().ok_or(RestrictError::NotHere)?;
             let key = fresh_key();
             let sealed = reseal(&self.library, &copy.place, &key, &secret.sha256);
             let manifest = sealed.map_err(|error| match error {
                 ResealError::Defective(defect) => {
-                    self.lost(&copy, defect);
+                    self.lost(copy, defect);
                     RestrictError::Defective(defect)
                 }
                 ResealError::NotNow(_) => RestrictError::NotNow(error.to_string()),
             })?;
-            (manifest, AccessSecret { key, ..secret })
+            Some((key, manifest))
         } else {
-            (self.database.manifest(&copy.content)?.ok_or(RestrictError::NotHere)?, secret)
+            None
         };
         let readers = match after {
             None => Readers::Everybody,
             Some(rule) => Readers::Audience(self.audience_with(rule)?),
         };
-        let content = manifest.id();
+        let (content, inline, secret) = match &fresh {
+            Some((key, manifest)) => {
+                let single = manifest.geometry().chunks() == 1;
+                let inline = single.then(|| ByteBuf::from(manifest.to_bytes()));
+                (manifest.id(), inline, AccessSecret { key: key.clone(), ..secret })
+            }
+            None => (entry.content, entry.manifest.clone(), secret),
+        };
         let access = readers.access(self, &file, &content, secret)?;
-        let single = manifest.geometry().chunks() == 1;
         let body = Body {
-            revision: record.body().revision + 1,
-            state: State::Present(Entry {
-                name: entry.name.clone(),
-                size_bytes: entry.size_bytes,
-                content,
-                manifest: single.then(|| ByteBuf::from(manifest.to_bytes())),
-                access,
-            }),
+            revision: record.body().revision.saturating_add(1),
+            state: State::Present(Entry { content, manifest: inline, access, ..entry }),
             ..record.body().clone()
         };
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
         let record =
             Record::sign(&body, trust, &keys.identity).map_err(|e| RestrictError::Invalid(e.to_string()))?;
         let sha256 = record.entry().and_then(|entry| listed_sha256(&entry.access));
-        let old = copy.content;
-        let copy = LibraryCopy { content, sha256, record: record.signed().clone(), ..copy };
-        self.noted(self.database.keep_copy(&copy, &manifest, &record, trust, wall_ms()))?;
-        if old != content {
-            self.uploads.forget(&old);
+        match copy {
+            Some(copy) => {
+                let manifest = match fresh {
+                    Some((_, manifest)) => manifest,
+                    None => self.database.manifest(&copy.content)?.ok_or(RestrictError::NotHere)?,
+                };
+                let old = copy.content;
+                let copy = LibraryCopy { content, sha256, record: record.signed().clone(), ..copy };
+                let kept = self.database.keep_copy(&copy, &manifest, &record, trust, wall_ms());
+                self.noted(kept)?;
+                if old != content {
+                    self.uploads.forget(&old);
+                }
+                self.offer(&copy);
+            }
+            // Nobody loses the file, so its content stays, wherever it lies.
+            None => {
+                self.noted(self.database.remember_record(&record, trust, wall_ms()))?;
+            }
         }
-        self.offer(&copy);
-        Ok(Changed { blacklist: self.show_list(&record)?, copy: Some(copy) })
+        Ok(Changed { blacklist: self.show_list(&record)?, record: Some(record) })
     }
 
     /// A list as its owner sees it.
@@ -367,6 +354,7 @@ impl Shared {
             revision: record.body().revision,
             only,
             members,
+            announced: !self.superpeers.owes(&record.file()),
         })
     }
 }

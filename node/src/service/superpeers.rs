@@ -19,7 +19,7 @@ use quarta_protocols::{
     limits::{PAGE_FILL_BYTES, RECORD_PAGE_ENTRIES},
     messages::{
         admission::PeerAddresses,
-        index::{Index, ListedMember, MemberState, Publication, Request, Response},
+        index::{Index, ListedMember, MemberState, Publication, Registered, Request, Response},
         inventory::{Coverage, Position},
     },
     names::MemberName,
@@ -32,7 +32,6 @@ use super::Shared;
 use crate::{
     api::model::NodeEvent,
     asking::{self, Question, Roster},
-    database::Provenance,
     liaison::{Effect, Input, Liaison},
 };
 
@@ -180,6 +179,7 @@ impl Superpeers {
             name: membership.name.to_string(),
             peer_id: membership.peer.to_string(),
         });
+        shared.catching_up.connected();
         self.feed(shared, membership.peer, Input::Connected);
         self.state().roster.is_heard(&membership.peer);
         self.changed.notify_one();
@@ -203,6 +203,9 @@ impl Superpeers {
             shared.events.publish(lost);
         }
         self.feed(shared, peer, Input::Departed);
+        if self.connected_peers().is_empty() {
+            shared.catching_up.alone();
+        }
         self.state().roster.is_heard(&peer);
         self.changed.notify_one();
     }
@@ -264,6 +267,9 @@ impl Superpeers {
         let input = match shared.network.call::<Index>(peer, request).await {
             Ok(Response::Registered(registered)) => {
                 self.heard(&peer);
+                if let Registered::At(_) = registered {
+                    shared.keeping.is_heard();
+                }
                 Input::Answered { registered, last_key }
             }
             Ok(other) => {
@@ -419,6 +425,11 @@ impl Superpeers {
         Ok(())
     }
 
+    /// Whether no super-peer has acknowledged the newest record of an own file since this node started.
+    pub(crate) fn owes(&self, file: &FileId) -> bool {
+        self.state().unpublished.contains(file)
+    }
+
     /// Publishes what no super-peer has acknowledged, with the keys that go before it, to each of them: the one that was
     /// asked may have lacked what another had been told.
     fn publish_missing_soon(&self, shared: &Arc<Shared>) {
@@ -463,9 +474,9 @@ impl Superpeers {
             }
             return;
         }
-        let database = shared.database.clone();
+        let (database, own) = (shared.database.clone(), self.own);
         let read = tokio::task::spawn_blocking(move || {
-            if all { own_records(&database) } else { records_of(&database, &unpublished) }
+            if all { database.records_of_owner(&own) } else { records_of(&database, &own, &unpublished) }
         });
         let records = match read.await {
             Ok(Ok(records)) => records,
@@ -615,21 +626,9 @@ fn pages(records: Vec<(FileId, SignedRecord)>) -> Vec<Vec<(FileId, SignedRecord)
 
 type Records = Result<Vec<(FileId, SignedRecord)>, crate::database::DatabaseError>;
 
-fn own_records(database: &crate::database::Database) -> Records {
-    let mut records = Vec::new();
-    let mut after = None;
-    loop {
-        let copies = database.copies(after.as_ref(), super::COPIES_AT_A_TIME)?;
-        let Some(last) = copies.last() else { return Ok(records) };
-        after = Some(last.file);
-        let own = copies.into_iter().filter(|copy| copy.provenance == Provenance::Own);
-        records.extend(own.map(|copy| (copy.file, copy.record)));
-    }
-}
-
-fn records_of(database: &crate::database::Database, files: &[FileId]) -> Records {
-    let copies = files.iter().filter_map(|file| database.copy(file).transpose());
+fn records_of(database: &crate::database::Database, own: &PeerId, files: &[FileId]) -> Records {
     // A file that was handed over meanwhile is its new owner's to publish.
-    let own = copies.filter(|copy| copy.as_ref().map_or(true, |copy| copy.provenance == Provenance::Own));
-    own.map(|copy| copy.map(|copy| (copy.file, copy.record))).collect()
+    let found =
+        files.iter().map(|file| Ok(database.record_of_owner(own, file)?.map(|record| (*file, record))));
+    found.filter_map(Result::transpose).collect()
 }

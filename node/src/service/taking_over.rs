@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
+use libp2p::PeerId;
 use quarta_protocols::{
+    credentials::Role,
     ids::{FileId, RecordHash},
     messages::{
         handover::{Handover as Lane, Refusal, Request, Response},
@@ -24,7 +26,7 @@ use quarta_protocols::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, fetching, verifying, wall_ms};
+use super::{Shared, fetching, keyring::Readers, verifying, wall_ms};
 use crate::{
     api::model::{NodeEvent, Transfer, TransferState, VerifyEvent},
     database::{Handover, LibraryCopy, Provenance},
@@ -37,6 +39,8 @@ const TAKINGS_MAX: usize = 32;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Space that a file must leave on the disk: nobody's gift fills it.
 const ROOM_LEFT_BYTES: u64 = 256 << 20;
+/// The pause after what may pass, such as a disk that is full.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Results of a check that wait to be read: one, and how far it is.
 const CHECKS_WAITING: usize = 4;
 
@@ -75,7 +79,8 @@ impl Takings {
 pub(super) fn answer(shared: &Arc<Shared>, asked: Asked<Lane>) {
     let shared = shared.clone();
     tokio::spawn(async move {
-        let response = match shared.offered(asked.request).await {
+        let by_superpeer = asked.membership.is_some_and(|asker| asker.role == Role::Superpeer);
+        let response = match shared.offered(asked.request, asked.peer, by_superpeer).await {
             Ok(response) => response,
             Err(refusal) => Response::Refused(refusal),
         };
@@ -84,7 +89,17 @@ pub(super) fn answer(shared: &Arc<Shared>, asked: Asked<Lane>) {
 }
 
 impl Shared {
-    async fn offered(self: &Arc<Self>, request: Request) -> Result<Response, Refusal> {
+    async fn offered(
+        self: &Arc<Self>,
+        request: Request,
+        by: PeerId,
+        by_superpeer: bool,
+    ) -> Result<Response, Refusal> {
+        // The rule is signed by nobody: it is heard from who signed the link, or passes that on for the root.
+        let link = request.link.peek().map_err(|_| Refusal::Invalid)?;
+        if link.from != by && !(link.by_root && by_superpeer) {
+            return Err(Refusal::Invalid);
+        }
         let mut progress = {
             let _changing = self.handovers.changing.lock().await;
             let (looking, asked) = (self.clone(), request.clone());
@@ -158,7 +173,7 @@ impl Shared {
         self.handovers.takings.all().insert(file, taking);
         let shared = self.clone();
         tokio::spawn(async move {
-            let taking = shared.take(&request, &sender);
+            let taking = shared.take_in_the_end(&request, &sender);
             let ended = match cancel.run_until_cancelled(taking).await {
                 Some(ended) => ended,
                 None if shared.stop.is_cancelled() => Err(Refusal::Unavailable),
@@ -171,7 +186,7 @@ impl Shared {
                 let mine = takings.get(&file).is_some_and(|taking| taking.cancel == cancel);
                 mine.then(|| takings.remove(&file)).is_some()
             };
-            // A stop leaves everything for the next start, and what passes for the next question.
+            // A stop leaves everything for the next start.
             if mine && matches!(&ended, Err(refusal) if *refusal != Refusal::Unavailable) {
                 let writing = shared.clone();
                 let dropped = in_blocking(move || {
@@ -184,6 +199,20 @@ impl Shared {
             sender.send_replace(Progress::Ended(ended));
         });
         progress
+    }
+
+    /// Takes a file over, trying again what may pass: whoever has offered it may be gone, and ask no more.
+    async fn take_in_the_end(
+        self: &Arc<Self>,
+        request: &Request,
+        sender: &watch::Sender<Progress>,
+    ) -> Result<SignedRecord, Refusal> {
+        loop {
+            match self.take(request, sender).await {
+                Err(Refusal::Unavailable | Refusal::Busy) => tokio::time::sleep(TRY_AGAIN_AFTER).await,
+                ended => return ended,
+            }
+        }
     }
 
     /// Takes a file over, however long that takes.
@@ -200,7 +229,8 @@ impl Shared {
             };
             let (reading, record) = (self.clone(), offer.record().clone());
             let (copy, owner_name) =
-                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.owner_name(&record)?))).await?;
+                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.next_owner_name(&record)?)))
+                    .await?;
             match copy {
                 Some(copy) if self.is_sound_to_its_end(copy.clone()).await => {
                     let (signing, asked, from) = (self.clone(), request.clone(), owner_name.clone());
@@ -209,7 +239,11 @@ impl Shared {
                         if self.handovers.is_leaving() {
                             return Err(Refusal::Leaving);
                         }
-                        in_blocking(move || signing.sign_for(&asked, &copy, &from)).await?
+                        let sign = move || {
+                            let _own = signing.changes_of_own();
+                            signing.sign_for(&asked, &copy, &from)
+                        };
+                        in_blocking(sign).await?
                     };
                     // None where the file has changed meanwhile.
                     if let Some(copy) = signed {
@@ -231,7 +265,7 @@ impl Shared {
         Ok(copy.filter(whole))
     }
 
-    fn owner_name(&self, record: &Record) -> Result<MemberName, Refusal> {
+    fn next_owner_name(&self, record: &Record) -> Result<MemberName, Refusal> {
         let known = self.database.member(&record.owner()).map_err(|error| unavailable(&error))?;
         // It is heard of in the feed in a moment.
         known.map(|known| known.listed.name).ok_or(Refusal::Unavailable)
@@ -280,10 +314,11 @@ impl Shared {
             sender.send_replace(Progress::Fetching { have_bytes: now.done_bytes });
             match now.state {
                 TransferState::Completed => return Ok(()),
-                TransferState::Failed | TransferState::Cancelled | TransferState::Paused => {
+                TransferState::Failed => {
                     tracing::warn!(file = %now.name, why = now.error, "a file that is to be taken over is not here yet");
                     return Err(Refusal::Unavailable);
                 }
+                TransferState::Cancelled | TransferState::Paused => return Err(Refusal::Declined),
                 TransferState::Queued | TransferState::Active | TransferState::Waiting => {}
             }
             if transfer.changed().await.is_err() {
@@ -293,13 +328,14 @@ impl Shared {
     }
 
     /// Signs for a file whose copy was found sound, and keeps that. None where the file is another by now. Blocks on the
-    /// disk; the caller holds `changing`.
+    /// disk; the caller holds `changing` and [`Shared::changes_of_own`].
     fn sign_for(
         &self,
         request: &Request,
         checked: &LibraryCopy,
         from: &MemberName,
     ) -> Result<Option<LibraryCopy>, Refusal> {
+        let _turn = self.changes_of_own();
         let (trust, keys) = (&self.identity.trust, &self.identity.keys);
         let Offered::Open(offer) = self.look_at(request)? else { return Ok(None) };
         let Some(copy) = self.whole_copy(offer.record())?.filter(|copy| copy.content == checked.content)
@@ -312,7 +348,18 @@ impl Shared {
             own.map_or(true, |own| own.is_some_and(|own| own.file != copy.file))
         };
         let name = free_name(&entry.name, from, is_taken).ok_or(Refusal::Unavailable)?;
-        let record = offer.sign(Entry { name: name.clone(), ..entry.clone() }, &keys.identity, trust)?;
+        // The same content under the same key, for the same readers, in an audience of this owner's.
+        let access = match offer.rule() {
+            None => entry.access.clone(),
+            Some(rule) => {
+                let secret = self.secret_of(offer.record()).ok_or(Refusal::MayNotRead)?;
+                let audience = self.audience_with(rule.clone()).map_err(|error| unavailable(&error))?;
+                let access = Readers::Audience(audience).access(self, &copy.file, &copy.content, secret);
+                access.map_err(|error| unavailable(&error))?
+            }
+        };
+        let entry = Entry { name: name.clone(), access, ..entry.clone() };
+        let record = offer.sign(entry, &keys.identity, trust)?;
         let copy = LibraryCopy {
             owner: keys.peer(),
             owner_name: self.identity.membership.name.clone(),
@@ -329,6 +376,9 @@ impl Shared {
     async fn announce_taken(self: &Arc<Self>, copy: &LibraryCopy, from: &MemberName) {
         tracing::info!(file = %copy.name, %from, "a file was taken over");
         self.offer(copy);
+        self.upkeep.changed([copy.file]);
+        // Keys first, so that no reader sees a file that it cannot open.
+        self.publish_owed_keys().await;
         let record = vec![(copy.file, copy.record.clone())];
         if let Err(error) = self.superpeers.publish(self, record).await {
             tracing::warn!(%error, "that a file has another owner is published as soon as a super-peer answers");

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use libp2p::PeerId;
@@ -28,6 +29,9 @@ use crate::{
     audiences::{Candidate, due},
     database::{DatabaseError, OwnAudience, Provenance},
 };
+
+/// How long after they were refused keys are told again: a super-peer may not have heard yet of the member they are for.
+const OWED_AGAIN_AFTER: Duration = Duration::from_secs(15);
 
 /// What concerns own audiences.
 #[derive(Debug, Default)]
@@ -55,8 +59,16 @@ impl Tending {
 /// Tends own audiences until the node stops.
 pub(super) async fn tend(shared: Arc<Shared>) {
     shared.tending.wake();
-    while shared.stop.run_until_cancelled(shared.tending.due.notified()).await.is_some() {
-        let _changing = shared.changing_own.lock().await;
+    loop {
+        let owes = !shared.tending.owed().is_empty();
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = shared.tending.due.notified() => {}
+            () = tokio::time::sleep(OWED_AGAIN_AFTER), if owes => {
+                shared.publish_owed_keys().await;
+                continue;
+            }
+        }
         let blocking = shared.clone();
         let tended = tokio::task::spawn_blocking(move || blocking.tend_all()).await;
         match tended {
@@ -76,7 +88,7 @@ pub(super) async fn tend(shared: Arc<Shared>) {
 
 impl Shared {
     /// The own audience of a rule: one that is there, or a new one with keys for all its readers. Blocks on the disk. The
-    /// caller holds `changing_own`, and sees to it that the keys are published.
+    /// caller holds [`Shared::changes_of_own`], and sees to it that the keys are published.
     pub(super) fn audience_with(&self, rule: Rule) -> Result<AudienceId, DatabaseError> {
         let rule = rule.sorted();
         let me = self.identity.keys.peer();
@@ -99,6 +111,7 @@ impl Shared {
 
     /// How many members got keys.
     fn tend_all(&self) -> Result<usize, DatabaseError> {
+        let _turn = self.changes_of_own();
         let all = self.database.own_audiences()?;
         if all.is_empty() {
             return Ok(0);
@@ -209,6 +222,9 @@ impl Shared {
                     return;
                 }
             }
+        }
+        if !self.tending.owed().is_empty() {
+            self.tending.wake();
         }
     }
 

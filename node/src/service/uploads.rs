@@ -76,7 +76,7 @@ pub(super) enum Held {
 }
 
 impl Held {
-    fn manifest(&self) -> &Manifest {
+    pub(super) fn manifest(&self) -> &Manifest {
         match self {
             Self::Library(_, serving) => serving.manifest(),
             Self::Vault(replica) => replica.manifest(),
@@ -88,6 +88,17 @@ impl Held {
         match self {
             Self::Library(_, serving) => serving.read(index),
             Self::Vault(replica) => replica.read_from_disk(index),
+        }
+    }
+
+    /// Whether it is still to be had here.
+    fn is_offered(&self, shared: &Shared, content: &ContentId) -> bool {
+        match self {
+            Self::Library(file, _) => {
+                let inventory = shared.inventory();
+                inventory.get(&Key::Library(*file)).is_some_and(|item| item.content() == *content)
+            }
+            Self::Vault(_) => shared.keeping.has(content),
         }
     }
 
@@ -189,6 +200,10 @@ pub(super) fn serve(shared: &Arc<Shared>, asked: ChunkAsked) {
 
 async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePermit) {
     let content = asked.request.content();
+    if !shared.catching_up.may_serve().await {
+        asked.responder.respond(Head::Refused(Refusal::Busy));
+        return;
+    }
     let held = match find(shared, content).await {
         Ok(found) => found,
         Err(refusal) => {
@@ -196,6 +211,11 @@ async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePe
             return;
         }
     };
+    // What was withdrawn while this node was off may lie here still.
+    if matches!(*held, Held::Vault(_)) && !shared.keeping.is_settled() {
+        asked.responder.respond(Head::Refused(Refusal::Busy));
+        return;
+    }
     match asked.request {
         Request::Manifest { .. } => {
             let body = asked.responder.stream(Head::Manifest);
@@ -238,8 +258,8 @@ async fn run(
     let sending = async {
         while let Some(chunk) = ready.recv().await {
             match chunk {
-                // A replica that is dropped meanwhile is sent no further.
-                Ok(_) if matches!(*held, Held::Vault(_)) && !shared.keeping.has(&content) => {
+                // What is withdrawn or dropped meanwhile is sent no further.
+                Ok(_) if !held.is_offered(shared, &content) => {
                     ready.close();
                     let _ = body.abort(Abort::Stopping).await;
                     return;
@@ -272,7 +292,7 @@ async fn run(
 }
 
 /// Opens a content, or finds it open.
-async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc<Held>, Refusal> {
+pub(super) async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc<Held>, Refusal> {
     if let Some((held, opened)) = shared.uploads.open().servings.get(&content)
         && opened.elapsed() < OPEN_FOR
     {
@@ -325,6 +345,15 @@ fn open_in_library(shared: &Arc<Shared>, content: &ContentId) -> Result<(FileId,
     let (copy, manifest) = found.ok_or(Refusal::NotHeld)?;
     // What has been withdrawn, or is here in part only, is not served.
     if shared.inventory().get(&Key::Library(copy.file)).is_none() {
+        return Err(Refusal::NotHeld);
+    }
+    // What was restricted or deleted is served no more from the moment on in which this node knows of it.
+    let outdated = shared.database.outdated_copy(&copy.file).map_err(|error| {
+        tracing::error!(%error, "the database could not be read");
+        Refusal::Busy
+    })?;
+    let fate = outdated.and_then(|outdated| shared.fate_of(&outdated));
+    if fate.is_some_and(|(fate, _)| !fate.is_served()) {
         return Err(Refusal::NotHeld);
     }
     let record = Record::verify(copy.record.clone(), &shared.identity.trust).map_err(|_| Refusal::NotHeld)?;

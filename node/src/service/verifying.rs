@@ -170,7 +170,7 @@ impl Run<'_> {
     }
 
     fn check(&mut self, copy: &LibraryCopy) -> Result<(), Ended> {
-        let Some(against) = self.against(copy)? else { return Ok(()) };
+        let Some(against) = Against::of(self.shared, copy)? else { return Ok(()) };
         let before = self.done_bytes;
         let found = check(&self.shared.library, &copy.place, &against, &mut |bytes| self.pass(copy, bytes));
         // Whatever was read of it, it has had its turn.
@@ -186,7 +186,7 @@ impl Run<'_> {
             Err(Unfinished::Defect(defect, why)) => {
                 self.shared.lost(copy, defect);
                 let next = match defect {
-                    Defect::Changed | Defect::Missing => {
+                    Defect::Changed | Defect::Missing | Defect::Damaged => {
                         "put the right file back and verify again, or fetch it with `quarta get`"
                     }
                     Defect::Unreadable => "see who may read it and check the disk, and verify again",
@@ -217,19 +217,8 @@ impl Run<'_> {
             Some(Defect::Changed) => CopyChecked::Changed,
             Some(Defect::Missing) => CopyChecked::Missing,
             Some(Defect::Unreadable) => CopyChecked::Unreadable,
+            Some(Defect::Damaged) => CopyChecked::Damaged,
         });
-    }
-
-    /// What a copy is compared with; none where its record does not let this node read it.
-    fn against(&self, copy: &LibraryCopy) -> Result<Option<Against>, Ended> {
-        let Some(manifest) = self.shared.database.manifest(&copy.content)? else { return Ok(None) };
-        let record = Record::verify(copy.record.clone(), &self.shared.identity.trust).ok();
-        let secret = record.and_then(|record| self.shared.secret_of(&record));
-        Ok(secret.map(|secret| Against {
-            sha256: Some(secret.sha256),
-            cipher: secret.key.cipher(),
-            manifest,
-        }))
     }
 
     /// So many bytes were read: waits for the rate, and tells how far it is. `false` where it is to end.
@@ -258,22 +247,32 @@ impl Run<'_> {
 }
 
 /// What a copy must be.
-struct Against {
+pub(super) struct Against {
     sha256: Option<Sha256>,
     cipher: Cipher,
     manifest: Manifest,
 }
 
+impl Against {
+    /// What a copy is compared with; none where its record does not let this node read it.
+    pub(super) fn of(shared: &Shared, copy: &LibraryCopy) -> Result<Option<Self>, DatabaseError> {
+        let Some(manifest) = shared.database.manifest(&copy.content)? else { return Ok(None) };
+        let record = Record::verify(copy.record.clone(), &shared.identity.trust).ok();
+        let secret = record.and_then(|record| shared.secret_of(&record));
+        Ok(secret.map(|secret| Self { sha256: Some(secret.sha256), cipher: secret.key.cipher(), manifest }))
+    }
+}
+
 /// Why a copy was not found sound.
 #[derive(Debug, PartialEq, Eq)]
-enum Unfinished {
+pub(super) enum Unfinished {
     Defect(Defect, String),
     /// It was not read to its end, since nobody wants to know.
     Stopped,
 }
 
 /// Reads a copy to its end; gives the stamp with which it is sound. `pass` is told of every chunk read, and ends it.
-fn check(
+pub(super) fn check(
     library: &Library,
     place: &Place,
     against: &Against,

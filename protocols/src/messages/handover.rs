@@ -75,6 +75,9 @@ pub enum Refusal {
     /// Its disk has no room for the file.
     #[error("that branch has no room for the file")]
     NoRoom,
+    /// Somebody there has stopped fetching it.
+    #[error("somebody at that branch has stopped fetching it")]
+    Declined,
     /// It takes over too many files already: ask again later.
     #[error("that branch is taking over too many files at once")]
     Busy,

@@ -21,7 +21,7 @@ use crate::{
 /// For how long a node that has confirmed a content drops it on nobody's request as one copy too many: it answers
 /// [`Outcome::Busy`]. Two super-peers that do not see each other may each drop a copy because the other copies are there;
 /// this keeps them from dropping those that the other one counts on.
-pub const CONFIRMED_FOR: Duration = Duration::from_secs(60);
+pub const CONFIRMED_FOR: Duration = Duration::from_mins(1);
 /// Contents that one request names.
 pub const ASSIGNMENTS_MAX: usize = 512;
 

@@ -16,6 +16,7 @@ use quarta_protocols::{
         admission::{self, Admission, PeerAddresses},
         changes::{self, Changes},
         chunk,
+        handover::Handover,
         index::{
             self, Cursor, Fault, Index, ListedFile, ListedMember, MemberState, Publication, Registered,
             Source, SourceOutcome,
@@ -23,6 +24,7 @@ use quarta_protocols::{
         inventory::{Completeness, Coverage, Item, Key, Page, Position, Summary},
         poll::{self, Load, Poll},
         sync::{self, Digest, Kind, Place, Stamp, Sync},
+        vault::Vault,
     },
     names::{FileName, MemberName},
     records::{Access, Body, Entry, Link, Origin, RECORD_MAX_BYTES, Record, SignedRecord, State},
@@ -31,6 +33,8 @@ use quarta_protocols::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::{ByteArray, ByteBuf};
+
+use crate::sharing::sharing;
 
 /// What a receiver does with bytes: decodes, verifies what can be verified, and encodes again.
 type Again = fn(&[u8]) -> Result<Vec<u8>, String>;
@@ -45,12 +49,14 @@ pub(crate) struct Case {
 }
 
 /// The decoders of every kind of request.
-pub(crate) const REQUEST_DECODERS: [Again; 6] = [
+pub(crate) const REQUEST_DECODERS: [Again; 8] = [
     request::<Admission>,
     request::<Index>,
     request::<Changes>,
     request::<Poll>,
     request::<Sync>,
+    request::<Vault>,
+    request::<Handover>,
     within::<chunk::Request, { chunk::MAX_REQUEST_BYTES }>,
 ];
 
@@ -72,7 +78,7 @@ fn response<P: Protocol>(bytes: &[u8]) -> Result<Vec<u8>, String> {
         .map_err(|e| e.to_string())
 }
 
-fn statement<S: Statement>(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn statement<S: Statement>(bytes: &[u8]) -> Result<Vec<u8>, String> {
     cbor::from_slice_within::<S>(bytes, S::MAX_BYTES)
         .map(|value| cbor::to_vec(&value))
         .map_err(|e| e.to_string())
@@ -109,28 +115,28 @@ fn abort(bytes: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "one form for all")]
-fn verbatim(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn verbatim(bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(bytes.to_vec())
 }
 
 /// A network with a root, a super-peer and two nodes.
-struct World {
-    root: Keypair,
-    superpeer: Keypair,
-    node: Keypair,
-    other: Keypair,
-    trust: Trust,
+pub(crate) struct World {
+    pub(crate) root: Keypair,
+    pub(crate) superpeer: Keypair,
+    pub(crate) node: Keypair,
+    pub(crate) other: Keypair,
+    pub(crate) trust: Trust,
 }
 
 fn keypair(seed: u8) -> Keypair {
     Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
 
-fn peer(key: &Keypair) -> PeerId {
+pub(crate) fn peer(key: &Keypair) -> PeerId {
     key.public().to_peer_id()
 }
 
-fn name(text: &str) -> MemberName {
+pub(crate) fn name(text: &str) -> MemberName {
     MemberName::new(text).unwrap()
 }
 
@@ -142,15 +148,15 @@ fn addresses() -> Vec<Multiaddr> {
     ["/ip4/192.0.2.7/tcp/7481", "/dns4/filial.example/udp/7481/quic-v1"].map(|a| a.parse().unwrap()).to_vec()
 }
 
-fn file() -> FileId {
+pub(crate) fn file() -> FileId {
     FileId::from_bytes([0xf1; 32])
 }
 
-fn content() -> ContentId {
+pub(crate) fn content() -> ContentId {
     ContentId::from_bytes([0xc0; 32])
 }
 
-fn sha256() -> Sha256 {
+pub(crate) fn sha256() -> Sha256 {
     Sha256::from_bytes([0x5a; 32])
 }
 
@@ -159,7 +165,7 @@ fn position() -> Position {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = keypair(1);
         let trust = Trust::in_root(root.public().try_into_ed25519().unwrap());
         Self { root, superpeer: keypair(2), node: keypair(3), other: keypair(4), trust }
@@ -196,13 +202,13 @@ impl World {
         vec![PeerAddresses { peer: peer(&self.superpeer), addresses: addresses() }]
     }
 
-    fn body(&self, state: State) -> Body {
+    pub(crate) fn body(&self, state: State) -> Body {
         let origin = Origin { owner: peer(&self.node), nonce: ByteArray::new([9; 16]) };
         let file = origin.file_id(&self.trust.network);
         Body { file, origin, links: Vec::new(), revision: 1, state }
     }
 
-    fn link(&self, by_root: bool) -> Link {
+    pub(crate) fn link(&self, by_root: bool) -> Link {
         let candidates = if by_root { vec![peer(&self.superpeer), peer(&self.other)] } else { Vec::new() };
         Link {
             file: self.body(State::Deleted).file,
@@ -215,7 +221,7 @@ impl World {
         }
     }
 
-    fn signed(&self, body: &Body, owner: &Keypair) -> SignedRecord {
+    pub(crate) fn signed(&self, body: &Body, owner: &Keypair) -> SignedRecord {
         Record::sign(body, &self.trust, owner).unwrap().signed().clone()
     }
 
@@ -259,7 +265,7 @@ fn sealed() -> (Vec<u8>, ContentKey, Manifest) {
     (chunk, key, manifest)
 }
 
-fn open_entry() -> Entry {
+pub(crate) fn open_entry() -> Entry {
     let (_, key, manifest) = sealed();
     Entry {
         name: file_name(),
@@ -270,7 +276,7 @@ fn open_entry() -> Entry {
     }
 }
 
-fn restricted_entry() -> Entry {
+pub(crate) fn restricted_entry() -> Entry {
     Entry {
         name: file_name(),
         size_bytes: 5_000_000_000,
@@ -366,26 +372,27 @@ pub(crate) fn cases() -> Vec<Case> {
     endings(&mut cases, &world);
     synchronisation(&mut cases, &world);
     chunks(&mut cases);
+    sharing(&mut cases, &world);
     cases.0
 }
 
 #[derive(Default)]
-struct Cases(Vec<Case>);
+pub(crate) struct Cases(Vec<Case>);
 
 impl Cases {
-    fn cbor<T: Serialize + ?Sized>(&mut self, name: &str, value: &T, again: Again) {
+    pub(crate) fn cbor<T: Serialize + ?Sized>(&mut self, name: &str, value: &T, again: Again) {
         self.0.push(Case { name: name.to_owned(), bytes: cbor::to_vec(value), again, cbor: true });
     }
 
-    fn raw(&mut self, name: &str, bytes: impl Into<Vec<u8>>, again: Again) {
+    pub(crate) fn raw(&mut self, name: &str, bytes: impl Into<Vec<u8>>, again: Again) {
         self.0.push(Case { name: name.to_owned(), bytes: bytes.into(), again, cbor: false });
     }
 
-    fn request<P: Protocol>(&mut self, name: &str, value: &P::Request) {
+    pub(crate) fn request<P: Protocol>(&mut self, name: &str, value: &P::Request) {
         self.cbor(&format!("{}.request.{name}", P::NAME), value, request::<P>);
     }
 
-    fn response<P: Protocol>(&mut self, name: &str, value: &P::Response) {
+    pub(crate) fn response<P: Protocol>(&mut self, name: &str, value: &P::Response) {
         self.cbor(&format!("{}.response.{name}", P::NAME), value, response::<P>);
     }
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod cases;
+mod sharing;
 
 use std::{
     fmt::Write,
@@ -158,7 +159,7 @@ fn bytes_of(value: &Value) -> Vec<u8> {
 /// Whether a map stands for a struct. An enum's variant with content is a map too, of that variant alone, so structs of
 /// one field have to be known by it.
 fn is_struct(fields: &[(Value, Value)]) -> bool {
-    const ONLY_FIELDS: [&str; 4] = ["addresses", "after", "content", "reference"];
+    const ONLY_FIELDS: [&str; 6] = ["addresses", "after", "content", "file", "have_bytes", "reference"];
     match fields {
         [(Value::Text(only), _)] => ONLY_FIELDS.contains(&only.as_str()),
         _ => true,

@@ -10,9 +10,12 @@ use quarta_protocols::{
     credentials::{Role, UnixSeconds},
     endings::Ended,
     members::Enrolment,
-    messages::{changes, sync},
+    messages::{changes, handover, sync, vault},
     network::Network,
+    records::{Body, Link, Origin, State},
+    signing::Signed,
 };
+use serde_bytes::ByteArray;
 
 use crate::{
     attacker::{attack, hello, well_formed},
@@ -21,7 +24,7 @@ use crate::{
 };
 
 /// Quarta's own protocols but *hello* and *admission*, which strangers may speak.
-const GATED: [&str; 5] = ["index", "changes", "poll", "sync", "chunk"];
+const GATED: [&str; 7] = ["index", "changes", "poll", "sync", "chunk", "vault", "handover"];
 /// libp2p's.
 const FOREIGN: [&str; 1] = ["/ipfs/ping/1.0.0"];
 
@@ -114,7 +117,7 @@ async fn a_node_offers_nothing_over_quic_to_whoever_presents_no_good_credential(
 async fn what_only_super_peers_may_ask_is_not_offered_to_a_node() {
     let world = World::new();
     for over in BOTH {
-        for (role, protocol) in [(Role::Superpeer, "sync"), (Role::Node, "poll")] {
+        for (role, protocol) in [(Role::Superpeer, "sync"), (Role::Node, "poll"), (Role::Node, "vault")] {
             let victim = Victim::start(&world, role, over).await;
             let key = Keypair::generate_ed25519();
             let enrolment = world.enrol(&key, Role::Node, UnixSeconds::now());
@@ -140,6 +143,29 @@ async fn a_revoked_machine_is_not_even_offered_admission() {
     }
 }
 
+/// A file offered by somebody to somebody.
+fn offer(world: &World) -> handover::Request {
+    let (owner, next) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let origin = Origin { owner: peer_of(&owner), nonce: ByteArray::new([1; 16]) };
+    let file = origin.file_id(&world.trust.network);
+    let body = Body { file, origin, links: Vec::new(), revision: 1, state: State::Deleted };
+    let link = Link {
+        file,
+        place: 0,
+        from: peer_of(&owner),
+        to: peer_of(&next),
+        previous: None,
+        by_root: false,
+        candidates: Vec::new(),
+    };
+    let network = &world.trust.network;
+    handover::Request {
+        record: Signed::new(&body, network, &owner),
+        link: Signed::new(&link, network, &owner),
+        rule: None,
+    }
+}
+
 #[tokio::test]
 async fn the_same_bytes_are_read_where_the_credential_is_good_for_them() {
     let world = World::new();
@@ -149,6 +175,8 @@ async fn the_same_bytes_are_read_where_the_credential_is_good_for_them() {
         (Role::Superpeer, "changes", Role::Node, cbor::to_vec(&changes)),
         (Role::Superpeer, "sync", Role::Superpeer, cbor::to_vec(&sync::Request::Push(Vec::new()))),
         (Role::Node, "poll", Role::Superpeer, cbor::to_vec(&POLL)),
+        (Role::Node, "vault", Role::Superpeer, cbor::to_vec(&vault::Request::Confirm(Vec::new()))),
+        (Role::Node, "handover", Role::Node, cbor::to_vec(&offer(&world))),
     ];
     for over in BOTH {
         for (role, protocol, asker, bytes) in &asked {

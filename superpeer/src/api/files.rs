@@ -38,9 +38,13 @@ async fn list(
     let query = search.query()?.to_owned();
     let after: Option<Cursor> = paging.after()?;
     let limit = u32::try_from(paging.limit()?.get()).unwrap_or(u32::MAX);
-    let page = shared
+    let (page, gone) = shared
         .store
-        .read(move |reader| reader.search(Viewer::Administrator, &query, None, after.as_ref(), limit))
+        .read(move |reader| {
+            let page = reader.search(Viewer::Administrator, &query, None, after.as_ref(), limit)?;
+            let gone = reader.gone(page.files.iter().map(|file| file.owner))?;
+            Ok((page, gone))
+        })
         .await
         .map_err(|e| broken(&e))?;
     let state = shared.state();
@@ -55,6 +59,7 @@ async fn list(
             id: stored.file.to_string(),
             name: stored.name.to_string(),
             owner: stored.owner_name.to_string(),
+            orphaned: gone.contains(&stored.owner),
             size_bytes: entry.size_bytes,
             restricted: sha256.is_none(),
             sha256: sha256.map(|sum| sum.to_string()),

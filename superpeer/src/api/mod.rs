@@ -3,6 +3,7 @@
 //! Every handler stands below its own description, and the router is made of both (`routes!`), so that none is served
 //! undescribed. What holds for all routes, who is let in and how errors look, is `quarta_daemon::http`'s.
 
+mod assigning;
 mod candidates;
 mod files;
 mod invites;
@@ -53,6 +54,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(status::routes())
         .merge(members::routes())
         .merge(files::routes())
+        .merge(assigning::routes())
         .merge(invites::routes())
         .merge(candidates::routes())
         .merge(log::routes());

@@ -122,6 +122,9 @@ pub struct File {
     pub name: String,
     /// The owner's name.
     pub owner: String,
+    /// Whether the owner has left or was revoked without handing the file over: it can be assigned.
+    #[serde(default)]
+    pub orphaned: bool,
     /// Its size, in bytes.
     pub size_bytes: u64,
     /// Its SHA-256; none for a restricted file.
@@ -131,6 +134,53 @@ pub struct File {
     pub restricted: bool,
     /// Available members that hold all of it.
     pub holders: Vec<String>,
+}
+
+/// `GET /api/v1/files/{file}/owner`: who owns a file, and what a link to its next owner has to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ownership {
+    /// The file's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The owner's name.
+    pub owner: String,
+    /// Its peer id.
+    pub owner_id: String,
+    /// Whether it has left or was revoked.
+    pub orphaned: bool,
+    /// How often the file was handed over.
+    pub links: u32,
+    /// The hash of the last link, in hexadecimal digits; none where there is none.
+    pub last_link: Option<String>,
+}
+
+/// `POST /api/v1/files/{file}/owner`: assign a file whose owner is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignRequest {
+    /// The next owner's name, its peer id, or the beginning of that.
+    #[schema(example = "filial-recife")]
+    pub member: String,
+    /// The link, signed by the root, as hexadecimal digits of its encoded form; none to have it signed with the root key
+    /// of this machine.
+    #[serde(default)]
+    pub signed: Option<String>,
+}
+
+/// A file that was assigned, or is on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Assigned {
+    /// The file's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The new or next owner's name.
+    pub owner: String,
+    /// Whether the file is the new owner's; else that one fetches it first, and takes it over by itself.
+    pub taken: bool,
+    /// What it has of the file, in verified bytes.
+    pub have_bytes: u64,
 }
 
 /// `GET /api/v1/members/{member}/files?cursor=`: the list a node was polled for.

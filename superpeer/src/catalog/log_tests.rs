@@ -290,7 +290,7 @@ fn format_1(path: &std::path::Path, from: &Catalog, unread: &[Entry]) {
     conn.execute_batch(
         "INSERT INTO catalog SELECT one, network, clock_millis, clock_counter FROM newer.catalog;
          INSERT INTO entries SELECT row, kind, id, payload, stamp FROM newer.entries WHERE kind IN (1, 2);
-         INSERT INTO files SELECT * FROM newer.files;
+         INSERT INTO files SELECT row, file, owner, name, folded, content FROM newer.files;
          INSERT INTO file_names (rowid, folded) SELECT row, folded FROM newer.files;
          INSERT INTO owners SELECT * FROM newer.owners;
          INSERT INTO members SELECT * FROM newer.members;

@@ -1,5 +1,7 @@
 //! The members: who they are, how they are called, and whether they still are.
 
+use std::collections::HashSet;
+
 use libp2p::PeerId;
 use quarta_protocols::{
     credentials::{Role, UnixSeconds},
@@ -150,6 +152,21 @@ impl Reader {
             });
         }
         Ok(members)
+    }
+
+    /// Those of these members that are members no more.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn gone(&self, peers: impl IntoIterator<Item = PeerId>) -> Result<HashSet<PeerId>, CatalogError> {
+        let peers: HashSet<PeerId> = peers.into_iter().collect();
+        let mut gone = HashSet::new();
+        for peer in peers {
+            if self.member(&peer)?.is_some_and(|member| !member.standing.is_member()) {
+                gone.insert(peer);
+            }
+        }
+        Ok(gone)
     }
 
     /// All whose membership has ended, in no order, as [`Applied`] tells it when it becomes known.

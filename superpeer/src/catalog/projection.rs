@@ -7,9 +7,10 @@ use quarta_protocols::{
     cbor,
     credentials::{Role, Trust},
     endings::Revoked,
+    ids::AudienceId,
     members::Enrolled,
     messages::sync::{Kind, Stamp},
-    records::{Access, Record, State},
+    records::{Access, Entry, Record, State},
     signing::Signed,
 };
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -88,7 +89,10 @@ pub(super) fn read_who_may_see_what(tx: &Transaction<'_>, trust: &Trust) -> Resu
         let key = Key { kind: Kind(row.get(1)?), id: row.get(2)? };
         let bytes = row.get_ref(3)?.as_blob().map_err(CatalogError::damaged)?;
         match Payload::verify(&key, bytes, trust) {
-            Ok(Payload::File(record)) => restrict_file(tx, at, None, &record)?,
+            Ok(Payload::File(record)) => {
+                restrict_file(tx, at, None, &record)?;
+                set_apart(tx, at, &record)?;
+            }
             Ok(Payload::Audience(audience)) => list_audience(tx, at, audience.statement())?,
             Ok(Payload::Wrap(wrap)) => count_wrap(tx, at, wrap.statement())?,
             Err(_) if key.kind != Kind::FILE => invalid.push(at),
@@ -100,6 +104,26 @@ pub(super) fn read_who_may_see_what(tx: &Transaction<'_>, trust: &Trust) -> Resu
         tx.execute("DELETE FROM entries WHERE row = ?1", [row])?;
     }
     Ok(())
+}
+
+/// Moves a restricted file from among the open ones, where format 3 had all.
+fn set_apart(tx: &Transaction<'_>, row: i64, record: &Record) -> Result<(), CatalogError> {
+    let Some((audience, entry)) = record.entry().and_then(|entry| Some((audience(entry)?, entry))) else {
+        return Ok(());
+    };
+    tx.execute("UPDATE files SET audience = ?2 WHERE row = ?1", params![row, audience.as_bytes()])?;
+    tx.execute("DELETE FROM file_names WHERE rowid = ?1", [row])?;
+    let folded = fold(entry.name.as_str());
+    tx.execute("INSERT INTO restricted_names (rowid, folded) VALUES (?1, ?2)", params![row, folded])?;
+    Ok(())
+}
+
+/// A file's audience; none for an open one.
+const fn audience(entry: &Entry) -> Option<&AudienceId> {
+    match &entry.access {
+        Access::Open { .. } => None,
+        Access::Restricted { audience, .. } => Some(audience),
+    }
 }
 
 /// Notes who may see a file, where that is not everybody. A deleted file stays hidden from whom it was hidden.
@@ -114,10 +138,7 @@ fn restrict_file(
         .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let audience = match &new.body().state {
-        State::Present(entry) => match &entry.access {
-            Access::Open { .. } => None,
-            Access::Restricted { audience, .. } => Some(audience.as_bytes().to_vec()),
-        },
+        State::Present(entry) => audience(entry).map(|audience| audience.as_bytes().to_vec()),
         State::Deleted => before.as_ref().map(|(audience, _)| audience.clone()),
     };
     let Some(audience) = audience else {
@@ -184,29 +205,36 @@ fn count_owner(tx: &Transaction<'_>, old: Option<&Record>, new: &Record) -> Resu
 }
 
 fn list_file(tx: &Transaction<'_>, row: i64, old: Option<&Record>, new: &Record) -> Result<(), CatalogError> {
-    let folded = |record: &Record| record.entry().map(|entry| fold(entry.name.as_str()));
-    let (before, now) = (old.and_then(folded), folded(new));
+    let names = |record: &Record| {
+        let entry = record.entry()?;
+        let table = if audience(entry).is_some() { "restricted_names" } else { "file_names" };
+        Some((table, fold(entry.name.as_str())))
+    };
+    let (before, now) = (old.and_then(names), names(new));
     if before != now {
-        if before.is_some() {
-            tx.prepare_cached("DELETE FROM file_names WHERE rowid = ?1")?.execute([row])?;
+        if let Some((table, _)) = before {
+            tx.prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?.execute([row])?;
         }
-        if let Some(now) = &now {
-            tx.prepare_cached("INSERT INTO file_names (rowid, folded) VALUES (?1, ?2)")?
-                .execute(params![row, now])?;
+        if let Some((table, folded)) = &now {
+            tx.prepare_cached(&format!("INSERT INTO {table} (rowid, folded) VALUES (?1, ?2)"))?
+                .execute(params![row, folded])?;
         }
     }
     let Some(entry) = new.entry() else {
         tx.prepare_cached("DELETE FROM files WHERE row = ?1")?.execute([row])?;
         return Ok(());
     };
-    tx.prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-        row,
-        new.file().as_bytes(),
-        new.owner().to_bytes(),
-        entry.name.as_str(),
-        now,
-        entry.content.as_bytes(),
-    ])?;
+    tx.prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+        params![
+            row,
+            new.file().as_bytes(),
+            new.owner().to_bytes(),
+            entry.name.as_str(),
+            now.map(|(_, folded)| folded),
+            entry.content.as_bytes(),
+            audience(entry).map_or(&[][..], |audience| audience.as_bytes()),
+        ],
+    )?;
     Ok(())
 }
 

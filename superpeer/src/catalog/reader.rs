@@ -13,7 +13,6 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     CatalogError,
     fold::fold,
-    search::{Plan, SORTED_MAX, Wanted, bounds, phrase},
     sight::{Viewer, shown_to},
 };
 
@@ -54,72 +53,6 @@ pub struct FilePage {
 impl Reader {
     pub(super) const fn over(conn: Connection) -> Self {
         Self { conn }
-    }
-
-    /// Files whose name contains the text, without regard to case and accents, in name order; all where it is empty.
-    /// A text of one or two letters must begin the name.
-    ///
-    /// No character of the text has a special meaning. A page may be shorter than `limit` though more follow: a file
-    /// whose owner's enrolment has not arrived yet is not shown. `next` tells. What the viewer may not see is not there.
-    ///
-    /// # Errors
-    /// [`CatalogError`] where the database fails.
-    pub fn search(
-        &self,
-        viewer: Viewer,
-        query: &str,
-        owner: Option<PeerId>,
-        after: Option<&Cursor>,
-        limit: u32,
-    ) -> Result<FilePage, CatalogError> {
-        let (plan, beginning, text) = match Wanted::new(query) {
-            Wanted::Nothing => return Ok(FilePage::default()),
-            Wanted::Beginning(text) => (Plan::Range, text, String::new()),
-            Wanted::Sign(text) => (Plan::Walk, String::new(), text),
-            Wanted::Letters(text) if self.is_common(&text)? => (Plan::Walk, String::new(), text),
-            Wanted::Letters(text) => (Plan::Sorted, String::new(), text),
-        };
-        let ((low, low_file), high) = bounds(&beginning, after);
-        let (owner, viewer, phrase) = (owner.map(PeerId::to_bytes), viewer.parameter(), phrase(&text));
-        let limit = limit.max(1);
-        // One more than asked for tells whether another page follows.
-        let fetched = i64::from(limit) + 1;
-        let mut values: Vec<(&str, &dyn rusqlite::ToSql)> =
-            vec![(":low", &low), (":low_file", &low_file), (":limit", &fetched)];
-        if let Some(owner) = &owner {
-            values.push((":owner", owner));
-        }
-        if let Some(viewer) = &viewer {
-            values.push((":viewer", viewer));
-        }
-        match plan {
-            Plan::Range => values.push((":high", &high)),
-            Plan::Walk => values.push((":text", &text)),
-            Plan::Sorted => values.push((":phrase", &phrase)),
-        }
-        let mut rows = self.conn.prepare_cached(&plan.rows(owner.is_some(), viewer.is_some()))?;
-        let mut rows = rows.query(values.as_slice())?;
-        let mut page = FilePage::default();
-        let (mut seen, mut last) = (0, None);
-        while let Some(row) = rows.next()? {
-            if seen == limit {
-                page.next = last;
-                break;
-            }
-            seen += 1;
-            last = Some(Cursor { name: file_name(row, 2)?, file: FileId::from_bytes(row.get(0)?) });
-            page.files.extend(stored_file(row)?);
-        }
-        Ok(page)
-    }
-
-    /// Whether more names contain the text than are sorted for a page.
-    fn is_common(&self, text: &str) -> Result<bool, CatalogError> {
-        let mut count = self.conn.prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM file_names WHERE file_names MATCH ?1 LIMIT ?2)",
-        )?;
-        let found: u32 = count.query_row(params![phrase(text), SORTED_MAX + 1], |row| row.get(0))?;
-        Ok(found > SORTED_MAX)
     }
 
     /// The files that a person can mean by a text: a full id, the beginning of one (at least
@@ -289,7 +222,7 @@ fn id_range(digits: &str) -> Option<([u8; ID_BYTES], [u8; ID_BYTES])> {
 }
 
 /// A row of file, owner, name, owner's name and payload; none while the owner is not known.
-fn stored_file(row: &Row<'_>) -> Result<Option<StoredFile>, CatalogError> {
+pub(super) fn stored_file(row: &Row<'_>) -> Result<Option<StoredFile>, CatalogError> {
     let Some(owner_name) = row.get::<_, Option<String>>(3)? else { return Ok(None) };
     let payload = row.get_ref(4)?.as_blob().map_err(CatalogError::damaged)?;
     Ok(Some(StoredFile {
@@ -301,7 +234,7 @@ fn stored_file(row: &Row<'_>) -> Result<Option<StoredFile>, CatalogError> {
     }))
 }
 
-fn file_name(row: &Row<'_>, at: usize) -> Result<FileName, CatalogError> {
+pub(super) fn file_name(row: &Row<'_>, at: usize) -> Result<FileName, CatalogError> {
     FileName::new(row.get_ref(at)?.as_str().map_err(CatalogError::damaged)?).map_err(CatalogError::damaged)
 }
 

@@ -31,3 +31,13 @@ CREATE TABLE restrictions (
     always INTEGER NOT NULL CHECK (always IN (0, 1))
 ) STRICT;
 CREATE INDEX restrictions_by_audience ON restrictions (audience, row);
+
+-- The audience of a restricted file, empty for an open one. Files in name order stand apart by it, so that nobody reads past
+-- files that are hidden from it, however many somebody makes.
+ALTER TABLE files ADD COLUMN audience BLOB NOT NULL DEFAULT x'';
+CREATE INDEX files_open_by_name ON files (folded, file) WHERE audience = x'';
+CREATE INDEX files_restricted ON files (owner, audience, folded, file) WHERE audience <> x'';
+-- Letters within restricted files' names; the other table is for the open ones.
+CREATE VIRTUAL TABLE restricted_names USING fts5 (
+    folded, content = '', contentless_delete = 1, tokenize = 'trigram case_sensitive 1'
+);

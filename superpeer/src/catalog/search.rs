@@ -8,6 +8,8 @@
 //! - longer texts that very many names contain, and short ones in scripts where one sign is a word: the index in name
 //!   order, looking into each name. Sorting all the matches for every page would take longer than reading past the
 //!   few names between two of them.
+//!
+//! A page is merged from the parts that a viewer may see: the open files, and those of each audience that permits it.
 
 use quarta_protocols::messages::index::Cursor;
 
@@ -64,33 +66,52 @@ pub(super) enum Plan {
     Sorted,
 }
 
+/// Which files a statement looks at.
+///
+/// What is hidden from a member must cost it nothing, or whoever made a million hidden files would make everybody's
+/// lists slow. So restricted files stand apart, by owner and audience, and only those that a member may see are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All, for an administrator.
+    All,
+    /// Those that every member may see.
+    Open,
+    /// The restricted ones.
+    Restricted,
+}
+
 impl Plan {
-    /// The statement that gives `:limit` rows after (`:low`, `:low_file`) in name order; to a member, of those that
-    /// `:viewer` may see.
+    /// The statement that gives row, folded name and id of `:limit` files of a part after (`:low`, `:low_file`), in name
+    /// order. Of [`Part::Restricted`] in name order those of `:owner` and `:audience`; of those that the letter index finds
+    /// those that `:viewer` may see, where there is one.
     ///
     /// `INDEXED BY` makes a plan that would no longer be the intended one an error that tests see, not a slow query.
-    pub(super) fn rows(self, of_one_owner: bool, to_a_member: bool) -> String {
-        let index = if of_one_owner { "files_by_owner" } else { "files_by_name" };
+    pub(super) fn rows(self, part: Part, of_one_owner: bool, to_a_member: bool) -> String {
         let owner = if of_one_owner { "owner = :owner AND" } else { "" };
-        let shown = if to_a_member { format!("{} AND", shown_to(":viewer")) } else { String::new() };
-        let chosen = match self {
-            Self::Range => format!("files INDEXED BY {index} WHERE {owner} folded < :high AND"),
-            Self::Walk => format!("files INDEXED BY {index} WHERE {owner} instr(folded, :text) > 0 AND"),
-            Self::Sorted => format!(
-                "file_names CROSS JOIN files ON files.row = file_names.rowid
-                 WHERE file_names MATCH :phrase AND {owner}"
-            ),
+        let (names, index, of_part) = match part {
+            Part::All if of_one_owner => ("file_names", "files_by_owner", ""),
+            Part::All => ("file_names", "files_by_name", ""),
+            Part::Open if of_one_owner => ("file_names", "files_by_owner", "audience = x'' AND"),
+            Part::Open => ("file_names", "files_open_by_name", "audience = x'' AND"),
+            Part::Restricted => {
+                ("restricted_names", "files_restricted", "audience <> x'' AND audience = :audience AND")
+            }
         };
-        // The page is cut before payloads and owners' names are read.
+        let in_order = |kept: &str| format!("files INDEXED BY {index} WHERE {owner} {of_part} {kept} AND");
+        let chosen = match self {
+            Self::Range => in_order("folded < :high"),
+            Self::Walk => in_order("instr(folded, :text) > 0"),
+            Self::Sorted => {
+                let shown = if to_a_member { format!("{} AND", shown_to(":viewer")) } else { String::new() };
+                format!(
+                    "{names} CROSS JOIN files ON files.row = {names}.rowid
+                     WHERE {names} MATCH :phrase AND {owner} {shown}"
+                )
+            }
+        };
         format!(
-            "WITH page AS (
-                 SELECT files.row, file, owner, name, files.folded AS folded FROM {chosen} {shown}
-                     (files.folded, file) > (:low, :low_file)
-                 ORDER BY files.folded, file LIMIT :limit
-             )
-             SELECT page.file, page.owner, page.name, members.name, entries.payload
-             FROM page JOIN entries ON entries.row = page.row LEFT JOIN members ON members.peer = page.owner
-             ORDER BY page.folded, page.file"
+            "SELECT files.row, files.folded, file FROM {chosen} (files.folded, file) > (:low, :low_file)
+             ORDER BY files.folded, file LIMIT :limit"
         )
     }
 }

@@ -136,6 +136,15 @@ impl Reader {
         })
     }
 
+    /// Who may read the restricted files of an owner's audience; none while the audience is not here.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the database fails.
+    pub fn rule_of(&self, owner: &PeerId, audience: &AudienceId) -> Result<Option<Rule>, CatalogError> {
+        let found = self.rule(audience, &mut Rules::default())?.filter(|(of, _)| of == owner);
+        Ok(found.map(|(_, rule)| (*rule).clone()))
+    }
+
     /// An audience's owner and rule, where it is here.
     fn rule(
         &self,

@@ -381,9 +381,17 @@ fn what_an_older_version_kept_unread_is_read_by_this_one() {
     let mut before = catalog(dir.path(), 101);
     let from_3 = audience(1, 1, but(&[3]), 1);
     keys(&mut before, 1, &from_3, &[2]);
-    stored(&mut before, 1, &record(1, 1, 1, restricted("a", 8, from_3.statement().audience, 1)));
+    stored(&mut before, 1, &record(1, 1, 1, restricted("segredo", 8, from_3.statement().audience, 1)));
     let digest = before.digest();
     // As format 3 had it: entries and nothing that derives from them.
+    before
+        .conn
+        .execute_batch(
+            "INSERT INTO file_names (rowid, folded) SELECT row, folded FROM files WHERE audience <> x'';
+             DROP INDEX files_open_by_name; DROP INDEX files_restricted; DROP TABLE restricted_names;
+             ALTER TABLE files DROP COLUMN audience",
+        )
+        .unwrap();
     for table in ["audiences", "audience_members", "wraps", "restrictions"] {
         before.conn.execute(&format!("DROP TABLE {table}"), []).unwrap();
     }
@@ -392,7 +400,9 @@ fn what_an_older_version_kept_unread_is_read_by_this_one() {
     let after = fixtures::empty_catalog(dir.path(), 101);
     assert_eq!(after.digest(), digest);
     let reader = after.reader().unwrap();
-    assert_eq!((names(&reader, 2, "").len(), names(&reader, 3, "").len()), (1, 0));
+    for query in ["", "segredo"] {
+        assert_eq!((names(&reader, 2, query).len(), names(&reader, 3, query).len()), (1, 0));
+    }
     assert_eq!(news(&after, 3, 0).iter().filter(|(_, kind)| *kind == Kind::FILE).count(), 0);
 }
 

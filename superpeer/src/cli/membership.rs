@@ -143,14 +143,14 @@ pub(super) async fn approve(
 }
 
 /// The root key in a file, and the network of the daemon, which it must be of.
-async fn root(client: &Client, path: &Path, what: &str) -> Result<(Keypair, Trust), Failure> {
+pub(super) async fn root(client: &Client, path: &Path, what: &str) -> Result<(Keypair, Trust), Failure> {
     let status: Status = client.get("/api/v1/status").await.during(what)?;
     let root = root_key::read(path, &status.network, what)?;
     let public = root.public().try_into_ed25519().map_err(|e| Failure::told(&e))?;
     Ok((root, Trust::in_root(public)))
 }
 
-fn peer(text: &str, what: &str) -> Result<PeerId, Failure> {
+pub(super) fn peer(text: &str, what: &str) -> Result<PeerId, Failure> {
     text.parse().map_err(|_| {
         let why = format!("the daemon named {text:?} as a peer id");
         Failure::new(what, why, "use the daemon's own version of this command")

@@ -174,6 +174,11 @@ impl Claims {
         self.slots.get(slot.0).item.key()
     }
 
+    /// Whether it is a file of a library that not every member may know of: such files are reported without checksum.
+    pub(super) fn is_restricted(&self, slot: Slot) -> bool {
+        matches!(self.slots.get(slot.0).item, Item::Library { sha256: None, .. })
+    }
+
     /// The entry as a node reports it.
     pub(super) fn item(&self, slot: Slot, completeness: Completeness) -> Item {
         let mut item = self.slots.get(slot.0).item.clone();

@@ -15,6 +15,8 @@ pub(super) struct List {
     /// In the order of their keys.
     slots: Vec<Slot>,
     partial: HashMap<Slot, u32>,
+    /// Entries of the library that not every member may know of.
+    restricted: usize,
     pub(super) summary: Summary,
 }
 
@@ -64,9 +66,10 @@ impl List {
         self.slots.partition_point(|slot| claims.key(*slot) <= key)
     }
 
-    /// How many entries are of the library.
-    pub(super) fn library_len(&self, claims: &Claims) -> usize {
-        self.slots.partition_point(|slot| matches!(claims.key(*slot), Key::Library(_)))
+    /// How many files of the library every member may know of.
+    pub(super) fn open_files(&self, claims: &Claims) -> usize {
+        let library = self.slots.partition_point(|slot| matches!(claims.key(*slot), Key::Library(_)));
+        library - self.restricted
     }
 
     /// Adds an entry whose key is above all that are here.
@@ -74,6 +77,7 @@ impl List {
         self.summary.add(&item);
         let completeness = item.completeness();
         let slot = claims.acquire(item);
+        self.restricted += usize::from(claims.is_restricted(slot));
         self.slots.push(slot);
         self.set_completeness(slot, completeness);
     }
@@ -103,7 +107,11 @@ impl List {
     }
 
     /// Carries out changes that [`Self::change`] prepared, sorted by key. References to claims are the caller's.
-    pub(super) fn apply(&mut self, changes: &[Change]) {
+    pub(super) fn apply(&mut self, changes: &[Change], claims: &Claims) {
+        let restricted = |slot: &Slot| claims.is_restricted(*slot);
+        let came = changes.iter().filter_map(|change| change.entry).filter(|(slot, _)| restricted(slot));
+        let went = changes.iter().filter_map(|change| self.replaced_by(change)).filter(restricted);
+        self.restricted = self.restricted + came.count() - went.count();
         for before in changes.iter().filter_map(|change| self.replaced_by(change)).collect::<Vec<_>>() {
             self.partial.remove(&before);
         }

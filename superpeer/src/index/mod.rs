@@ -298,7 +298,7 @@ impl Index {
         let list = &mut nodes.get_mut(node.0).list;
         let before: Vec<_> = changes.iter().filter_map(|change| list.replaced_by(change)).collect();
         *entries -= list.len();
-        list.apply(changes);
+        list.apply(changes, claims);
         list.summary = summary;
         *entries += list.len();
         for slot in &before {
@@ -430,9 +430,10 @@ impl Index {
         slots.map(|slot| self.claims.item(*slot, node.list.completeness(*slot))).collect()
     }
 
-    /// How many files are in a node's library.
+    /// How many files are in a node's library, restricted ones aside: whoever may not see those would find by the number
+    /// that they are there.
     pub fn files_of(&self, peer: &PeerId) -> usize {
-        self.get(peer).map_or(0, |node| node.list.library_len(&self.claims))
+        self.get(peer).map_or(0, |node| node.list.open_files(&self.claims))
     }
 
     /// How much is indexed.

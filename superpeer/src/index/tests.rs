@@ -190,6 +190,53 @@ fn pages_that_cannot_be_true_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn a_nodes_number_of_files_tells_nobody_of_its_restricted_ones() {
+    let (mut index, peer) = (Index::default(), PeerId::random());
+    let restricted = |file, content| match library(file, content, COMPLETE) {
+        Item::Library { file, name, size_bytes, content, completeness, .. } => {
+            Item::Library { file, name, size_bytes, sha256: None, content, completeness }
+        }
+        vault @ Item::Vault { .. } => vault,
+    };
+    let items = [library(1, 1, COMPLETE), restricted(2, 2), vault(3, COMPLETE)];
+    index.apply(peer, full(1, &items));
+    assert_eq!(index.files_of(&peer), 1);
+    // One more is added, one is restricted, one is opened, one goes.
+    for (revision, item, files) in [
+        (2, restricted(4, 4), 1),
+        (3, restricted(1, 5), 0),
+        (4, library(2, 2, COMPLETE), 1),
+        (5, library(6, 6, COMPLETE), 2),
+    ] {
+        let mut list = index.list_of(&peer, None, 99);
+        list.retain(|old| old.key() != item.key());
+        list.push(item.clone());
+        let page = changes(revision - 1, revision, &[item], &[], &list);
+        assert_eq!(index.apply(peer, page), stands(revision));
+        assert_eq!(index.files_of(&peer), files, "{revision}");
+    }
+    let gone = restricted(4, 4);
+    let mut list = index.list_of(&peer, None, 99);
+    list.retain(|old| old.key() != gone.key());
+    assert_eq!(index.apply(peer, changes(5, 6, &[], &[gone.key()], &list)), stands(6));
+    assert_eq!(index.files_of(&peer), 2);
+}
+
+#[test]
+fn who_holds_a_content_is_told_with_how_it_holds_it() {
+    let (mut index, [a, b, c]) = (Index::default(), [(); 3].map(|()| PeerId::random()));
+    index.apply(a, full(1, &[library(1, 7, COMPLETE), vault(7, COMPLETE)]));
+    index.apply(b, full(1, &[vault(7, COMPLETE)]));
+    index.apply(c, full(1, &[library(1, 7, Completeness::Partial(2)), vault(7, Completeness::Partial(5))]));
+    let mut held: Vec<_> =
+        index.held(&content_id(7)).map(|held| (held.peer, held.vault, held.complete)).collect();
+    held.sort();
+    let mut expected = vec![(a, false, true), (b, true, true), (c, true, false)];
+    expected.sort();
+    assert_eq!(held, expected);
+}
+
+#[test]
 fn a_list_is_shown_page_by_page() {
     let (mut index, peer) = (Index::default(), PeerId::random());
     let items: Vec<Item> = (0..7).map(|n| library(n, n, COMPLETE)).chain([vault(9, COMPLETE)]).collect();

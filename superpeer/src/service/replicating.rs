@@ -174,7 +174,9 @@ async fn follow(shared: &Shared, read: &mut u64) -> bool {
             Ok((told, last, more)) => {
                 let now = Instant::now();
                 let mut planner = shared.replication.planner();
-                told.iter().for_each(|told| planner.tell(now, told));
+                for told in &told {
+                    planner.tell(now, told);
+                }
                 match last {
                     Some(last) => *read = last,
                     // Only events of the audit trail, which are left out.

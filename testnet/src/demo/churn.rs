@@ -241,6 +241,8 @@ mod tests {
             file: String::new(),
             name: String::new(),
             owner: "owner".to_owned(),
+            revision: Some(1),
+            notice: None,
             state: TransferState::Active,
             size_bytes: 1000,
             done_bytes,

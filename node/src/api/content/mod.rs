@@ -167,7 +167,7 @@ fn unopened(error: OpenError) -> Problem {
             error.to_string(),
             "try again when one of them has been read",
         ),
-        OpenError::Defective(Defect::Changed) => unread(Abort::Changed),
+        OpenError::Defective(Defect::Changed | Defect::Damaged) => unread(Abort::Changed),
         OpenError::Defective(Defect::Unreadable) => unread(Abort::Unreadable),
         OpenError::Defective(Defect::Missing) => Problem::new(
             StatusCode::CONFLICT,

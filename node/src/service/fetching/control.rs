@@ -5,7 +5,13 @@ use std::sync::Arc;
 use quarta_protocols::names::FileName;
 use tokio::sync::watch;
 
-use super::{BeginError, course::Order, in_database, join, restart::wanted, start};
+use super::{
+    BeginError,
+    course::{Beginning, Order},
+    in_database, join,
+    restart::wanted,
+    start,
+};
 use crate::{
     api::model::{self, TransferState},
     database::{Transfer, TransferId, TransferState as StoredState},
@@ -146,7 +152,7 @@ pub(crate) async fn resume(shared: &Arc<Shared>, id: TransferId) -> Result<model
             let wanted = in_database(move || wanted(&blocking, &of)).await?;
             let wanted =
                 wanted.map_err(|why| ControlError::state(why, "run `quarta ls` to see what there is"))?;
-            Ok(start(shared, wanted, Some((id, row))).await?.borrow().clone())
+            Ok(start(shared, wanted, Some((id, row)), Beginning::Again).await?.borrow().clone())
         }
     }
 }

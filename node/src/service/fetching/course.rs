@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Wanted,
     locating::Locating,
-    ports::{Disk, Holders},
+    ports::{Arrived, Disk, Holders},
     report,
     shown::{count, merge_outcomes, rate, show_progress, store},
+    superseding::Newest,
     words::{Told, Trouble, failed, waits},
 };
 use crate::{
@@ -62,11 +63,15 @@ pub(super) enum Beginning {
     AfterStart,
 }
 
-/// What a person wants of a transfer that is under way.
+/// What a person wants of a transfer that is under way, or what has happened to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Pause,
     Cancel,
+    /// Begin again: the file has another content now.
+    Restart,
+    /// End: the file is not there any more.
+    End,
 }
 
 /// How a transfer that is under way is reached.
@@ -85,6 +90,11 @@ impl Control {
     pub(super) fn order(&self, order: Order) {
         let _ = self.order.set(order);
         self.cancel.cancel();
+    }
+
+    /// Returns when an order was given or the daemon stops.
+    pub(super) async fn cancelled(&self) {
+        self.cancel.cancelled().await;
     }
 
     /// Looks for sources now, if it waits for some.
@@ -166,13 +176,29 @@ impl Course {
                 Next::Wait => {
                     self.waits(waits(&trouble)).await;
                     if !self.source_found().await {
-                        return self.stopped().await;
+                        return self.obey().await;
                     }
                     self.set(TransferState::Queued, None);
                 }
-                Next::Fail { keep } => return self.failed(failed(&trouble), keep && has_data).await,
-                Next::Obey(_) | Next::Leave => return self.stopped().await,
+                Next::Fail { keep } => {
+                    return match self.superseded().await {
+                        Some(Newest::Content(wanted)) => self.restart_with(*wanted).await,
+                        Some(Newest::Gone(told)) => self.failed(told, false).await,
+                        None if self.control.order.get().is_some() => self.obey().await,
+                        None => self.failed(failed(&trouble), keep && has_data).await,
+                    };
+                }
+                Next::Obey(_) | Next::Leave => return self.obey().await,
             }
+        }
+    }
+
+    /// It was told to stop.
+    async fn obey(self) {
+        match self.control.order.get() {
+            Some(Order::Restart) => self.restart().await,
+            Some(Order::End) => self.ended_by_owner().await,
+            Some(Order::Pause | Order::Cancel) | None => self.stopped().await,
         }
     }
 
@@ -293,7 +319,9 @@ impl Course {
     }
 
     /// Not waited for: whoever asked for the file need not.
-    fn report_soon(&self, sources: Vec<SourceOutcome>) {
+    fn report_soon(&self, mut sources: Vec<SourceOutcome>) {
+        let own = self.shared.identity.keys.peer();
+        sources.retain(|source| source.peer != own);
         let (shared, content) = (self.shared.clone(), self.wanted.content);
         tokio::spawn(async move { report(&shared, content, sources).await });
     }
@@ -312,7 +340,7 @@ impl Course {
     /// the library again; all of it stays among the partial data.
     async fn note(&self, sink: &Disk) -> Result<String, String> {
         let (shared, wanted) = (&self.shared, &self.wanted);
-        let Some((landing, landed)) = sink.landed() else {
+        let Some(Arrived { landing, landed, aside }) = sink.landed() else {
             return Err("the file was not put into the library".to_owned());
         };
         let copy = LibraryCopy {
@@ -336,7 +364,9 @@ impl Course {
         let (blocking, noted, record) = (shared.clone(), copy.clone(), wanted.record.clone());
         tokio::task::spawn_blocking(move || {
             let (database, trust) = (&blocking.database, &blocking.identity.trust);
-            let noting = database.keep_copy(&noted, landing.manifest(), &record, trust, wall_ms());
+            let replaced = aside.as_ref().map(|(id, _)| *id);
+            let noting =
+                database.replace_copy(replaced, &noted, landing.manifest(), &record, trust, wall_ms());
             match blocking.noted(noting) {
                 Ok(()) => {
                     landing.settle(&blocking.library);
@@ -345,6 +375,9 @@ impl Course {
                 Err(error) => {
                     if let Err(error) = blocking.library.remove(&landed.path) {
                         tracing::error!(%error, "a file that is not noted could not be taken out of the library");
+                    }
+                    if let Some((id, before)) = aside {
+                        blocking.put_back(Some(id), &before);
                     }
                     Err(error)
                 }
@@ -363,6 +396,8 @@ impl Course {
         // A content that was open is that of the file before.
         shared.uploads.forget(&wanted.content);
         shared.offer(&copy);
+        // A newer record may have come while this one's content arrived.
+        shared.upkeep.changed([wanted.file]);
         Ok(path.display().to_string())
     }
 
@@ -379,7 +414,7 @@ impl Course {
         .await;
     }
 
-    async fn failed(&self, told: Told, keep: bool) {
+    pub(super) async fn failed(&self, told: Told, keep: bool) {
         tracing::warn!(file = %self.wanted.file, reason = %told.why, "a transfer failed");
         self.shared.metrics.node.fetches.inc(FetchOutcome::Failed);
         if !keep {
@@ -416,7 +451,7 @@ impl Course {
                     )
                 }
                 // Stored as under way: the next start goes on with it.
-                None => {
+                Some(Order::Restart | Order::End) | None => {
                     let next = "it goes on by itself when the node runs again".to_owned();
                     (TransferState::Queued, "the node is stopping", next)
                 }
@@ -442,7 +477,7 @@ impl Course {
         self.sender.send_replace(ended);
     }
 
-    async fn discard(&self) {
+    pub(super) async fn discard(&self) {
         let (shared, name) = (self.shared.clone(), self.wanted.partial());
         // A failure is logged where it happens; the next start tries again.
         let _ = tokio::task::spawn_blocking(move || shared.library.discard_partial(&name)).await;

@@ -16,6 +16,8 @@
 //!            ▲         ├─────▶ failed         (keeps its data for FAILED_DATA_KEPT)
 //!   resume ──┴─ paused ◀┤ pause              cancel ▶ cancelled, its data is gone
 //! ```
+//!
+//! A file that is updated meanwhile is fetched anew from *queued*; one that is deleted fails: see [`superseding`].
 
 pub(crate) mod control;
 mod course;
@@ -23,6 +25,7 @@ mod locating;
 mod ports;
 mod restart;
 mod shown;
+mod superseding;
 mod words;
 
 use std::{
@@ -60,6 +63,7 @@ pub(super) use locating::Locating;
 pub(super) use ports::Holders;
 pub(super) use restart::{expire_failed, go_on, kept_data};
 use shown::{shown, stored};
+pub(super) use superseding::{follow, record_changed};
 
 /// Transfers under way at once. Those beyond [`FETCHES_AT_WORK`] wait for their turn.
 pub(crate) const FETCHES_MAX: usize = 10_000;
@@ -92,6 +96,7 @@ pub(crate) struct Fetches {
 #[derive(Clone)]
 struct Slot {
     id: TransferId,
+    content: ContentId,
     control: Arc<Control>,
     sender: watch::Sender<model::Transfer>,
 }
@@ -142,6 +147,18 @@ impl Fetches {
         if running.get(file).is_some_and(|slot| Arc::ptr_eq(&slot.control, control)) {
             running.remove(file);
         }
+    }
+
+    /// Puts a transfer on, in the place of another one of the file if there is one.
+    fn put(
+        &self,
+        wanted: &Wanted,
+        id: TransferId,
+        control: Arc<Control>,
+        sender: &watch::Sender<model::Transfer>,
+    ) {
+        let slot = Slot { id, content: wanted.content, control, sender: sender.clone() };
+        self.running().insert(wanted.file, slot);
     }
 
     fn unnoted(&self) -> MutexGuard<'_, HashMap<u64, model::Transfer>> {
@@ -247,9 +264,7 @@ pub(crate) async fn begin(
     owner_name: MemberName,
 ) -> Result<watch::Receiver<model::Transfer>, BeginError> {
     let opening = shared.clone();
-    let wanted = tokio::task::spawn_blocking(move || Wanted::of(&opening, record, owner_name))
-        .await
-        .map_err(|e| BeginError::Database(e.to_string()))??;
+    let wanted = in_blocking(move || Wanted::of(&opening, record, owner_name)).await?;
     let _changing = shared.fetches.changing.lock().await;
     if let Some(running) = shared.fetches.slot(&wanted.file) {
         return Ok(join(&running));
@@ -259,7 +274,7 @@ pub(crate) async fn begin(
     }
     let (blocking, file) = (shared.clone(), wanted.file);
     let earlier = in_database(move || blocking.database.transfer_with_data(&file)).await?;
-    start(shared, wanted, earlier).await
+    start(shared, wanted, earlier, Beginning::New).await
 }
 
 /// Whoever asks for a file that waits for sources wants it looked for now.
@@ -283,6 +298,7 @@ async fn start(
     shared: &Arc<Shared>,
     wanted: Wanted,
     earlier: Option<(TransferId, Transfer)>,
+    first_beginning: Beginning,
 ) -> Result<watch::Receiver<model::Transfer>, BeginError> {
     if shared.fetches.running().len() >= FETCHES_MAX {
         return Err(BeginError::Busy);
@@ -292,7 +308,7 @@ async fn start(
         let database = &blocking.database;
         let Some((id, earlier)) = earlier else {
             let id = blocking.noted(database.begin_transfer(&row))?;
-            return Ok((id, None, Beginning::New));
+            return Ok((id, None, first_beginning));
         };
         if let Some(other) = earlier.partial().filter(|partial| Some(partial.content) != row.content) {
             // The file has another content now; nothing of the old one is of use.
@@ -323,12 +339,28 @@ fn spawn(
     shared.fetches.unnoted().remove(&first.id);
     let sender = watch::Sender::new(first);
     let receiver = sender.subscribe();
-    let slot = Slot { id, control: control.clone(), sender: sender.clone() };
-    shared.fetches.running().insert(wanted.file, slot);
+    shared.fetches.put(&wanted, id, control.clone(), &sender);
     Events::follow(shared, receiver.clone());
     let course = Course { shared: shared.clone(), wanted, id, control, sender };
     shared.fetches.tasks.spawn(course.run(beginning));
     receiver
+}
+
+/// Returns when no transfer of a file is under way.
+pub(in crate::service) async fn ended(shared: &Arc<Shared>, file: &FileId) {
+    loop {
+        // The slot has a sender too, which must not be waited for.
+        let watched = shared.fetches.slot(file).map(|slot| slot.sender.subscribe());
+        let Some(mut watched) = watched else { return };
+        while watched.changed().await.is_ok() {}
+    }
+}
+
+/// Works on a thread that may block.
+async fn in_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BeginError> + Send + 'static,
+) -> Result<T, BeginError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| BeginError::Database(e.to_string()))?
 }
 
 /// Reads or writes on a thread that may block.

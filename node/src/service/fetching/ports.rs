@@ -1,4 +1,6 @@
 //! What the transfer engine needs of holders and the disk: chunks, and a place for them. Sources are [`super::locating`]'s.
+//!
+//! One of the holders may be this node itself: what lies sealed in its own vault need not be fetched from others.
 
 use std::{
     collections::HashMap,
@@ -21,16 +23,21 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Wanted;
-use crate::service::Shared;
+use crate::service::{
+    Shared,
+    uploads::{self, Held},
+};
 use crate::{
+    database::{LibraryCopy, TrashId},
     download::{
         chunk_set::ChunkSet,
         fetch::ports::{FinishError, Peers, RunError, Sink, TransportLabel, Written},
     },
     landing::{Landed, Landing, LandingError},
+    serving::Chunks,
 };
 
-/// Reaches holders over the network.
+/// Reaches holders over the network, and the own vault.
 pub(in crate::service) struct Holders {
     pub(in crate::service) shared: Arc<Shared>,
     /// What carried the latest run of each.
@@ -56,6 +63,40 @@ impl Holders {
     }
 }
 
+/// What carries the bytes of the own vault, as shown to people.
+const LOCAL: TransportLabel = "local";
+
+impl Holders {
+    /// The own vault's replica, where that is the holder that is asked.
+    async fn own(&self, peer: PeerId, content: ContentId) -> Option<Result<Arc<Held>, Fault>> {
+        if peer != self.shared.identity.keys.peer() {
+            return None;
+        }
+        Some(uploads::find(&self.shared, content).await.map_err(|_| Fault::NotHeld))
+    }
+
+    /// Hands consecutive chunks of an own replica on.
+    async fn own_run(
+        &self,
+        held: Arc<Held>,
+        (content, first, count): (ContentId, u32, u32),
+        sink: mpsc::Sender<Bytes>,
+    ) -> Result<TransportLabel, RunError> {
+        for index in first..first.saturating_add(count) {
+            let (shared, held) = (self.shared.clone(), held.clone());
+            let reading = tokio::task::spawn_blocking(move || {
+                held.read(index).inspect_err(|abort| held.found_defective(&shared, &content, *abort))
+            });
+            // A replica that turns out to be damaged is no source until it is repaired, from others.
+            let Ok(Ok(chunk)) = reading.await else { return Err(RunError::Fault(Fault::NotHeld)) };
+            if sink.send(chunk).await.is_err() {
+                break;
+            }
+        }
+        Ok(LOCAL)
+    }
+}
+
 /// A small question's answer has no "later": busy counts as broken off.
 pub(super) const fn fault_of(error: RunError) -> Fault {
     match error {
@@ -75,6 +116,9 @@ const fn broken_body(error: &BodyError) -> Fault {
 
 impl Peers for Holders {
     async fn connect(&self, source: &Source) -> Result<(), Fault> {
+        if source.peer == self.shared.identity.keys.peer() {
+            return Ok(());
+        }
         let addresses = self.shared.policy.select(&source.peer, source.addresses.clone());
         match self.shared.network.connect(source.peer, addresses).await {
             Ok(_) => Ok(()),
@@ -90,6 +134,9 @@ impl Peers for Holders {
     }
 
     async fn manifest(&self, peer: PeerId, content: ContentId) -> Result<Bytes, Fault> {
+        if let Some(own) = self.own(peer, content).await {
+            return own.map(|held| Bytes::from(held.manifest().to_bytes()));
+        }
         let request = ChunkRequest::Manifest { content };
         let mut incoming = self.ask(peer, request, MANIFEST_MAX_BYTES).await.map_err(fault_of)?;
         if incoming.head != Head::Manifest {
@@ -99,6 +146,9 @@ impl Peers for Holders {
     }
 
     async fn availability(&self, peer: PeerId, content: ContentId) -> Result<Bytes, Fault> {
+        if let Some(own) = self.own(peer, content).await {
+            return own.map(|held| Bytes::from(ChunkSet::all(held.geometry().chunks()).to_wire()));
+        }
         let incoming = self.ask(peer, ChunkRequest::Availability { content }, 0).await.map_err(fault_of)?;
         match incoming.head {
             Head::Availability(bitmap) => Ok(Bytes::from(bitmap.into_vec())),
@@ -115,6 +165,9 @@ impl Peers for Holders {
         chunk_max_bytes: usize,
         sink: mpsc::Sender<Bytes>,
     ) -> Result<TransportLabel, RunError> {
+        if let Some(own) = self.own(peer, content).await {
+            return self.own_run(own.map_err(RunError::Fault)?, (content, first, count), sink).await;
+        }
         let request = ChunkRequest::Run { content, first, count };
         let mut incoming = self.ask(peer, request, chunk_max_bytes).await?;
         if incoming.head != Head::Run {
@@ -161,7 +214,16 @@ enum Stage {
     #[default]
     Nothing,
     Landing(Arc<Landing>),
-    Landed(Box<Landing>, Landed),
+    Landed(Box<Arrived>),
+}
+
+/// A file that lies in the library and is not noted there yet.
+pub(super) struct Arrived {
+    /// Its partial data, to be settled once it is noted.
+    pub(super) landing: Landing,
+    pub(super) landed: Landed,
+    /// What lay in its place before, in the trash now.
+    pub(super) aside: Option<(TrashId, LibraryCopy)>,
 }
 
 impl Disk {
@@ -173,10 +235,10 @@ impl Disk {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file that lies in the library now, with its partial data, to be settled once it is noted.
-    pub(super) fn landed(&self) -> Option<(Box<Landing>, Landed)> {
+    /// The file that lies in the library now, to be noted.
+    pub(super) fn landed(&self) -> Option<Arrived> {
         match std::mem::take(&mut *self.stage()) {
-            Stage::Landed(landing, landed) => Some((landing, landed)),
+            Stage::Landed(arrived) => Some(*arrived),
             Stage::Nothing | Stage::Landing(_) => None,
         }
     }
@@ -227,14 +289,25 @@ impl Sink for Disk {
         let Some(mut landing) = landing else {
             return Err(FinishError::Store(LandingError::Incomplete(0)));
         };
-        let wanted = &self.wanted;
-        match landing.finish(&self.shared.library, &wanted.owner_name, &wanted.name) {
+        let (shared, wanted) = (&self.shared, &self.wanted);
+        // Before anything is moved: what does not fit its record takes no other file's place.
+        match landing.check() {
+            Err(LandingError::OtherChecksum { .. }) => return Err(FinishError::WrongChecksum),
+            Err(error) => return Err(FinishError::Store(error)),
+            Ok(()) => {}
+        }
+        let aside = shared.make_way(&wanted.file, &wanted.content);
+        match landing.finish(&shared.library, &wanted.owner_name, &wanted.name) {
             Ok(landed) => {
-                *self.stage() = Stage::Landed(Box::new(landing), landed);
+                *self.stage() = Stage::Landed(Box::new(Arrived { landing, landed, aside }));
                 Ok(())
             }
-            Err(LandingError::OtherChecksum { .. }) => Err(FinishError::WrongChecksum),
-            Err(error) => Err(FinishError::Store(error)),
+            Err(error) => {
+                if let Some((id, before)) = aside {
+                    shared.put_back(Some(id), &before);
+                }
+                Err(FinishError::Store(error))
+            }
         }
     }
 }

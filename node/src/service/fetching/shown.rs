@@ -47,6 +47,8 @@ pub(super) fn shown(wanted: &Wanted, id: TransferId, state: TransferState) -> mo
         ended_ms: None,
         path: None,
         sha256: None,
+        revision: Some(wanted.record.body().revision),
+        notice: None,
         error: None,
         next_step: None,
         sources: Vec::new(),
@@ -174,7 +176,8 @@ pub(super) fn count(
     metrics.resumed_bytes.add(now.resumed_bytes);
     metrics.transfer_ended(Flow::Download, now.done_bytes.saturating_sub(now.resumed_bytes), took);
     let carried = carried.lock().unwrap_or_else(PoisonError::into_inner);
-    for outcome in outcomes {
+    let own = shared.identity.keys.peer();
+    for outcome in outcomes.iter().filter(|outcome| outcome.peer != own) {
         let peer = outcome.peer.to_string();
         let name =
             now.sources.iter().find(|source| source.peer_id == peer).map(|source| source.name.as_str());
