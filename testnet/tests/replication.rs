@@ -19,7 +19,7 @@ const TARGET: usize = 4;
 const KILLED: [usize; 3] = [1, 5, 10];
 const GRACE: Duration = Duration::from_secs(5);
 /// Within which all copies are there again.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(60);
+const REPAIRED_WITHIN: Duration = Duration::from_mins(1);
 /// How much more than what is missing may be moved.
 const MOVED_MAX: f64 = 1.2;
 /// How long is waited for what is to take [`REPAIRED_WITHIN`] at most, and for the first copies.

@@ -57,6 +57,8 @@ async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
     let (superpeers, connected) = (count(Role::Superpeer, false), count(Role::Superpeer, true));
     let problems = shared.problems(superpeers, connected).await;
     let (nodes, nodes_online) = (count(Role::Node, false), count(Role::Node, true));
+    // Before the state is locked: the planner looks at the state.
+    let bill = shared.replication.bill();
     let state = shared.state();
     Ok(Json(Status {
         name: shared.identity.membership.name.to_string(),
@@ -71,7 +73,7 @@ async fn status(State(shared): Service) -> Result<Json<Status>, Problem> {
         superpeers_connected: connected,
         superpeers,
         files,
-        replication: shared.replication.bill().into(),
+        replication: bill.into(),
         catalog_entries: digest.count,
         catalog_digest: data_encoding::HEXLOWER.encode(digest.hash.as_slice()),
         index_entries: u64::try_from(state.index.stats().entries).unwrap_or(u64::MAX),

@@ -177,7 +177,8 @@ impl Errands {
         }
     }
 
-    /// Gives up what a node was told that is there no more.
+    /// Gives up what nodes were told that do not count any more. One that is away for a moment goes on with what it has
+    /// begun when it is back.
     pub(super) fn keep_to(&mut self, now: Instant, is_there: impl Fn(&PeerId) -> bool) {
         let gone: Vec<(ContentId, PeerId)> = self
             .under_way

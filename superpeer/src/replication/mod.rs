@@ -283,7 +283,7 @@ impl Planner {
         let moved = self.presence.see(now, world.nodes);
         if moved {
             let presence = &self.presence;
-            self.errands.keep_to(now, |peer| presence.counts(peer) == Counts::There);
+            self.errands.keep_to(now, |peer| presence.counts(peer) > Counts::Gone);
         }
         self.again |= moved || planners != self.planners || world.sees_all != self.sees_all;
         self.planners = planners;

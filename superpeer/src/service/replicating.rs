@@ -2,7 +2,8 @@
 //!
 //! One task follows the catalog and steps the planner, often while there is something to do and now and then otherwise;
 //! what the planner asks of nodes is asked in tasks of their own. The planner's lock is held for a step, which takes
-//! milliseconds, and by nothing that the event loop does: what changed in lists is left beside it.
+//! milliseconds, and by nothing that the event loop does: what changed in lists is left beside it. A step looks at the
+//! lists, so the planner is locked before the service's state and never while that is locked.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
