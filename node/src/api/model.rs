@@ -403,7 +403,7 @@ pub struct Emptied {
 #[serde(untagged)]
 pub enum NodeEvent {
     /// A transfer's state has changed, or its progress.
-    Transfer(Transfer),
+    Transfer(Box<Transfer>),
     /// A file is in the library and offered to others: an own one, or one that was fetched.
     FileAdded {
         /// Its id.

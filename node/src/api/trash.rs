@@ -55,7 +55,7 @@ async fn list(State(shared): Service, Query(paging): Query<Paging>) -> Result<Js
     (status = 503, description = "`library-unavailable`, `database-unavailable`: this node's disk fails"),
 ))]
 async fn empty(State(shared): Service) -> Result<Json<Emptied>, Problem> {
-    Ok(Json(Emptied { files: blocking(&shared, |shared| shared.empty_trash()).await? }))
+    Ok(Json(Emptied { files: blocking(&shared, Shared::empty_trash).await? }))
 }
 
 /// Restore a file

@@ -160,7 +160,7 @@ impl Events {
                     now.state != last.state || at.elapsed() >= PROGRESS_EVERY && now != *last
                 });
                 if due {
-                    shared.events.publish(NodeEvent::Transfer(now.clone()));
+                    shared.events.publish(NodeEvent::Transfer(Box::new(now.clone())));
                     told = Some((Instant::now(), now));
                 }
                 if transfer.changed().await.is_err() {
@@ -170,7 +170,7 @@ impl Events {
             // The last value may have come together with the end.
             let last = transfer.borrow().clone();
             if told.is_none_or(|(_, told)| told != last) {
-                shared.events.publish(NodeEvent::Transfer(last));
+                shared.events.publish(NodeEvent::Transfer(Box::new(last)));
             }
         });
     }
