@@ -22,7 +22,7 @@ pub(super) fn forget_traces(shared: &Arc<Shared>, file: FileId) {
         match tokio::task::spawn_blocking(forgetting).await {
             Ok(Ok(_)) | Err(_) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, %file, "the transfers of a hidden file could not be forgotten")
+                tracing::error!(%error, %file, "the transfers of a hidden file could not be forgotten");
             }
         }
     });

@@ -114,7 +114,7 @@ pub(super) async fn keep_up(shared: Arc<Shared>) {
         match tokio::task::spawn_blocking(move || blocking.deal_with(changed, all)).await {
             Ok(Ok(to_follow)) => followed.waiting.extend(to_follow),
             Ok(Err(error)) => {
-                tracing::error!(%error, "copies could not be brought up to date; it is tried again")
+                tracing::error!(%error, "copies could not be brought up to date; it is tried again");
             }
             Err(_) => return,
         }
