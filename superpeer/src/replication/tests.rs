@@ -1,6 +1,6 @@
 //! Planners over a network of nodes that fetch, keep, confirm and drop as they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use libp2p::identity::Keypair;
 use proptest::prelude::*;
@@ -149,9 +149,9 @@ impl Net {
             Assignment::Keep { .. } if branch.full => return Outcome::NoRoom,
             Assignment::Keep { .. } => {
                 assert!(source, "there is nobody to fetch from");
-                if !branch.vault.contains_key(&content) {
+                if let Entry::Vacant(vacant) = branch.vault.entry(content) {
                     self.made.push((content, peer));
-                    branch.vault.insert(content, self.now + self.takes);
+                    vacant.insert(self.now + self.takes);
                 }
             }
             Assignment::Drop { reason, .. } => {
@@ -246,7 +246,7 @@ fn three_dead_of_twelve_are_made_up_for_after_the_grace_period_with_exactly_what
     let (mut net, mut planner) = settled(12, 200);
     net.set_alive([2, 5, 9], false);
     let missing: usize = (0..200).map(|number| 4 - net.copies(&content(number))).sum();
-    net.run(&mut planner, GRACE - TICK);
+    net.run(&mut planner, GRACE.saturating_sub(TICK));
     assert_eq!(net.made.len(), 0, "they may come back");
     net.run(&mut planner, Duration::from_secs(20));
     assert!((0..200).all(|number| net.copies(&content(number)) == 4));
@@ -254,7 +254,7 @@ fn three_dead_of_twelve_are_made_up_for_after_the_grace_period_with_exactly_what
 
     // Back again, and the copies made in their place go, one after the other.
     net.set_alive([2, 5, 9], true);
-    net.run(&mut planner, Duration::from_secs(4 * 60));
+    net.run(&mut planner, Duration::from_mins(4));
     assert!((0..200).all(|number| net.copies(&content(number)) == 4));
     assert!(net.dropped.iter().all(|(_, _, reason)| *reason == DropReason::Excess));
     assert_eq!((net.made.len(), net.dropped.len()), (missing, missing));
@@ -348,7 +348,9 @@ fn two_super_peers_that_see_each_other_make_each_copy_once() {
     let mut planners = superpeers.map(|own| Planner::new(own, config(), net.now));
     for number in 0..200 {
         let told = net.add(1, number);
-        planners.iter_mut().for_each(|planner| planner.tell(net.now, &told));
+        for planner in &mut planners {
+            planner.tell(net.now, &told);
+        }
     }
     for _ in 0..100 {
         net.now += TICK;
@@ -445,7 +447,7 @@ fn a_copy_in_a_readers_library_counts_and_is_never_told_to_go() {
 fn a_newcomer_takes_over_its_share_when_nothing_is_missing() {
     let (mut net, mut planner) = settled(11, 200);
     net.branches.insert(peer(12), Branch { alive: true, ..Branch::default() });
-    net.run(&mut planner, Duration::from_secs(5 * 60));
+    net.run(&mut planner, Duration::from_mins(5));
     let kept = net.branches[&peer(12)].vault.len();
     assert!((25..75).contains(&kept), "{kept} of a fair share of 50");
     assert!(net.made.len() * 2 <= kept * 3, "{} moved for {kept}", net.made.len());
@@ -492,7 +494,9 @@ proptest! {
         }
         let planner = |number| Planner::new(peer(number), config(), net.now);
         let mut planners = [planner(200), planner(201)];
-        planners.iter_mut().for_each(|planner| planner.tell(net.now, &told(0, 0, None)));
+        for planner in &mut planners {
+            planner.tell(net.now, &told(0, 0, None));
+        }
         let snapshot = |net: &Net| Net {
             branches: net.branches.clone(), made: Vec::new(), dropped: Vec::new(), ..*net
         };
@@ -562,7 +566,7 @@ proptest! {
             prop_assert!(net.copies(&content(number)) >= 4);
         }
         net.set_alive(1..=12, true);
-        net.run(&mut planner, Duration::from_secs(15 * 60));
+        net.run(&mut planner, Duration::from_mins(15));
         for number in 0..40 {
             prop_assert_eq!(net.copies(&content(number)), 4);
         }
