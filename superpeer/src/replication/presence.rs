@@ -257,9 +257,9 @@ mod tests {
         let (peers, start) = (peers(12), Instant::now());
         let mut presence = Presence::new(GRACE, start);
         presence.see(start, &nodes(&peers, 0));
-        let before = start + 2 * GRACE;
-        let late = before + GRACE + Duration::from_secs(1);
-        presence.see(before, &nodes(&peers, 0));
+        let last = start + 2 * GRACE;
+        let late = last + GRACE + Duration::from_secs(1);
+        presence.see(last, &nodes(&peers, 0));
         presence.see(late, &nodes(&peers, 4));
         assert_eq!(
             (presence.hold(), presence.counts(&peers[0])),

@@ -1,6 +1,6 @@
 //! Planners over a network of nodes that fetch, keep, confirm and drop as they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use libp2p::identity::Keypair;
 use proptest::prelude::*;
@@ -149,10 +149,10 @@ impl Net {
             Assignment::Keep { .. } if branch.full => return Outcome::NoRoom,
             Assignment::Keep { .. } => {
                 assert!(source, "there is nobody to fetch from");
-                branch.vault.entry(content).or_insert_with(|| {
+                if let Entry::Vacant(vacant) = branch.vault.entry(content) {
                     self.made.push((content, peer));
-                    self.now + self.takes
-                });
+                    vacant.insert(self.now + self.takes);
+                }
             }
             Assignment::Drop { reason, .. } => {
                 let confirmed = branch.confirmed.get(&content);
