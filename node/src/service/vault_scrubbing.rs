@@ -19,6 +19,10 @@ use crate::{serving::Chunks, throttle::Bucket, vault::scrub::Mark};
 
 /// How often it is noted how far a pass is: what a restart reads twice.
 const MARK_EVERY: Duration = Duration::from_secs(10);
+/// How soon a check that rests notices that the node stops.
+const STOPS_WITHIN: Duration = Duration::from_millis(100);
+/// The longest rest after a chunk, whatever the rate: a rate of 0 is no reason never to look again.
+const REST_MAX: Duration = Duration::from_hours(1);
 /// How long is waited when a replica cannot be opened because too many files are.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -98,13 +102,25 @@ fn check(shared: &Arc<Shared>, content: &ContentId, bucket: &mut Bucket) -> Chec
         match replica.read_from_disk(index) {
             Ok(chunk) => {
                 shared.metrics.node.vault_scrubbed_bytes.add(chunk.len() as u64);
-                thread::sleep(bucket.take(Instant::now(), chunk.len()));
+                rest(shared, bucket.take(Instant::now(), chunk.len()));
             }
             Err(Abort::Stopping) => return Checked::Unfinished,
             Err(Abort::Changed | Abort::Unreadable) => return found_damaged(shared, content),
         }
     }
     Checked::Sound
+}
+
+/// Waits, or until the node stops: at a low rate a large chunk is paid for over minutes.
+fn rest(shared: &Shared, wait: Duration) {
+    let until = Instant::now() + wait.min(REST_MAX);
+    while !shared.stop.is_cancelled() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left.min(STOPS_WITHIN));
+    }
 }
 
 fn found_damaged(shared: &Arc<Shared>, content: &ContentId) -> Checked {
