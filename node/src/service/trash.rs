@@ -45,8 +45,16 @@ pub(super) fn settle_plans(database: &Database, library: &Library) -> Result<(),
             }
             Settlement::PutBack => {
                 tracing::warn!(file = %trashed.name, "a change of an own file was cut off; it is as it was before");
-                library.put_back(id.0, &trashed.path, &trashed.name)?;
-                database.forget_trash(id)?;
+                match library.put_back(id.0, &trashed.path, &trashed.name) {
+                    Ok(()) => {
+                        database.forget_trash(id)?;
+                    }
+                    // Better found in the trash than a node that does not start.
+                    Err(error) => {
+                        tracing::error!(%error, file = %trashed.name, "it stays in the trash");
+                        database.keep_trash(id)?;
+                    }
+                }
             }
             Settlement::Keep => {
                 let copy = database.copy(&trashed.file)?;
