@@ -235,7 +235,7 @@ mod tests {
         let named = vec![(Defect::Changed, "/l/a.csv".to_owned()), (Defect::Missing, "/l/b.csv".to_owned())];
         let problem = only(&Facts { defective: 9, named, ..well() });
         assert!(
-            problem.contains("/l/a.csv is changed, /l/b.csv is not there any more and 7 more; put"),
+            problem.contains("/l/a.csv is changed, /l/b.csv is not there any more and 7 more; share"),
             "{problem}"
         );
     }

@@ -421,7 +421,9 @@ mod tests {
             let folded = fold(&name);
             prop_assert_eq!(fold(&folded), folded.clone());
             prop_assert_eq!(fold(&name.nfd().collect::<String>()), folded.clone());
-            prop_assert_eq!(fold(&name.to_uppercase()), folded);
+            // Of the decomposed name: an upper case that turns a mark into a letter leaves the marks behind it apart.
+            let upper = name.nfd().collect::<String>().to_uppercase();
+            prop_assert_eq!(fold(&upper), folded);
         }
     }
 }

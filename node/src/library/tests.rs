@@ -362,7 +362,7 @@ proptest! {
         }
         let library = branch.library.folder();
         for path in branch.everything() {
-            let expected = path.starts_with(&library) || ["data", "data/partial"].iter().any(|p| path == branch.base.path().join(p));
+            let expected = path.starts_with(&library) || ["data", "data/partial", "data/trash"].iter().any(|p| path == branch.base.path().join(p));
             prop_assert!(expected, "{path:?}");
         }
     }

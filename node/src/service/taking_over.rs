@@ -239,11 +239,7 @@ impl Shared {
                         if self.handovers.is_leaving() {
                             return Err(Refusal::Leaving);
                         }
-                        let sign = move || {
-                            let _own = signing.changes_of_own();
-                            signing.sign_for(&asked, &copy, &from)
-                        };
-                        in_blocking(sign).await?
+                        in_blocking(move || signing.sign_for(&asked, &copy, &from)).await?
                     };
                     // None where the file has changed meanwhile.
                     if let Some(copy) = signed {
@@ -328,7 +324,7 @@ impl Shared {
     }
 
     /// Signs for a file whose copy was found sound, and keeps that. None where the file is another by now. Blocks on the
-    /// disk; the caller holds `changing` and [`Shared::changes_of_own`].
+    /// disk; the caller holds `changing`, and not [`Shared::changes_of_own`].
     fn sign_for(
         &self,
         request: &Request,
