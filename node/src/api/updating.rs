@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Path, Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
 };
 use quarta_daemon::http::Problem;
 use utoipa_axum::{router::UtoipaMethodRouterExt, routes};
@@ -36,7 +36,7 @@ pub(super) fn routes() -> Routes {
     request_body(description = "The file's new bytes", content((Vec<u8> = "application/octet-stream"))),
     responses(
         (status = 200, description = "the file as it is now", body = File),
-        (status = 400, description = "`broken-off`: the body ended early"),
+        (status = 400, description = "`broken-off`: the body ended early; `no-body`: there is none, and no media type"),
         (status = 403, description = "`not-owner`: the file is another branch's"),
         (status = 404, description = "`unknown-file`: nothing is called so; `deleted`: it was deleted meanwhile"),
         (status = 409, description = "`ambiguous-file`: several are called so; `handing-over`: it is on its way to another \
@@ -54,6 +54,17 @@ async fn update(
     request: Request,
 ) -> Result<Json<File>, Problem> {
     let size_bytes = content_length(request.headers());
+    // A client that forgot the body must not empty the file; one that means an empty file names its media type.
+    let headers = request.headers();
+    let is_empty = size_bytes.unwrap_or(0) == 0 && !headers.contains_key(header::TRANSFER_ENCODING);
+    if is_empty && !headers.contains_key(header::CONTENT_TYPE) {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "no-body",
+            "the request has no body",
+            "send the new bytes as the body; for an empty file, say so with a Content-Type",
+        ));
+    }
     let receipt = updating::begin(&shared, &reference, size_bytes).await.map_err(unchanged)?;
     let updated = drive(receipt, body(request.into_body())).await.map_err(|e| broken(&e))?;
     Ok(Json(updated.map_err(unchanged)?))
