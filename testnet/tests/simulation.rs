@@ -9,7 +9,7 @@ const SCHEDULES: u64 = 3_000;
 /// Least number of times that each fault happens in them.
 const EACH_FAULT: u64 = 1_000;
 /// Seeds within which each of the bugs must be found.
-const SEEDS_PER_BUG: u64 = 300;
+const SEEDS_PER_BUG: u64 = 3_000;
 
 #[test]
 fn nothing_that_was_promised_is_broken_under_any_schedule() {

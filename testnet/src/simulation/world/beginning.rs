@@ -3,6 +3,7 @@
 use std::{path::Path, sync::LazyLock};
 
 use quarta_superpeer::catalog::Catalog;
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::simulation::cast::{START, START_MS, Who, cast};
@@ -49,6 +50,14 @@ fn first_catalogs() -> Vec<Vec<u8>> {
     }
     // Closing them brings their logs into the files.
     drop(catalogs);
-    let read = |who: Who| std::fs::read(dir.path().join(who.to_string())).expect("a file can be read");
+    let read = |who: Who| {
+        let path = dir.path().join(who.to_string());
+        // Drawn when a catalog is made; here the same in every process, so that a seed says everything.
+        let store = [u8::try_from(who.index()).expect("the cast is small"); 16];
+        let conn = Connection::open(&path).expect("a closed catalog opens");
+        conn.execute("UPDATE catalog SET store = ?1", [store]).expect("a closed catalog can be written");
+        conn.close().expect("what was written is in the file");
+        std::fs::read(path).expect("a file can be read")
+    };
     Who::superpeers().map(read).collect()
 }
