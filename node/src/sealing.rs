@@ -148,6 +148,25 @@ pub fn add(
     settle(library, staged, name, product)
 }
 
+/// Stages a stream whole, and tells its size. A stream of another size than was said has broken off.
+fn receive(
+    library: &Library,
+    stream: &mut dyn io::Read,
+    name: &FileName,
+    said_bytes: Option<u64>,
+) -> Result<(Staged, u64), AddError> {
+    let staged = match said_bytes {
+        Some(said) => library.stage_reserved(geometry(said, name)?.size_bytes())?,
+        None => library.stage()?,
+    };
+    let size_bytes = spool(stream, staged.file(), name)?;
+    if said_bytes.is_some_and(|said| said != size_bytes) {
+        let cause = io::Error::new(io::ErrorKind::UnexpectedEof, "it has another size than was said");
+        return Err(AddError::Upload { name: name.clone(), cause });
+    }
+    Ok((staged, size_bytes))
+}
+
 /// Like [`add`] for a stream, e.g. an upload. The size need not be known; where it is, its space is reserved first.
 ///
 /// # Errors
@@ -159,15 +178,7 @@ pub fn add_stream(
     said_bytes: Option<u64>,
 ) -> Result<Added, AddError> {
     library.check_free(name)?;
-    let staged = match said_bytes {
-        Some(said) => library.stage_reserved(geometry(said, name)?.size_bytes())?,
-        None => library.stage()?,
-    };
-    let size_bytes = spool(stream, staged.file(), name)?;
-    if said_bytes.is_some_and(|said| said != size_bytes) {
-        let cause = io::Error::new(io::ErrorKind::UnexpectedEof, "it has another size than was said");
-        return Err(AddError::Upload { name: name.clone(), cause });
-    }
+    let (staged, size_bytes) = receive(library, stream, name, said_bytes)?;
     let geometry = geometry(size_bytes, name)?;
     let product = pipeline::seal(fresh_key(), staged.file(), None, geometry, &mut |_| ()).map_err(
         |error| match error {

@@ -96,8 +96,7 @@ impl Database {
         let sql = "SELECT record FROM records WHERE file = ?1";
         let bytes: Option<Vec<u8>> =
             self.connection().query_row(sql, [&file.as_bytes()[..]], |row| row.get(0)).optional()?;
-        let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
-        bytes.map(read).transpose()
+        bytes.as_deref().map(read_record).transpose()
     }
 
     /// The latest record of a file, if this is its owner.
@@ -114,8 +113,7 @@ impl Database {
             .connection()
             .query_row(sql, rusqlite::params![&file.as_bytes()[..], owner.to_bytes()], |row| row.get(0))
             .optional()?;
-        let read = |bytes: Vec<u8>| cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"));
-        bytes.map(read).transpose()
+        bytes.as_deref().map(read_record).transpose()
     }
 
     /// The latest records of all files of an owner, deletions included.
@@ -128,8 +126,7 @@ impl Database {
         let rows = rows.query_map([owner.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.map(|row| {
             let (file, bytes): ([u8; 32], Vec<u8>) = row?;
-            let record = cbor::from_slice(&bytes).map_err(|_| DatabaseError::Damaged("a record"))?;
-            Ok((FileId::from_bytes(file), record))
+            Ok((FileId::from_bytes(file), read_record(&bytes)?))
         })
         .collect()
     }
@@ -192,6 +189,11 @@ impl Database {
         let mut rows = connection.prepare_cached(&sql)?;
         rows.query_map(values, raw)?.map(|row| read(row?)).collect()
     }
+}
+
+/// A record as it travels, from its stored bytes.
+fn read_record(bytes: &[u8]) -> Result<SignedRecord, DatabaseError> {
+    cbor::from_slice(bytes).map_err(|_| DatabaseError::Damaged("a record"))
 }
 
 /// Forgets a file as if it had never been known: it was hidden from this node. How many records that were.

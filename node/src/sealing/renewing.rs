@@ -4,7 +4,7 @@ use std::io;
 
 use quarta_protocols::names::FileName;
 
-use super::{AddError, Product, SealError, SourceError, geometry, pipeline, spool, unwritten};
+use super::{AddError, Product, SealError, SourceError, geometry, pipeline, receive, unwritten};
 use crate::{
     library::{Library, Place, Staged, Stamp},
     sealing::Added,
@@ -49,15 +49,7 @@ pub fn renew(
     name: &FileName,
     said_bytes: Option<u64>,
 ) -> Result<Renewed, AddError> {
-    let staged = match said_bytes {
-        Some(said) => library.stage_reserved(geometry(said, name)?.size_bytes())?,
-        None => library.stage()?,
-    };
-    let size_bytes = spool(stream, staged.file(), name)?;
-    if said_bytes.is_some_and(|said| said != size_bytes) {
-        let cause = io::Error::new(io::ErrorKind::UnexpectedEof, "it has another size than was said");
-        return Err(AddError::Upload { name: name.clone(), cause });
-    }
+    let (staged, size_bytes) = receive(library, stream, name, said_bytes)?;
     let product =
         pipeline::seal(super::fresh_key(), staged.file(), None, geometry(size_bytes, name)?, &mut |_| ())
             .map_err(|(SealError::Read(cause) | SealError::Write(cause))| unwritten(name, cause))?;

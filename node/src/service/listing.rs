@@ -165,8 +165,7 @@ impl Shared {
     }
 
     /// The name of a record's owner, as far as it is known. Blocks on the disk.
-    pub(super) fn owner_name(&self, signed: &SignedRecord) -> Result<Option<MemberName>, DatabaseError> {
-        let Ok(record) = Record::verify(signed.clone(), &self.identity.trust) else { return Ok(None) };
+    pub(super) fn owner_name(&self, record: &Record) -> Result<Option<MemberName>, DatabaseError> {
         if record.owner() == self.identity.keys.peer() {
             return Ok(Some(self.identity.membership.name.clone()));
         }

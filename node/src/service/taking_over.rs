@@ -229,8 +229,7 @@ impl Shared {
             };
             let (reading, record) = (self.clone(), offer.record().clone());
             let (copy, owner_name) =
-                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.next_owner_name(&record)?)))
-                    .await?;
+                in_blocking(move || Ok((reading.whole_copy(&record)?, reading.giver_of(&record)?))).await?;
             match copy {
                 Some(copy) if self.is_sound_to_its_end(copy.clone()).await => {
                     let (signing, asked, from) = (self.clone(), request.clone(), owner_name.clone());
@@ -261,10 +260,11 @@ impl Shared {
         Ok(copy.filter(whole))
     }
 
-    fn next_owner_name(&self, record: &Record) -> Result<MemberName, Refusal> {
-        let known = self.database.member(&record.owner()).map_err(|error| unavailable(&error))?;
+    /// Whose the file is until it is taken over. Blocks on the disk.
+    fn giver_of(&self, record: &Record) -> Result<MemberName, Refusal> {
+        let known = self.owner_name(record).map_err(|error| unavailable(&error))?;
         // It is heard of in the feed in a moment.
-        known.map(|known| known.listed.name).ok_or(Refusal::Unavailable)
+        known.ok_or(Refusal::Unavailable)
     }
 
     /// Whether the file fits beside what is here. Blocks on the disk.

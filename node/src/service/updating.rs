@@ -248,7 +248,7 @@ impl Shared {
         let record =
             Record::verify(signed, &self.identity.trust).map_err(|e| OwnError::Unnoted(e.to_string()))?;
         if record.owner() != self.identity.keys.peer() {
-            let owner = self.owner_name(record.signed()).ok().flatten();
+            let owner = self.owner_name(&record).ok().flatten();
             let owner = owner.map_or_else(|| record.owner().to_string(), |name| name.to_string());
             return Err(OwnError::NotOwner { owner });
         }

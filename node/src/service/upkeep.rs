@@ -342,7 +342,7 @@ impl Shared {
         let owner = record.owner();
         let noted = LibraryCopy {
             owner,
-            owner_name: self.owner_name(record.signed())?.unwrap_or_else(|| copy.owner_name.clone()),
+            owner_name: self.owner_name(record)?.unwrap_or_else(|| copy.owner_name.clone()),
             name: entry.name.clone(),
             provenance: match role(&self.identity.keys.peer(), record) {
                 Role::Owner => Provenance::Own,
@@ -387,7 +387,7 @@ impl Shared {
     fn to_follow(&self, file: &FileId) -> Result<Option<(Record, MemberName)>, DatabaseError> {
         let Some(outdated) = self.database.outdated_copy(file)? else { return self.to_repair(file) };
         let Some((Fate::Follow(_), Some(record))) = self.fate_of(&outdated) else { return Ok(None) };
-        let owner = self.owner_name(record.signed())?.unwrap_or_else(|| outdated.copy.owner_name.clone());
+        let owner = self.owner_name(&record)?.unwrap_or_else(|| outdated.copy.owner_name.clone());
         Ok(Some((record, owner)))
     }
 

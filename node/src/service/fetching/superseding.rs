@@ -92,11 +92,11 @@ fn newest(shared: &Shared, file: &FileId, owner: Option<MemberName>) -> Result<N
     let Some(signed) = shared.database.record(file)? else {
         return Ok(Newest::Gone(Told::new("nothing is known of the file any more", ls)));
     };
-    let owner = match owner {
-        Some(owner) => Some(owner),
-        None => shared.owner_name(&signed)?,
-    };
     let record = Record::verify(signed, &shared.identity.trust).ok();
+    let owner = match (owner, &record) {
+        (None, Some(record)) => shared.owner_name(record)?,
+        (owner, _) => owner,
+    };
     let Some((record, owner)) = record.zip(owner) else {
         return Ok(Newest::Gone(Told::new("nothing is known of the file's owner any more", ls)));
     };
