@@ -199,6 +199,21 @@ fn whoever_saw_a_file_that_is_hidden_now_is_told_to_forget_it_also_when_it_was_a
 }
 
 #[test]
+fn whoever_saw_a_file_that_another_rule_of_its_audience_hides_is_told_to_forget_it() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    let anybody = audience(1, 1, but(&[]), 1);
+    keys(&mut catalog, 1, &anybody, &[2, 3]);
+    stored(&mut catalog, 1, &record(1, 1, 1, restricted("a", 8, anybody.statement().audience, 1)));
+    let seen = catalog.sequence();
+    // No owner may do this; one that does it all the same, at another super-peer, shows nobody more than it must.
+    let only_2 = audience_entry(&audience(1, 1, only(&[2]), 2));
+    catalog.take(&membership(102), vec![only_2], START_MS).unwrap();
+    assert_eq!(news(&catalog, 3, seen), [("forget", Kind::FILE)]);
+    assert_eq!(news(&catalog, 2, seen), [("put", Kind::FILE)]);
+}
+
+#[test]
 fn whoever_never_saw_a_file_hears_nothing_of_it_not_even_that_it_changed_or_is_deleted() {
     let dir = folder();
     let mut catalog = catalog(dir.path(), 101);

@@ -226,13 +226,18 @@ impl<'c> Write<'c> {
     }
 
     /// Numbers the files of an audience anew where its rule was not known or was another one: those who follow are told
-    /// of them once more, as they may see them now.
+    /// of them once more, as they may see them now. Whom the other rule permitted has something to forget.
     fn tell_files_again(&mut self, old: Option<&Payload>, new: &Payload) -> Result<(), CatalogError> {
         let Payload::Audience(new) = new else { return Ok(()) };
         if matches!(old, Some(Payload::Audience(old)) if old.statement().rule == new.statement().rule) {
             return Ok(());
         }
         let audience = new.statement().audience;
+        if old.is_some() {
+            self.tx
+                .prepare_cached("UPDATE restrictions SET always = 0 WHERE audience = ?1")?
+                .execute([audience.as_bytes()])?;
+        }
         let rows: Vec<i64> = self
             .tx
             .prepare_cached("SELECT row FROM restrictions WHERE audience = ?1")?
