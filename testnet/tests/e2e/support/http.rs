@@ -1,11 +1,5 @@
 //! A member's HTTP API, spoken to by hand, so that anything at all can be sent and every byte of the answer is seen.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "no test binary uses everything, and each is a crate of its own"
-)]
-
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,13 +1,8 @@
 //! Files that not everybody may see: hidden at once and from all sides, opened by their readers and by nobody else.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[path = "support/http.rs"]
-mod http;
-mod support;
-
+use crate::support::http::Api;
+use crate::support::{MIB, Network, TWO_SECONDS, assert_fails, bytes, eventually, outsider};
 use bytes::Bytes;
-use http::Api;
 use libp2p::PeerId;
 use quarta_daemon::Role;
 use quarta_daemon::data_dir::{DataDir, Role as DataRole};
@@ -27,7 +22,6 @@ use quarta_protocols::records::{Access, Record};
 use quarta_testnet::cluster::Member;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
-use support::{MIB, Network, TWO_SECONDS, assert_fails, bytes, eventually, outsider};
 
 const POLL: Duration = Duration::from_secs(15);
 

@@ -1,14 +1,9 @@
 //! What the end-to-end tests share: clusters of the real binaries, files, and bounds.
 
-// Every test binary has its own copy of this module and uses its part of it.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "no test binary uses everything, and each is a crate of its own"
-)]
-
 pub mod agreement;
+pub mod canaries;
 pub mod clock;
+pub mod http;
 
 use quarta_daemon::Role;
 use quarta_node::api::model::{File, Transfer};

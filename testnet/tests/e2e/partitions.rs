@@ -1,14 +1,10 @@
 //! Members on hosts of their own whose network falls apart and is one again.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::agreement::{agreement, same_trail};
+use crate::support::{MIB, Network, assert_within, bytes, eventually, outsider, state};
 use quarta_daemon::Role;
 use quarta_node::api::model::File;
 use std::time::{Duration, Instant};
-use support::agreement::{agreement, same_trail};
-use support::{MIB, Network, assert_within, bytes, eventually, outsider, state};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How soon a revoked member's connections are closed wherever a reachable super-peer is known.

@@ -1,13 +1,8 @@
 //! The vault: a node keeps what a super-peer assigns to it, sealed; serves it when the owner is gone; finds and repairs
 //! what has gone bad on its disk; and lets go of it at a word.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[path = "support/canaries.rs"]
-mod canaries;
-mod support;
-
-use canaries::Canaries;
+use crate::support::canaries::Canaries;
+use crate::support::{MIB, Network, bytes, eventually, names_in, senders};
 use quarta_node::api::model::{File, Keeps, Replication};
 use quarta_protocols::ids::ContentId;
 use quarta_protocols::messages::vault::{Assignment, DropReason, Outcome};
@@ -17,7 +12,6 @@ use quarta_testnet::planner::Planner;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use support::{MIB, Network, bytes, eventually, names_in, senders};
 
 const POLL: Duration = Duration::from_secs(1);
 /// Nodes by what they do here.

@@ -1,14 +1,10 @@
 //! Files change hands: given, drawn when their owner leaves, orphaned when it is gone without leaving, and assigned.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
+use crate::support::{MIB, Network, assert_fails, bytes, eventually, state};
 use quarta_node::api::model::File;
 use quarta_testnet::cluster::Member;
-use support::{MIB, Network, assert_fails, bytes, eventually, state};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Where a first super-peer has the root key.
@@ -75,7 +71,7 @@ async fn a_file_that_is_given_belongs_to_its_new_owner_for_everybody_and_to_nobo
     network.cluster.kill(&giver).await.unwrap();
     let transfer = network.node(2).node().fetched(&file.id).await.unwrap();
     assert_eq!(transfer.sha256, file.sha256);
-    assert_eq!(support::senders(&transfer), [taker.as_str()]);
+    assert_eq!(crate::support::senders(&transfer), [taker.as_str()]);
     network.cluster.restart(&giver).unwrap();
     network.cluster.ready(&giver).await.unwrap();
     let kept = owned(network.node(0), &file.id, &taker).await;

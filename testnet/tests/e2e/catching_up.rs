@@ -1,16 +1,12 @@
 //! Super-peers that were away, are new, come from an old backup, or live in another year.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::agreement::{agreement, same_trail};
+use crate::support::clock::Clock;
+use crate::support::{MIB, Network, assert_fails, bytes, eventually, outsider, promptly, state};
 use quarta_daemon::Role;
 use quarta_testnet::cluster::{MemberPlan, registered};
 use quarta_testnet::netns::Lan;
 use std::time::{Duration, Instant};
-use support::agreement::{agreement, same_trail};
-use support::clock::Clock;
-use support::{MIB, Network, assert_fails, bytes, eventually, outsider, promptly, state};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -109,7 +105,7 @@ fn on(lan: &Lan, name: &str, role: Role) -> MemberPlan {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_super_peer_whose_clock_is_ten_years_off_says_so_and_harms_nobody() {
-    let home = support::home();
+    let home = crate::support::home();
     let Some(clock) = Clock::at(home.path().join("clock")) else { return };
     let mut network =
         Network::start_changed(2, 2, SECOND, |plan| plan.members[1].through = clock.through()).await;

@@ -1,17 +1,15 @@
 //! Branches that sign off and on, leave, are expelled, renew their credentials, and join by way of any member.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::clock::Clock;
+use crate::support::{
+    DEADLINE, Network, TWO_SECONDS, assert_fails, assert_within, eventually, outsider, state,
+};
 use quarta_daemon::Role;
 use quarta_protocols::invites::Invite;
 use quarta_testnet::cluster::registered;
 use quarta_testnet::watch::{back_at_superpeer, gone_at_superpeer, state_at_node};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use support::clock::Clock;
-use support::{DEADLINE, Network, TWO_SECONDS, assert_fails, assert_within, eventually, outsider, state};
 
 /// Long enough that no poll tells what is to be told at once.
 const SELDOM: Duration = Duration::from_mins(1);
@@ -149,7 +147,7 @@ async fn a_branch_leaves_for_good_by_itself_and_only_when_it_means_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_renewed_by_themselves_also_after_they_have_run_out() {
-    let home = support::home();
+    let home = crate::support::home();
     let Some(clock) = Clock::at(home.path().join("clock")) else { return };
     let mut network = Network::start_changed(1, 2, SECOND, |plan| {
         for member in &mut plan.members {
@@ -217,7 +215,7 @@ async fn a_revoked_branch_is_cut_off_everywhere_within_5_s_and_cannot_come_back(
     })
     .await;
     let name = network.name(0);
-    let file = network.share(0, "grande.bin", &support::bytes(7, 64 * support::MIB)).await;
+    let file = network.share(0, "grande.bin", &crate::support::bytes(7, 64 * crate::support::MIB)).await;
     eventually("the file is listed", async || {
         network.node(1).node().files("").await.is_ok_and(|files| files.iter().any(|f| f.id == file.id))
     })

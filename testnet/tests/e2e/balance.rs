@@ -3,15 +3,11 @@
 //! One super-peer, because each evens out what it assigned itself lately: with several, what each of them assigned while
 //! the holders got their copies would show in what is measured here.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{Network, bytes, eventually};
 use futures::future::join_all;
 use quarta_node::api::model::{File, Transfer};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use support::{Network, bytes, eventually};
 
 /// Fetches in a run, half of them at once.
 const FETCHES: usize = 30;

@@ -1,12 +1,8 @@
 //! What a node takes of a machine.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{Network, eventually, memory};
 use std::fs;
 use std::time::Duration;
-use support::{Network, eventually, memory};
 
 /// With the pages of the program itself, which all nodes of a machine share; as it is when optimised.
 const IDLE_MAX_BYTES: u64 = 40 << 20;

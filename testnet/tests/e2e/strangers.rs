@@ -1,13 +1,9 @@
 //! Who is not let in, and what that leaves behind.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{Network, assert_fails, eventually, names_in, outsider};
 use quarta_daemon::Role;
 use quarta_testnet::stranger::{Answer, MEMBERS_PROTOCOLS, knock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use support::{Network, assert_fails, eventually, names_in, outsider};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_is_connected_and_answered_by_no_member_on_any_protocol() {

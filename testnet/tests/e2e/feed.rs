@@ -1,17 +1,13 @@
 //! Every node's own database follows the network: at once, after a pause, from another super-peer, and good for listing and
 //! fetching when there is none.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{MIB, Network, TWO_SECONDS, bytes, eventually, senders};
 use quarta_node::api::model::{FilePage, MemberPage};
 use quarta_node::database::{Database, FILE_NAME, Listing};
 use quarta_node::following::{ANSWER_GRACE, WAIT};
 use quarta_protocols::messages::index::MemberState;
 use quarta_testnet::cluster::registered;
 use std::time::{Duration, Instant};
-use support::{MIB, Network, TWO_SECONDS, bytes, eventually, senders};
 
 /// How long anything that a person asks for may take while a super-peer is lost.
 const THREE_SECONDS: Duration = Duration::from_secs(3);

@@ -1,15 +1,11 @@
 //! What users get wrong: each gives one line with cause and next step, the documented exit code, and nothing half-done.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{Network, assert_fails, eventually, names_in, outsider};
 use quarta_daemon::Role;
 use quarta_testnet::cluster::Member;
 use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
-use support::{Network, assert_fails, eventually, names_in, outsider};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_folder_of_another_kind_is_named_and_left_as_it_is() {

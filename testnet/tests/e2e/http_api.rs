@@ -1,19 +1,13 @@
 //! The HTTP API of both services over real processes: who is let in, files up and down, events, and what is cut off.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[path = "support/http.rs"]
-mod http;
-mod support;
-
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use http::{Api, PATIENCE, read};
+use crate::support::http::{Api, PATIENCE, read};
+use crate::support::{MIB, Network, eventually, outsider};
 use quarta_daemon::Role;
 use quarta_testnet::process::Process;
 use rustix::process::Signal;
 use serde_json::json;
-use support::{MIB, Network, eventually, outsider};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -24,7 +18,7 @@ const BUSY_MAX_BYTES: u64 = 150 << 20;
 
 /// The files of a library and of what is in the making.
 fn held(data: &Path) -> Vec<String> {
-    ["library", "partial"].iter().flat_map(|folder| support::names_in(&data.join(folder))).collect()
+    ["library", "partial"].iter().flat_map(|folder| crate::support::names_in(&data.join(folder))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +297,7 @@ async fn large_files_go_up_and_down_in_flat_memory() {
         stream.read_exact(&mut received).await.unwrap();
         assert!(received == piece, "MiB {number}");
     }
-    let most = support::memory(node.pid().unwrap(), "VmHWM:");
+    let most = crate::support::memory(node.pid().unwrap(), "VmHWM:");
     println!("at most {} KiB", most / 1024);
     assert!(most < BUSY_MAX_BYTES, "the node took {most} bytes");
     network.stop().await;
@@ -420,7 +414,7 @@ async fn a_node_without_a_network_joins_when_it_is_told_of_an_invite_over_http()
     let network = Network::start(1, 1, POLLS).await;
     let plan = outsider("filial-nova", Role::Node);
     let joiner = network.cluster.outsider(plan).unwrap();
-    let mut serve = std::process::Command::new(support::program("quarta"));
+    let mut serve = std::process::Command::new(crate::support::program("quarta"));
     serve.args(["--data".as_ref(), joiner.data().as_os_str(), "serve".as_ref(), "--await-invite".as_ref()]);
     serve.args(["--http", &joiner.http().to_string()]).stdout(fs::File::create("/dev/null").unwrap());
     let log = network.home.path().join("joiner.log");
@@ -469,9 +463,9 @@ async fn a_node_without_a_network_joins_when_it_is_told_of_an_invite_over_http()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_told_of_no_invite_leaves_nothing_behind() {
-    let home = support::home();
+    let home = crate::support::home();
     let data = home.path().join("data");
-    let mut serve = std::process::Command::new(support::program("quarta"));
+    let mut serve = std::process::Command::new(crate::support::program("quarta"));
     serve.args(["--data".as_ref(), data.as_os_str(), "serve".as_ref(), "--await-invite".as_ref()]);
     serve.args(["--http", "127.0.0.1:0"]).stderr(fs::File::create("/dev/null").unwrap());
     let process = Process::spawn(serve).unwrap();

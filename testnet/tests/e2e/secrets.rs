@@ -1,13 +1,8 @@
 //! What must stay secret shows nowhere: not in a log at any level, a metric, a command line, a command's output or a
 //! record. And nobody else on the machine can read what members store.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[path = "support/canaries.rs"]
-mod canaries;
-mod support;
-
-use canaries::{Canaries, files_in};
+use crate::support::canaries::{Canaries, files_in};
+use crate::support::{DEADLINE, MIB, Network, bytes, eventually, home, outsider};
 use data_encoding::BASE64URL_NOPAD;
 use quarta_daemon::Role;
 use quarta_protocols::cbor;
@@ -27,7 +22,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use support::{DEADLINE, MIB, Network, bytes, eventually, home, outsider};
 
 const TESTNET: &str = env!("CARGO_BIN_EXE_quarta-testnet");
 /// Right in length and characters, and nobody's.
@@ -282,7 +276,7 @@ fn a_record_of_a_run_at_level_trace_holds_no_secret() {
                 canaries.text(format!("a credential of {}", member.name), &token);
             }
         }
-        let output = Command::new(support::program("quarta-superpeer"))
+        let output = Command::new(crate::support::program("quarta-superpeer"))
             .args(["invite", "--json", "--data"])
             .arg(&testnet.members[0].data)
             .output()

@@ -1,16 +1,12 @@
 //! Copies of files by themselves: every file is on a third of the nodes without anybody doing anything, and is again
 //! after nodes have died for good.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{MIB, Network, bytes};
 use futures::future::join_all;
 use quarta_testnet::exposition::Exposition;
 use quarta_testnet::wait::{Look, until};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use support::{MIB, Network, bytes};
 
 const NODES: usize = 12;
 const FILES: usize = 200;

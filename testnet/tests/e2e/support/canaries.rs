@@ -4,8 +4,6 @@
 //! larger, or as a list of numbers, which is how Rust prints bytes. Base64 and base32 of a secret depend on where in the
 //! larger thing it begins, so all alignments are searched for.
 
-#![allow(unreachable_pub, reason = "a test's module is of no other crate")]
-
 use aho_corasick::AhoCorasick;
 use data_encoding::{BASE32_NOPAD, BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER, HEXUPPER};
 use std::fmt::Write;

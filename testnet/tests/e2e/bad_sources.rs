@@ -3,10 +3,7 @@
 //! Each kind is a member of its own, which super-peers cannot tell from an honest one, and which says that it is faster
 //! than anybody. Beside it stands one honest holder on a thin line, so that a fetch that gets rid of no liar would show.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{MIB, Network, bytes, eventually, names_in};
 use futures::future::join_all;
 use futures::stream::TryStreamExt;
 use quarta_node::api::model::{FetchEvent, File, Transfer, TransferState};
@@ -19,7 +16,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use support::{MIB, Network, bytes, eventually, names_in};
 
 /// From the first lie to the end of the liar's use. Silence takes longest to tell from slowness: 3 s and the time that a
 /// chunk of 256 KiB may take on a line of 128 KiB/s, and then the look of a second at a busy machine.

@@ -1,9 +1,6 @@
 //! `quarta-testnet` itself: the demo as users run it, and `up`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{DEADLINE, eventually, home, names_in};
 use quarta_testnet::process::Process;
 use quarta_testnet::record::{Outcome, Record};
 use quarta_testnet::up::Testnet;
@@ -14,7 +11,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{DEADLINE, eventually, home, names_in};
 
 const TESTNET: &str = env!("CARGO_BIN_EXE_quarta-testnet");
 const CLUSTER: &str = "testnet.json";
@@ -145,7 +141,7 @@ fn a_folder_that_cannot_hold_a_cluster_is_refused_before_anything_is_started() {
     let long = home.path().join("x".repeat(100));
     for (dir, why) in [(home.path(), "the folder is not empty"), (&*long, "the path of a member's socket")] {
         let output = Command::new(TESTNET).args(["up", "--dir"]).arg(dir).output().unwrap();
-        support::assert_fails(&output, 1, &["cannot start a cluster", why]);
+        crate::support::assert_fails(&output, 1, &["cannot start a cluster", why]);
     }
     assert_eq!(names_in(home.path()), ["thesis.txt"]);
 }

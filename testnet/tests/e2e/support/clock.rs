@@ -1,11 +1,5 @@
 //! Wrong clocks: programs that live by another time than the machine.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "no test binary uses everything, and each is a crate of its own"
-)]
-
 use super::can;
 use std::ffi::OsString;
 use std::fs;

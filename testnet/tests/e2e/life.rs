@@ -1,14 +1,9 @@
 //! The life of a file, over real processes: its owner updates and deletes it, readers' copies follow, also those that
 //! were away, what was replaced or deleted is in the trash, and nobody but the owner changes anything.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[path = "support/http.rs"]
-mod http;
-mod support;
-
+use crate::support::http::{Api, encoded};
+use crate::support::{MIB, Network, TWO_SECONDS, assert_fails, assert_within, bytes, eventually, names_in};
 use futures::future::join_all;
-use http::{Api, encoded};
 use quarta_node::api::model::{Defect, File, TransferState, TrashEntry, TrashPage};
 use quarta_protocols::ids::{ContentId, RecordHash};
 use quarta_protocols::messages::index::{Index, Publication, Request, Response};
@@ -22,7 +17,6 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::{MIB, Network, TWO_SECONDS, assert_fails, assert_within, bytes, eventually, names_in};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,12 +1,8 @@
 //! Register, search, fetch from several, kill, removal, return; and what super-peers tell each other.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{DEADLINE, MIB, Network, TWO_SECONDS, assert_within, bytes, eventually, senders};
 use quarta_testnet::watch::{back_at_superpeer, gone_at_superpeer, state_at_node};
 use std::time::{Duration, Instant};
-use support::{DEADLINE, MIB, Network, TWO_SECONDS, assert_within, bytes, eventually, senders};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_holder_is_off_the_lists_within_two_seconds_and_back_with_its_files_within_two_of_running() {

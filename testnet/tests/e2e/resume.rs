@@ -1,10 +1,7 @@
 //! Fetches that go on: after the fetching daemon was killed at any moment, after all sources were, over a full disk and
 //! a pause.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{MIB, Network, assert_fails, bytes, eventually, names_in};
 use futures::StreamExt;
 use quarta_node::api::model::{FetchEvent, File, Transfer, TransferState};
 use quarta_testnet::cluster::{Cluster, Plan};
@@ -13,7 +10,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use support::{MIB, Network, assert_fails, bytes, eventually, names_in};
 
 /// What a fetch that goes on may receive over what was missing.
 const WASTE_MAX: f64 = 1.01;
@@ -234,7 +230,7 @@ async fn a_paused_fetch_stays_so_over_a_restart_a_cancelled_one_leaves_nothing_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_killed_at_any_moment_of_a_fetch_ends_with_one_whole_copy() {
-    let home = support::home();
+    let home = crate::support::home();
     let point = home.path().join("kill-at");
     let mut network = Network::start_changed(1, 2, Duration::from_secs(1), |plan| {
         // Where the file names a system call, the next start is killed at it.

@@ -1,11 +1,7 @@
 //! Super-peers that were cut off from each other, measured.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{home, lan, programs};
 use quarta_testnet::bench::reconcile::{self, Options};
-use support::{home, lan, programs};
 
 /// As `quarta-testnet bench reconcile`, with fewer records.
 #[tokio::test(flavor = "multi_thread")]

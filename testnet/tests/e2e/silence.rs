@@ -1,13 +1,9 @@
 //! Nodes that fall silent with their connections open: frozen, or with their link cut.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::{DEADLINE, MIB, Network, TWO_SECONDS, assert_within, bytes, eventually, senders, state};
 use quarta_node::api::model::File;
 use quarta_testnet::watch::{gone_at_superpeer, state_at_node};
 use std::time::{Duration, Instant};
-use support::{DEADLINE, MIB, Network, TWO_SECONDS, assert_within, bytes, eventually, senders, state};
 
 /// What a poll may take beyond its interval before it counts as missed, and what the lists need to tell it.
 const ALLOWANCE: Duration = Duration::from_secs(3);

@@ -1,11 +1,5 @@
 //! Whether everybody shows the same: the catalogs, members and trails of super-peers, and the listings of nodes.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "no test binary uses everything, and each is a crate of its own"
-)]
-
 use super::{DEADLINE, Network};
 use quarta_testnet::cluster::{ClusterError, Member};
 use quarta_testnet::wait::{Look, until};

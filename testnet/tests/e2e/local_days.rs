@@ -1,9 +1,7 @@
 //! Bad days of the local machine: files that change under one's hands, disks that fail or are full, clocks that are off.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::clock::Clock;
+use crate::support::{MIB, Network, bytes, eventually, names_in, outsider};
 use futures::TryStreamExt;
 use quarta_daemon::Role;
 use quarta_node::api::model::{AddEvent, AddRequest, Defect, File, Status};
@@ -19,12 +17,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use support::clock::Clock;
-use support::{MIB, Network, bytes, eventually, names_in, outsider};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Whether the tools are there with which a machine is made to fail, as [`support::can`] has it.
+/// Whether the tools are there with which a machine is made to fail, as [`crate::support::can`] has it.
 fn can(tool: &str) -> bool {
     let works = match tool {
         "strace" => Command::new("strace")
@@ -34,7 +30,7 @@ fn can(tool: &str) -> bool {
         "mount" => rustix::process::geteuid().is_root(),
         _ => unreachable!("{tool}"),
     };
-    support::can(tool, works)
+    crate::support::can(tool, works)
 }
 
 /// Makes system calls of a running daemon fail or wait, until it is dropped.
@@ -323,7 +319,7 @@ async fn a_shared_file_that_is_edited_is_offered_no_more_until_it_is_verified_or
     held_by(&network, &file, 3).await;
     assert!(status(reader).await.healthy);
     let output = reader.run(&["verify", "nothing.bin"], "").await.unwrap();
-    support::assert_fails(&output, 5, &["cannot verify", "nothing.bin"]);
+    crate::support::assert_fails(&output, 5, &["cannot verify", "nothing.bin"]);
     network.stop().await;
 }
 
@@ -367,7 +363,7 @@ async fn a_full_a_failing_and_a_read_only_disk_are_told_as_that_and_lose_nothing
     if !can("mount") || !can("strace") {
         return;
     }
-    let home = support::home();
+    let home = crate::support::home();
     let disk = home.path().join("disk");
     fs::create_dir(&disk).unwrap();
     let tmpfs = ["-t", "tmpfs", "-o", "size=600m", "tmpfs"].map(OsStr::new);
@@ -426,7 +422,7 @@ async fn a_full_a_failing_and_a_read_only_disk_are_told_as_that_and_lose_nothing
     assert!(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&data).status().unwrap().success());
     let output = network.node(0).run(&["serve"], "").await.unwrap();
     drop(folder);
-    support::assert_fails(&output, 1, &["the disk is read-only; make the disk writable again"]);
+    crate::support::assert_fails(&output, 1, &["the disk is read-only; make the disk writable again"]);
     network.cluster.restart(&name).unwrap();
     network.cluster.ready(&name).await.unwrap();
     assert_eq!(network.node(0).node().files("").await.unwrap().len(), 2);
@@ -466,7 +462,7 @@ async fn a_node_out_of_descriptors_keeps_answering_and_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_years_off_is_told_as_that_and_nothing_else_breaks() {
-    let home = support::home();
+    let home = crate::support::home();
     let Some(clock) = Clock::at(home.path().join("clock")) else { return };
     let mut network =
         Network::start_changed(1, 2, SECOND, |plan| plan.members[1].through = clock.through()).await;
@@ -511,7 +507,7 @@ async fn a_clock_that_is_years_off_is_told_as_that_and_nothing_else_breaks() {
     let join = ["join", "-", "--name", "tarde"];
     clock.set("-3y");
     let output = joiner.run(&join, &invite).await.unwrap();
-    support::assert_fails(
+    crate::support::assert_fails(
         &output,
         1,
         &["this machine's clock is 3 years behind the network's; set the clock"],

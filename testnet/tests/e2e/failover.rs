@@ -1,9 +1,7 @@
 //! Super-peers that are lost, one or all, and come back: what branches notice of it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-mod support;
-
+use crate::support::agreement::agreement;
+use crate::support::{MIB, Network, assert_fails, bytes, eventually, outsider, promptly, senders};
 use futures::StreamExt;
 use futures::future::{join_all, join3};
 use quarta_daemon::Role;
@@ -13,8 +11,6 @@ use quarta_testnet::cluster::{Member, Plan, registered};
 use quarta_testnet::netns::Lan;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
-use support::agreement::agreement;
-use support::{MIB, Network, assert_fails, bytes, eventually, outsider, promptly, senders};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a transfer that does not notice may stand still; one that asks a lost super-peer would for longer.

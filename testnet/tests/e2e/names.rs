@@ -1,13 +1,8 @@
 //! Hostile names, everywhere that a name comes in: given by a person, found on a disk, sent by a lying member, asked for.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[path = "support/http.rs"]
-mod http;
-mod support;
-
+use crate::support::http::Api;
+use crate::support::{Network, assert_fails};
 use futures::stream::{self, StreamExt};
-use http::Api;
 use quarta_daemon::client::{ClientError, Target};
 use quarta_daemon::escape::is_deceptive;
 use quarta_node::api::model::{File, FilePage};
@@ -29,7 +24,6 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use support::{Network, assert_fails};
 
 /// Requests at a time: as many as a person's scripts would make.
 const AT_ONCE: usize = 8;
