@@ -124,6 +124,10 @@ pub struct Node {
     pub served_bytes: MemberCounter,
     /// Transfers under way; see [`GaugeBy::hold`].
     pub active_transfers: GaugeBy<Flow>,
+    /// The limit that holds now, in bytes a second; 0 for none.
+    pub rate_limit: GaugeBy<Flow>,
+    /// Requests for chunks that were told that this node is busy.
+    pub busy_answers: Counter,
     /// How long transfers took. Changed by [`transfer_ended`](Self::transfer_ended).
     pub transfer_duration: HistogramBy<Flow>,
     /// How fast transfers were. Changed by [`transfer_ended`](Self::transfer_ended).
@@ -183,6 +187,16 @@ impl Node {
                 registry,
                 "served_bytes_total",
                 "Bytes of chunks sent, by the member that received them.",
+            )?,
+            rate_limit: GaugeBy::register(
+                registry,
+                "rate_limit_bytes_per_second",
+                "What all transfers in a direction may take now, by the limits that are set; 0 for no limit.",
+            )?,
+            busy_answers: Counter::register(
+                registry,
+                "busy_answers_total",
+                "Requests for chunks that were told that this node is busy.",
             )?,
             active_transfers: GaugeBy::register(
                 registry,

@@ -16,10 +16,7 @@ use quarta_protocols::{
 };
 use tokio::{sync::mpsc, task};
 
-use crate::{
-    library::{Defect, Library, Place, Stamp},
-    throttle::Throttle,
-};
+use crate::library::{Defect, Library, Place, Stamp};
 
 /// How many bytes one run reads ahead at most.
 const AHEAD_BYTES: u64 = 2 * 1024 * 1024;
@@ -163,7 +160,6 @@ pub async fn stream_run<C: Chunks>(
     first: u32,
     count: u32,
     to: mpsc::Sender<Result<Bytes, Abort>>,
-    limit: Option<Arc<Throttle>>,
 ) -> RunReport {
     let mut report = RunReport { end: RunEnd::Complete, chunks: 0, bytes: 0 };
     let read = |index| {
@@ -182,9 +178,6 @@ pub async fn stream_run<C: Chunks>(
                 Ok(bytes) => bytes.len(),
                 Err(_) => 0,
             };
-            if let (Some(limit), true) = (&limit, len > 0) {
-                limit.pass(len).await;
-            }
             let failed = chunk.as_ref().err().copied();
             if to.send(chunk).await.is_err() {
                 report.end = RunEnd::Cancelled;
@@ -201,7 +194,7 @@ pub async fn stream_run<C: Chunks>(
     let cancelled = tokio::select! {
         biased;
         () = hand_over => false,
-        // Noticed also while waiting for the disk or the limit.
+        // Noticed also while waiting for the disk.
         () = receiver.closed() => true,
     };
     if cancelled {

@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use quarta_protocols::content::SEALED_CHUNK_MAX_BYTES;
 use quarta_protocols::credentials::Role;
 use quarta_protocols::ids::ContentId;
-use quarta_protocols::messages::chunk::{Head, Request as ChunkRequest};
+use quarta_protocols::messages::chunk::{Head, Purpose, Request as ChunkRequest};
 use quarta_protocols::messages::vault::{Assignment, Outcome, Request, Response, Vault};
 use quarta_protocols::network::Network;
 use std::net::Ipv4Addr;
@@ -67,7 +67,7 @@ impl Planner {
         first: u32,
     ) -> Result<Option<Vec<u8>>, ClusterError> {
         let peer = self.connect(node).await?;
-        let request = ChunkRequest::Run { content, first, count: 1 };
+        let request = ChunkRequest::Run { content, first, count: 1, purpose: Purpose::Person };
         let fetching = self.network.fetch(peer, request, SEALED_CHUNK_MAX_BYTES);
         let mut incoming = fetching.await.map_err(failed("ask a node"))?;
         if incoming.head != Head::Run {

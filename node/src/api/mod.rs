@@ -12,6 +12,7 @@ mod events;
 mod files;
 mod giving;
 mod holders;
+mod limits;
 mod lines;
 mod members;
 mod membership;
@@ -55,6 +56,7 @@ type Routes = OpenApiRouter<Arc<Shared>>;
         (name = "files", description = "The network's files"),
         (name = "trash", description = "Files that were replaced or deleted, kept for a while"),
         (name = "transfers", description = "Fetches, under way and ended"),
+        (name = "limits", description = "What transfers may take of the line, and when"),
         (name = "members", description = "The network's members"),
         (name = "membership", description = "This branch as a member: signing off and on, leaving for good"),
         (name = "events", description = "What happens, as it happens"),
@@ -75,6 +77,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .merge(files::routes())
         .merge(giving::routes())
         .merge(holders::routes())
+        .merge(limits::routes())
         .merge(receiving::routes())
         .merge(content::routes())
         .merge(blacklist::routes())

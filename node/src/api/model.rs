@@ -1,6 +1,7 @@
 //! What the node's HTTP API says, as types: the same that its commands print with `--json`.
 
 pub use crate::library::Defect;
+pub use crate::throttle::timetable::{Period, Plan, Rates};
 pub use quarta_daemon::http::Member;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -59,6 +60,15 @@ pub struct VaultStatus {
     pub wanted: u64,
     /// What the vault may take, in bytes; none for as much as the disk has.
     pub quota_bytes: Option<u64>,
+}
+
+/// `GET /api/v1/limits`, `PUT /api/v1/limits`: what transfers may take of the line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Limits {
+    /// What is set.
+    pub set: Plan,
+    /// What of it holds now.
+    pub now: Rates,
 }
 
 /// `POST /api/v1/connect`, `POST /api/v1/disconnect`: how this branch stands to the network now.

@@ -7,6 +7,7 @@ mod blacklist;
 mod files;
 mod getting;
 mod giving;
+mod limits;
 mod membership;
 mod status;
 mod transfers;
@@ -71,6 +72,9 @@ enum Command {
         /// All uploads together send at most this much a second, e.g. 10MiB
         #[arg(long, value_parser = rate, value_name = "BYTES")]
         upload_limit: Option<u64>,
+        /// Limit transfers with machines on the same local network too
+        #[arg(long)]
+        limit_lan: bool,
         /// Keep at most this much for other branches in the vault, e.g. 500GiB; 0 keeps nothing
         #[arg(long, value_parser = bytes, value_name = "BYTES")]
         vault_quota: Option<u64>,
@@ -176,6 +180,11 @@ enum Command {
         #[command(subcommand)]
         steer: Option<Steer>,
     },
+    /// Show what transfers may take of the line, or set it
+    Limits {
+        #[command(subcommand)]
+        act: Option<limits::Act>,
+    },
     /// Print a completion script
     Completions {
         /// For which shell
@@ -200,10 +209,11 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
             let joined = setup::join(common.data_path()?, &invite, via.as_ref(), &name, reach).await?;
             output.line(&joined, &joined.text())?;
         }
-        Command::Serve { http, upload_limit, vault_quota, await_invite, log } => {
+        Command::Serve { http, upload_limit, limit_lan, vault_quota, await_invite, log } => {
             let overrides = service::Overrides {
                 http,
                 upload_limit_bytes_per_second: upload_limit,
+                limit_lan,
                 vault_quota_bytes: vault_quota,
                 await_invite,
             };
@@ -249,6 +259,7 @@ async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Transfers { steer: Some(steer) } => {
             return transfers::steer(&common, &mut output, steer).await;
         }
+        Command::Limits { act } => limits::run(&common, &mut output, act).await?,
         Command::Transfers { steer: None } => transfers::list(&common, &mut output).await?,
         Command::Browse => cli::browse(&common.client(Role::Node)?, &mut output).await?,
         Command::Verify { files } => return verifying::verify(&common, &mut output, files).await,

@@ -48,7 +48,7 @@ impl Defect {
         match abort {
             Abort::Changed => Some(Self::Changed),
             Abort::Unreadable => Some(Self::Unreadable),
-            Abort::Stopping => None,
+            Abort::Stopping | Abort::MakesWay => None,
         }
     }
 

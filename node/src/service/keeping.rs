@@ -10,8 +10,9 @@
 //! say what is to go ([`SETTLES_WITHIN`]); where no super-peer is there, not for ever ([`SILENT_AT_MOST`]).
 //!
 //! **A person's fetch goes first.** A run for the vault begins only once what was fetched before is paid for at the rate of
-//! the settings, and while people fetch every byte costs [`BESIDE_PEOPLE`] times as much. Runs that are under way when a
-//! person's fetch begins are broken off; what had arrived of them stays.
+//! the settings. While people fetch, here or from here, chunks come one by one and are a tenth of what people move, at most
+//! ([`crate::throttle::courtesy`]). Runs that are under way when a person's fetch begins are broken off; what had arrived
+//! of them stays. Holders are told that it is for a replica, and let their people go first too.
 
 use std::{
     collections::HashMap,
@@ -30,6 +31,7 @@ use quarta_protocols::{
     content::Manifest,
     ids::ContentId,
     messages::{
+        chunk::Purpose,
         index::{Fault, Source},
         inventory::{Completeness, Item, Key},
         vault::{Assignment, DropReason, Outcome, Request, Response, Vault as Lane},
@@ -64,9 +66,6 @@ use crate::{
     },
 };
 
-/// How many times as much a byte costs while people fetch: they get nearly all of the line, and replicas come about
-/// also where somebody always fetches.
-const BESIDE_PEOPLE: usize = 16;
 /// How long a run waits for its turn before the source is told to be left alone for a while: far less than silence that
 /// would be held against the source.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -326,7 +325,7 @@ async fn fill(shared: Arc<Shared>, job: Job, cancel: CancellationToken) {
     let sink =
         Arc::new(Store { shared: shared.clone(), job, cancel: cancel.clone(), filling: Mutex::default() });
     let carried = Arc::new(Mutex::new(HashMap::new()));
-    let holders = Holders { shared: shared.clone(), carried: carried.clone() };
+    let holders = Holders { shared: shared.clone(), purpose: Purpose::Replica, carried: carried.clone() };
     let peers = Arc::new(Polite(holders));
     let Job { content, size_bytes, .. } = job;
     let sources = Arc::new(Locating { shared: shared.clone(), owner: None, content, size_bytes });
@@ -437,18 +436,21 @@ impl Polite {
         &self.0.shared.keeping
     }
 
-    /// Charges what a run may bring; says whether people fetch just now.
-    fn charge(&self, bytes: usize) -> bool {
-        let beside_people = self.0.shared.fetches.active() > 0;
-        let factor = if beside_people { BESIDE_PEOPLE } else { 1 };
-        // What is owed shows at the next run.
-        self.keeping().budget().take(Instant::now(), bytes.saturating_mul(factor));
-        beside_people
+    /// Charges what is to be fetched, once what was charged before is paid for; busy where that takes long.
+    async fn charge(&self, bytes: usize) -> Result<(), RunError> {
+        let owed = self.keeping().budget().owed(Instant::now());
+        if owed > PATIENCE {
+            return Err(RunError::Busy);
+        }
+        tokio::time::sleep(owed).await;
+        // What is owed now shows at the next run.
+        self.keeping().budget().take(Instant::now(), bytes);
+        Ok(())
     }
 
     /// Returns once people fetch.
     async fn people_come(&self) {
-        while self.0.shared.fetches.active() == 0 {
+        while !self.0.shared.people_are_active() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -476,16 +478,20 @@ impl Peers for Polite {
         chunk_max_bytes: usize,
         sink: mpsc::Sender<Bytes>,
     ) -> Result<TransportLabel, RunError> {
-        let owed = self.keeping().budget().owed(Instant::now());
-        if owed > PATIENCE {
-            return Err(RunError::Busy);
+        if self.0.shared.people_are_active() {
+            let mut carried = Err(RunError::Busy);
+            for index in first..first.saturating_add(count) {
+                if !self.0.shared.may_replicate(chunk_max_bytes).await {
+                    return Err(RunError::Busy);
+                }
+                self.charge(chunk_max_bytes).await?;
+                carried = self.0.run(peer, content, index, 1, chunk_max_bytes, sink.clone()).await;
+                carried?;
+            }
+            return carried;
         }
-        tokio::time::sleep(owed).await;
-        let beside_people = self.charge(chunk_max_bytes.saturating_mul(count as usize));
+        self.charge(chunk_max_bytes.saturating_mul(count as usize)).await?;
         let run = self.0.run(peer, content, first, count, chunk_max_bytes, sink);
-        if beside_people {
-            return run.await;
-        }
         tokio::select! {
             biased;
             ended = run => ended,

@@ -25,6 +25,7 @@ mod hiding;
 mod holding;
 pub(crate) mod keeping;
 pub(crate) mod keyring;
+pub(crate) mod limits;
 pub(crate) mod listing;
 pub(crate) mod membership;
 pub(crate) mod parting;
@@ -65,7 +66,10 @@ use quarta_daemon::{
     reach::{Reach, http_address},
     settings, shutdown, timer,
 };
-use quarta_metrics::registry::{Registry, Service};
+use quarta_metrics::{
+    node::Flow,
+    registry::{Registry, Service},
+};
 use quarta_protocols::{
     credentials::Role,
     endings::Ended,
@@ -106,6 +110,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// What all uploads together may send, in bytes a second.
     pub upload_limit_bytes_per_second: Option<u64>,
+    /// Whether transfers on the local network are limited too.
+    pub limit_lan: bool,
     /// What the vault may take, in bytes.
     pub vault_quota_bytes: Option<u64>,
     /// Whether a node that has not joined serves its API all the same, to be told of an invite there.
@@ -131,6 +137,7 @@ pub(crate) struct Shared {
     pub(crate) own: membership::Own,
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
+    pub(crate) limits: limits::Limits,
     pub(crate) keeping: keeping::Keeping,
     pub(crate) condition: condition::Condition,
     pub(crate) defects: copies::Defects,
@@ -186,6 +193,14 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     if overrides.upload_limit_bytes_per_second.is_some() {
         settings.upload_limit_bytes_per_second = overrides.upload_limit_bytes_per_second;
     }
+    settings.limit_lan |= overrides.limit_lan;
+    settings.limits().check().map_err(|error| {
+        Failure::new(
+            "cannot use the limits of the settings",
+            error.to_string(),
+            "correct settings.toml and start again",
+        )
+    })?;
     if overrides.vault_quota_bytes.is_some() {
         settings.vault_quota_bytes = overrides.vault_quota_bytes;
     }
@@ -233,6 +248,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         own,
         fetches: fetching::Fetches::default(),
         uploads: uploads::Uploads::new(&settings),
+        limits: limits::Limits::new(settings.limits()),
         keeping: keeping::Keeping::new(stored.vault, &stored.replicas, &settings),
         condition: condition::Condition::new(open_files),
         defects: copies::Defects::of(stored.defects),
@@ -440,6 +456,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Admitted { admitted, .. } => {
             shared.hear_clock(admitted.peer, admitted.presented.clock);
+            shared.limits.connected(admitted.peer, &admitted.remote);
             if admitted.membership().role == Role::Superpeer {
                 shared.superpeers.connected(shared, &admitted);
                 shared.fetches.superpeer_connected();
@@ -448,6 +465,7 @@ fn on_event(shared: &Arc<Shared>, event: Event) {
         }
         Event::Departed { peer } => {
             shared.forget_clock(&peer);
+            shared.limits.departed(&peer);
             shared.superpeers.departed(shared, peer);
         }
         Event::Refused { peer, refusal, by_us, clock } => {
@@ -531,9 +549,9 @@ impl Shared {
     pub(crate) fn load(&self) -> Load {
         Load {
             active_uploads: self.uploads.active(),
-            upload_slots: self.settings.upload_slots,
+            upload_slots: self.limits.uploads_fed(self.uploads.slots()),
             active_downloads: self.fetches.active(),
-            upload_capacity_bytes_per_second: self.settings.upload_limit_bytes_per_second,
+            upload_capacity_bytes_per_second: self.limits.rates().upload_bytes_per_second,
             upload_rate_bytes_per_second: self.uploads.rate(Instant::now()),
             free_bytes: self.free_bytes(),
             stored_bytes: self.stored_bytes(),
@@ -576,6 +594,13 @@ impl Shared {
         let (files, bytes) = self.holdings();
         let metrics = &self.metrics.node;
         metrics.library_files.set(files);
+        let limits = self.limits.rates();
+        for (flow, limit) in [
+            (Flow::Upload, limits.upload_bytes_per_second),
+            (Flow::Download, limits.download_bytes_per_second),
+        ] {
+            metrics.rate_limit.set(flow, limit.unwrap_or(0));
+        }
         metrics.library_bytes.set(bytes);
         let vault = self.keeping.totals();
         metrics.vault_replicas.set(vault.whole);

@@ -10,7 +10,6 @@
 
 use std::{
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use quarta_protocols::{ids::FileId, messages::inventory::Completeness};
 use super::{
     COPIES_AT_A_TIME, Shared,
     copies::first_look,
+    vault_scrubbing::rest,
     verifying::{Against, Unfinished, check},
     wall_ms,
 };
@@ -156,10 +156,7 @@ fn read_through(shared: &Arc<Shared>, mut round: Round, bytes_per_second: u64) -
 fn examine(shared: &Arc<Shared>, copy: &LibraryCopy, bucket: &mut Bucket) -> Result<Option<bool>, Ended> {
     let Some(against) = Against::of(shared, copy)? else { return Ok(None) };
     let mut pass = |bytes: usize| {
-        let wait = bucket.take(Instant::now(), bytes);
-        if !wait.is_zero() {
-            thread::sleep(wait);
-        }
+        rest(shared, bucket.take(Instant::now(), shared.scrub_cost(bytes)));
         !shared.stop.is_cancelled()
     };
     match check(&shared.library, &copy.place, &against, &mut pass) {

@@ -1,8 +1,13 @@
 //! Serving chunks to other nodes: bounded by slots, limited in rate, and never a byte that differs from its manifest.
 //!
+//! A request waits for a slot for [`SLOT_WITHIN`] and is told then that this node is busy; whose turn it is, and what
+//! people's fetches leave to replicas, is for [`door`] and [`crate::throttle`] to say.
+//!
 //! From the library a file is sealed afresh, from the vault stored chunks are sent as they are. Any verified member may
 //! fetch any current content, since what is served is sealed; the key stands in the record, or is sealed there for those
 //! who may read the file.
+
+mod door;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,6 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use libp2p::PeerId;
 use quarta_daemon::cause;
 use quarta_metrics::node::Flow;
 use quarta_protocols::{
@@ -21,14 +27,16 @@ use quarta_protocols::{
     ids::{ContentId, FileId},
     limits::RUN_MAX_CHUNKS,
     messages::{
-        chunk::{Abort, Head, Refusal, Request},
+        chunk::{Abort, Head, Purpose, Refusal, Request},
         inventory::Key,
     },
     network::ChunkAsked,
     records::Record,
 };
 use serde_bytes::ByteBuf;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
+
+use door::Door;
 
 use super::Shared;
 use crate::{
@@ -36,7 +44,6 @@ use crate::{
     library::Defect,
     serving::{Chunks, RunEnd, Serving, Unservable, stream_run},
     settings::Settings,
-    throttle::Throttle,
     vault::Replica,
 };
 
@@ -49,12 +56,12 @@ const OPEN_FOR: Duration = Duration::from_secs(5);
 const AHEAD: usize = 1;
 /// Over how long the shown rate is a mean.
 const RATE_OVER: Duration = Duration::from_secs(5);
+/// How long a request waits for a slot: less than the silence that receivers hold against a source.
+const SLOT_WITHIN: Duration = Duration::from_secs(2);
 
 /// What this node sends.
 pub(crate) struct Uploads {
-    slots: Arc<Semaphore>,
-    slots_all: u32,
-    throttle: Option<Arc<Throttle>>,
+    door: Door,
     served_bytes: AtomicU64,
     open: Mutex<Open>,
     rate: Mutex<VecDeque<(Instant, u64)>>,
@@ -136,11 +143,8 @@ impl Chunks for Held {
 
 impl Uploads {
     pub(super) fn new(settings: &Settings) -> Self {
-        let slots = settings.upload_slots.max(1);
         Self {
-            slots: Arc::new(Semaphore::new(slots as usize)),
-            slots_all: slots,
-            throttle: settings.upload_limit_bytes_per_second.map(|rate| Arc::new(Throttle::new(rate))),
+            door: Door::new(settings.upload_slots.max(1)),
             served_bytes: AtomicU64::new(0),
             open: Mutex::new(Open::default()),
             rate: Mutex::new(VecDeque::new()),
@@ -149,7 +153,17 @@ impl Uploads {
 
     /// Uploads in progress.
     pub(crate) fn active(&self) -> u32 {
-        self.slots_all.saturating_sub(u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX))
+        self.door.active()
+    }
+
+    /// Uploads that are served at once, where no limit holds.
+    pub(super) const fn slots(&self) -> u32 {
+        self.door.slots()
+    }
+
+    /// Whether people are served, or were a moment ago.
+    pub(super) fn serves_people(&self) -> bool {
+        self.door.serves_people(Instant::now())
     }
 
     /// Sealed bytes sent since the start.
@@ -188,17 +202,39 @@ impl Uploads {
     }
 }
 
-/// Answers a node's request for chunks, in a task that holds an upload slot.
+/// Answers a node's request for chunks, in a task of its own.
 pub(super) fn serve(shared: &Arc<Shared>, asked: ChunkAsked) {
-    let Ok(slot) = shared.uploads.slots.clone().try_acquire_owned() else {
-        asked.responder.respond(Head::Refused(Refusal::Busy));
+    let shared = shared.clone();
+    let Request::Run { purpose, .. } = asked.request else {
+        tokio::spawn(async move {
+            match shared.uploads.door.question(SLOT_WITHIN).await {
+                Some(_answered) => answer(&shared, asked).await,
+                None => busy(&shared, asked),
+            }
+        });
         return;
     };
-    let shared = shared.clone();
-    tokio::spawn(async move { answer(&shared, asked, slot).await });
+    let makes_way = !purpose.is_person() && !shared.has_room_for_replicas();
+    let waiting = if makes_way { None } else { door::enter(&shared, asked.peer, purpose) };
+    let Some(mut slot) = waiting else {
+        busy(&shared, asked);
+        return;
+    };
+    tokio::spawn(async move {
+        if slot.granted_within(SLOT_WITHIN).await {
+            answer(&shared, asked).await;
+        } else {
+            busy(&shared, asked);
+        }
+    });
 }
 
-async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePermit) {
+fn busy(shared: &Shared, asked: ChunkAsked) {
+    shared.metrics.node.busy_answers.inc();
+    asked.responder.respond(Head::Refused(Refusal::Busy));
+}
+
+async fn answer(shared: &Arc<Shared>, asked: ChunkAsked) {
     let content = asked.request.content();
     if !shared.catching_up.may_serve().await {
         asked.responder.respond(Head::Refused(Refusal::Busy));
@@ -228,16 +264,37 @@ async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePe
             let all = ChunkSet::all(held.geometry().chunks());
             asked.responder.respond(Head::Availability(ByteBuf::from(all.to_wire())));
         }
-        Request::Run { first, count, .. } => {
+        Request::Run { first, count, purpose, .. } => {
             let end = first.checked_add(count).filter(|end| *end <= held.geometry().chunks());
             if end.is_none() || !(1..=RUN_MAX_CHUNKS).contains(&count) {
                 asked.responder.respond(Head::Refused(Refusal::NoSuchChunk));
                 return;
             }
             let body = asked.responder.stream(Head::Run);
-            run(shared, content, held, (first, count), body, asked.membership.name.as_str()).await;
+            let receiver = Receiver { peer: asked.peer, name: asked.membership.name.as_str(), purpose };
+            run(shared, content, held, (first, count), body, receiver).await;
         }
     }
+}
+
+/// Who gets a run, and what for.
+#[derive(Clone, Copy)]
+struct Receiver<'a> {
+    peer: PeerId,
+    name: &'a str,
+    purpose: Purpose,
+}
+
+/// Waits until a chunk may leave.
+///
+/// # Errors
+/// Where it makes way for people.
+async fn may_leave(shared: &Arc<Shared>, receiver: Receiver<'_>, bytes: usize) -> Result<(), Abort> {
+    if !receiver.purpose.is_person() && !shared.may_replicate(bytes).await {
+        return Err(Abort::MakesWay);
+    }
+    shared.limits.send(receiver.peer, bytes).await;
+    Ok(())
 }
 
 async fn run(
@@ -246,17 +303,30 @@ async fn run(
     held: Arc<Held>,
     (first, count): (u32, u32),
     body: quarta_protocols::network::BodySender,
-    receiver: &str,
+    receiver: Receiver<'_>,
 ) {
     let started = Instant::now();
     let metrics = &shared.metrics.node;
     let _active = metrics.active_transfers.hold(Flow::Upload);
     let (chunks, mut ready) = mpsc::channel::<Result<Bytes, Abort>>(AHEAD);
-    let limit = shared.uploads.throttle.clone();
-    let reading = stream_run(held.clone(), first, count, chunks, limit);
+    let reading = stream_run(held.clone(), first, count, chunks);
     let mut sent = 0u64;
     let sending = async {
-        while let Some(chunk) = ready.recv().await {
+        while let Some(mut chunk) = ready.recv().await {
+            if let Ok(bytes) = &chunk {
+                let leaves = tokio::select! {
+                    leaves = may_leave(shared, receiver, bytes.len()) => leaves,
+                    // Without this a receiver that is gone would keep its slot until the limit lets its chunk pass.
+                    () = body.gone() => {
+                        ready.close();
+                        return;
+                    }
+                };
+                if let Err(abort) = leaves {
+                    ready.close();
+                    chunk = Err(abort);
+                }
+            }
             match chunk {
                 // What is withdrawn or dropped meanwhile is sent no further.
                 Ok(_) if !held.is_offered(shared, &content) => {
@@ -272,6 +342,7 @@ async fn run(
                         return;
                     }
                     sent += bytes;
+                    shared.limits.moved(receiver.purpose, usize::try_from(bytes).unwrap_or(usize::MAX));
                     shared.uploads.served_bytes.fetch_add(bytes, Ordering::Relaxed);
                 }
                 Err(abort) => {
@@ -283,7 +354,7 @@ async fn run(
         let _ = body.finish().await;
     };
     let (report, ()) = tokio::join!(reading, sending);
-    metrics.served_bytes.add(receiver, sent);
+    metrics.served_bytes.add(receiver.name, sent);
     metrics.transfer_ended(Flow::Upload, sent, started.elapsed());
     let RunEnd::Aborted(abort) = report.end else { return };
     let shared = shared.clone();

@@ -102,9 +102,9 @@ fn check(shared: &Arc<Shared>, content: &ContentId, bucket: &mut Bucket) -> Chec
         match replica.read_from_disk(index) {
             Ok(chunk) => {
                 shared.metrics.node.vault_scrubbed_bytes.add(chunk.len() as u64);
-                rest(shared, bucket.take(Instant::now(), chunk.len()));
+                rest(shared, bucket.take(Instant::now(), shared.scrub_cost(chunk.len())));
             }
-            Err(Abort::Stopping) => return Checked::Unfinished,
+            Err(Abort::Stopping | Abort::MakesWay) => return Checked::Unfinished,
             Err(Abort::Changed | Abort::Unreadable) => return found_damaged(shared, content),
         }
     }
@@ -112,7 +112,7 @@ fn check(shared: &Arc<Shared>, content: &ContentId, bucket: &mut Bucket) -> Chec
 }
 
 /// Waits, or until the node stops: at a low rate a large chunk is paid for over minutes.
-fn rest(shared: &Shared, wait: Duration) {
+pub(super) fn rest(shared: &Shared, wait: Duration) {
     let until = Instant::now() + wait.min(REST_MAX);
     while !shared.stop.is_cancelled() {
         let left = until.saturating_duration_since(Instant::now());

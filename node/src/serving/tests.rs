@@ -45,7 +45,7 @@ impl Holder {
     async fn run(&self, first: u32, count: u32) -> (RunReport, Vec<Result<Bytes, Abort>>) {
         let (to, mut from) = mpsc::channel(2);
         let serving = Arc::new(self.open().unwrap());
-        let run = tokio::spawn(stream_run(serving, first, count, to, None));
+        let run = tokio::spawn(stream_run(serving, first, count, to));
         let mut received = Vec::new();
         while let Some(chunk) = from.recv().await {
             received.push(chunk);
@@ -109,33 +109,16 @@ fn a_copy_that_is_shorter_longer_or_a_link_is_changed_and_one_that_is_gone_is_mi
 }
 
 #[tokio::test]
-async fn a_run_stops_when_its_receiver_is_gone_also_while_it_waits_for_the_limit() {
+async fn a_run_stops_when_its_receiver_is_gone() {
     let holder = Holder::with(8 * CHUNK);
     let serving = Arc::new(holder.open().unwrap());
     let (to, mut from) = mpsc::channel(1);
-    let limit = Arc::new(Throttle::new(100_000));
-    let run = tokio::spawn(stream_run(Arc::clone(&serving), 0, 8, to, Some(limit)));
+    let run = tokio::spawn(stream_run(Arc::clone(&serving), 0, 8, to));
     from.recv().await.unwrap().unwrap();
     drop(from);
     let report = tokio::time::timeout(Duration::from_secs(2), run).await.expect("it stops at once").unwrap();
     assert_eq!(report.end, RunEnd::Cancelled);
     assert!(report.chunks < 8);
-}
-
-#[tokio::test]
-async fn two_uploads_share_one_limit() {
-    let holder = Holder::with(4 * CHUNK);
-    let limit = Arc::new(Throttle::new(4 * CHUNK as u64));
-    let begun = std::time::Instant::now();
-    let runs = (0..2).map(|_| {
-        let (to, mut from) = mpsc::channel(1);
-        let run = stream_run(Arc::new(holder.open().unwrap()), 0, 4, to, Some(Arc::clone(&limit)));
-        async move { tokio::join!(run, async { while from.recv().await.is_some() {} }).0 }
-    });
-    let reports = futures::future::join_all(runs).await;
-    assert!(reports.iter().all(|report| report.end == RunEnd::Complete));
-    // Eight chunks at four a second, less the burst.
-    assert!(begun.elapsed() >= Duration::from_millis(1850), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -39,7 +39,28 @@ pub enum Request {
         first: u32,
         /// How many, from 1 to [`crate::limits::RUN_MAX_CHUNKS`].
         count: u32,
+        /// What for; people's where it is not said.
+        #[serde(default, skip_serializing_if = "Purpose::is_person")]
+        purpose: Purpose,
     },
+}
+
+/// What chunks are fetched for. The asker's own word: members gain nothing by hiding that nobody waits for a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Somebody waits for the file.
+    #[default]
+    Person,
+    /// A copy that keeps the file safe: it can wait.
+    Replica,
+}
+
+impl Purpose {
+    /// Whether somebody waits.
+    pub const fn is_person(&self) -> bool {
+        matches!(self, Self::Person)
+    }
 }
 
 impl Request {
@@ -94,6 +115,9 @@ pub enum Abort {
     /// It is shutting down.
     #[error("it is shutting down")]
     Stopping,
+    /// Nothing is wrong: people need its line, and this was for a replica.
+    #[error("it makes way for people")]
+    MakesWay,
 }
 
 impl Abort {
@@ -103,6 +127,7 @@ impl Abort {
             Self::Changed => 1,
             Self::Unreadable => 2,
             Self::Stopping => 3,
+            Self::MakesWay => 4,
         }
     }
 
@@ -111,6 +136,7 @@ impl Abort {
         match code {
             1 => Self::Changed,
             3 => Self::Stopping,
+            4 => Self::MakesWay,
             _ => Self::Unreadable,
         }
     }

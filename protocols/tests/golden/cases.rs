@@ -731,11 +731,13 @@ fn walk(cases: &mut Cases, digest: Digest) {
 }
 
 fn chunks(cases: &mut Cases) {
-    use chunk::{Abort, Head, Refusal, Request};
+    use chunk::{Abort, Head, Purpose, Refusal, Request};
+    let run = |purpose| Request::Run { content: content(), first: 70_000, count: 256, purpose };
     for (what, request) in [
         ("manifest", Request::Manifest { content: content() }),
         ("availability", Request::Availability { content: content() }),
-        ("run", Request::Run { content: content(), first: 70_000, count: 256 }),
+        ("run", run(Purpose::Person)),
+        ("run_for_a_replica", run(Purpose::Replica)),
     ] {
         let again = within::<Request, { chunk::MAX_REQUEST_BYTES }>;
         cases.cbor(&format!("chunk.request.{what}"), &request, again);
@@ -750,7 +752,7 @@ fn chunks(cases: &mut Cases) {
     ] {
         cases.cbor(&format!("chunk.head.{what}"), &head, within::<Head, { chunk::MAX_HEAD_BYTES }>);
     }
-    for reason in [Abort::Changed, Abort::Unreadable, Abort::Stopping] {
+    for reason in [Abort::Changed, Abort::Unreadable, Abort::Stopping, Abort::MakesWay] {
         cases.raw(&format!("chunk.abort.{reason:?}"), [reason.code()], abort);
     }
 }

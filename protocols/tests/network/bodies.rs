@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quarta_protocols::{
     credentials::Role,
     ids::ContentId,
-    messages::chunk::{Abort, Head, Refusal, Request},
+    messages::chunk::{Abort, Head, Purpose, Refusal, Request},
     network::{BodyError, CallError, ChunkAsked, Event, Inbound, Transport},
 };
 
@@ -15,7 +15,7 @@ use crate::world::{BOTH, Member, Over, World, within};
 const FRAME: usize = 256 * 1024;
 
 fn run() -> Request {
-    Request::Run { content: ContentId::from_bytes([1; 32]), first: 0, count: 256 }
+    Request::Run { content: ContentId::from_bytes([1; 32]), first: 0, count: 256, purpose: Purpose::Person }
 }
 
 async fn nodes(world: &World, over: Over) -> (Member, Member) {

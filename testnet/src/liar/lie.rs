@@ -320,6 +320,7 @@ mod tests {
     use quarta_protocols::content::{ContentKey, Manifest};
     use quarta_protocols::ids::ContentId;
     use quarta_protocols::limits::RUN_MAX_CHUNKS;
+    use quarta_protocols::messages::chunk::Purpose;
 
     fn goods() -> Goods {
         let plain: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 249) as u8).collect();
@@ -327,7 +328,7 @@ mod tests {
     }
 
     fn asked(content: ContentId) -> Request {
-        Request::Run { content, first: 1, count: 2 }
+        Request::Run { content, first: 1, count: 2, purpose: Purpose::Person }
     }
 
     /// The bytes of the frames in an answer, as a fetcher would read them up to where it breaks.
@@ -395,7 +396,11 @@ mod tests {
         for lie in Lie::ALL.into_iter().filter(|lie| *lie != Lie::LargestChunk) {
             for (first, count) in [(0, 1), (3, 1), (0, 4), (2, RUN_MAX_CHUNKS), (9, 9), (u32::MAX, u32::MAX)]
             {
-                let _ = answer(lie, Request::Run { content, first, count }, Some(&goods));
+                let _ = answer(
+                    lie,
+                    Request::Run { content, first, count, purpose: Purpose::Person },
+                    Some(&goods),
+                );
             }
             assert!(answer(lie, asked(content), None).lies);
         }

@@ -1,13 +1,15 @@
-//! How a super-peer spreads fetches over holders.
+//! How a super-peer spreads fetches over holders, and how a holder shares its line among those who fetch.
 //!
 //! One super-peer, because each evens out what it assigned itself lately: with several, what each of them assigned while
 //! the holders got their copies would show in what is measured here.
 
-use crate::support::{Network, bytes, eventually};
+use crate::support::{MIB, Network, bytes, eventually, promptly};
+use futures::StreamExt;
 use futures::future::join_all;
-use quarta_node::api::model::{File, Transfer};
+use quarta_node::api::model::{FetchEvent, File, Transfer};
+use quarta_testnet::cluster::Member;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Fetches in a run, half of them at once.
 const FETCHES: usize = 30;
@@ -36,7 +38,7 @@ async fn a_holder_with_a_quarter_of_the_rate_is_chosen_at_most_half_as_often() {
     let network = Network::start_changed(1, 6, Duration::from_secs(1), |plan| {
         let nodes = plan.members.iter_mut().skip(1);
         for (member, rate) in nodes.zip(["8MiB", "8MiB", "2MiB"]) {
-            member.serve_args.extend(["--upload-limit".into(), rate.into()]);
+            member.serve_args.extend(["--limit-lan".into(), "--upload-limit".into(), rate.into()]);
         }
     })
     .await;
@@ -51,6 +53,101 @@ async fn a_holder_with_a_quarter_of_the_rate_is_chosen_at_most_half_as_often() {
     let others = (times(0) + times(1)) as f64 / 2.0;
     assert!(times(2) as f64 <= others / 2.0, "the slow holder was chosen too often: {chosen:?}");
     network.stop().await;
+}
+
+/// The limit in the scenarios below, in bytes a second.
+const LIMIT: usize = 4 * MIB;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_within_five_per_cent_from_the_moment_they_are_set_to_the_moment_they_are_lifted() {
+    const SIZE: usize = 8 * LIMIT;
+    let network = Network::start(1, 4, Duration::from_secs(1)).await;
+    let (sender, receiver) = (network.node(0), network.node(3));
+    let sent = network.share(0, "sent.bin", &bytes(1, SIZE)).await;
+    let received = network.share(2, "received.bin", &bytes(2, SIZE)).await;
+    let lifted = network.share(0, "lifted.bin", &bytes(3, 2 * SIZE)).await;
+    for (node, file) in [(1, &sent), (1, &lifted), (3, &received)] {
+        sees(network.node(node), file).await;
+    }
+    promptly(sender, &["limits", "set", "--upload", "4MiB", "--limit-lan", "true"], "").await;
+    promptly(receiver, &["limits", "set", "--download", "4MiB", "--limit-lan", "true"], "").await;
+    let (up, down) = tokio::join!(rate(network.node(1), &sent), rate(receiver, &received));
+    for (what, rate) in [("upload", up), ("download", down)] {
+        let share = rate / LIMIT as f64;
+        println!("{what}: {share:.3} of the limit");
+        assert!((0.95..=1.05).contains(&share), "{what}: {share:.3} of the limit");
+    }
+
+    let mut events = network.node(1).node().fetch(&lifted.id).await.unwrap();
+    let begun = Instant::now();
+    while let Some(event) = events.next().await {
+        match event.unwrap() {
+            FetchEvent::Progress(now) if now.done_bytes >= MIB as u64 => break,
+            FetchEvent::Progress(_) => {}
+            other => panic!("it ended early: {other:?}"),
+        }
+    }
+    promptly(sender, &["limits", "set", "--upload", "0"], "").await;
+    network.fetch(1, &lifted).await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(8), "the limit would have made it 16 s: {took:?}");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_fetch_gets_nearly_all_of_a_limited_line_while_replicas_are_made_over_it() {
+    const SIZE: usize = 5 * LIMIT;
+    let network = Network::start_replicating(1, 3, Duration::from_secs(1), Duration::from_secs(60)).await;
+    promptly(network.node(0), &["limits", "set", "--upload", "4MiB", "--limit-lan", "true"], "").await;
+    let mut files = Vec::new();
+    for seed in 0..3 {
+        files.push(network.share(0, &format!("{seed}.bin"), &bytes(seed, SIZE)).await);
+    }
+    let wanted = network.share(0, "wanted.bin", &bytes(9, SIZE)).await;
+    sees(network.node(1), &wanted).await;
+    for node in [1, 2] {
+        eventually("replicas are wanted", async || {
+            network.node(node).node().status().await.is_ok_and(|status| status.vault.wanted > 0)
+        })
+        .await;
+    }
+    let share = rate(network.node(1), &wanted).await / LIMIT as f64;
+    println!("a person's share of the line: {share:.3}");
+    assert!(share >= 0.8, "a person got {share:.3} of the line");
+    let wanted = network.node(2).node().status().await.unwrap().vault.wanted;
+    assert!(wanted > 0, "no replica was being made, so this shows nothing");
+    network.stop().await;
+}
+
+async fn sees(node: &Member, file: &File) {
+    eventually("the file is listed", async || {
+        node.node().files("").await.is_ok_and(|files| files.iter().any(|listed| listed.id == file.id))
+    })
+    .await;
+}
+
+/// Fetches a file, and gives the rate at which it came, in bytes a second, without its beginning and its end.
+async fn rate(node: &Member, file: &File) -> f64 {
+    let mut events = node.node().fetch(&file.id).await.unwrap();
+    let (mut first, mut last) = (None, None);
+    while let Some(event) = events.next().await {
+        match event.unwrap() {
+            FetchEvent::Progress(now) => {
+                let share = now.done_bytes as f64 / now.size_bytes as f64;
+                let seen = (Instant::now(), now.done_bytes);
+                if share >= 0.15 {
+                    first.get_or_insert(seen);
+                }
+                if share < 1.0 {
+                    last = Some(seen);
+                }
+            }
+            FetchEvent::Done(_) => break,
+            other => panic!("it failed: {other:?}"),
+        }
+    }
+    let ((from, before), (until, after)) = first.zip(last).unwrap();
+    (after - before) as f64 / until.duration_since(from).as_secs_f64()
 }
 
 /// Gives every file to every holder and waits until every super-peer knows. Each holder shares a third of them, so that

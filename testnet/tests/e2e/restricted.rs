@@ -14,7 +14,7 @@ use quarta_protocols::content::{ContentKey, MANIFEST_MAX_BYTES, Manifest, SEALED
 use quarta_protocols::credentials;
 use quarta_protocols::ids::{ContentId, FileId};
 use quarta_protocols::messages::changes::{Change, Changes, Request as Follow, Response as Followed};
-use quarta_protocols::messages::chunk::{Head, Refusal, Request as ChunkRequest};
+use quarta_protocols::messages::chunk::{Head, Purpose, Refusal, Request as ChunkRequest};
 use quarta_protocols::messages::index::{Index, Request, Response};
 use quarta_protocols::messages::sync::Kind;
 use quarta_protocols::network::{AddressPolicy, Config, Network as Overlay};
@@ -210,7 +210,7 @@ async fn whom_a_file_is_hidden_from_sees_nothing_of_it_and_gets_nothing_that_it_
     let new_content: ContentId = now.content.parse().unwrap();
     for holder in [0, 1] {
         let holder = peer_id(network.node(holder)).await;
-        let run = |content| ChunkRequest::Run { content, first: 0, count: 1 };
+        let run = |content| ChunkRequest::Run { content, first: 0, count: 1, purpose: Purpose::Person };
         for request in [
             ChunkRequest::Manifest { content: old_content },
             ChunkRequest::Availability { content: old_content },
@@ -369,7 +369,8 @@ async fn a_node_that_was_off_hands_out_nothing_of_what_was_hidden_meanwhile() {
         if raw.network.connect(holder, vec![address.parse().unwrap()]).await.is_err() {
             return false;
         }
-        let request = ChunkRequest::Run { content: old_content, first: 0, count: 1 };
+        let request =
+            ChunkRequest::Run { content: old_content, first: 0, count: 1, purpose: Purpose::Person };
         if let Ok(incoming) = raw.network.fetch(holder, request, SEALED_CHUNK_MAX_BYTES).await {
             assert!(matches!(incoming.head, Head::Refused(_)), "{:?}", incoming.head);
             answers.set(answers.get() + 1);

@@ -17,7 +17,7 @@ const WASTE_MAX: f64 = 1.01;
 /// All nodes send at most so much a second, so that a fetch takes its time.
 fn upload_limit(plan: &mut Plan, limit: &str) {
     for member in plan.members.iter_mut().filter(|member| member.role == quarta_daemon::Role::Node) {
-        member.serve_args.extend(["--upload-limit", limit].map(OsString::from));
+        member.serve_args.extend(["--limit-lan", "--upload-limit", limit].map(OsString::from));
     }
 }
 

@@ -190,7 +190,7 @@ fn unread(abort: Abort) -> Problem {
             "the copy on this machine is not what was shared any more",
             "fetch the file again, or put the shared one back in its place",
         ),
-        Abort::Unreadable | Abort::Stopping => Problem::new(
+        Abort::Unreadable | Abort::Stopping | Abort::MakesWay => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "unreadable",
             format!("the copy on this machine cannot be read: {abort}"),

@@ -13,6 +13,7 @@ use std::{
 
 use quarta_metrics::node::{FetchOutcome, Flow};
 use quarta_protocols::messages::{
+    chunk::Purpose,
     index::{Fault, SourceOutcome},
     inventory::Completeness,
 };
@@ -228,7 +229,8 @@ impl Course {
     /// Waits until a source can be connected; `false` when told to stop.
     async fn source_found(&self) -> bool {
         let sources = self.locating();
-        let peers = Holders { shared: self.shared.clone(), carried: Arc::default() };
+        let peers =
+            Holders { shared: self.shared.clone(), purpose: Purpose::Person, carried: Arc::default() };
         let mut connections = self.shared.fetches.superpeer_connections();
         let mut pause = LOOK_AGAIN_MIN;
         loop {
@@ -281,7 +283,8 @@ impl Course {
         let (progress, mut watched) = watch::channel(FetchProgress::default());
         let sink = Arc::new(Disk::new(shared.clone(), wanted.clone(), cancel.clone()));
         let carried = Arc::new(Mutex::new(HashMap::new()));
-        let peers = Arc::new(Holders { shared: shared.clone(), carried: carried.clone() });
+        let peers =
+            Arc::new(Holders { shared: shared.clone(), purpose: Purpose::Person, carried: carried.clone() });
         let job = Job {
             content: wanted.content,
             size_bytes: wanted.size_bytes,

@@ -9,7 +9,10 @@ use quarta_protocols::{
     credentials::Role,
     ids::ContentId,
     limits::SOURCES_MAX,
-    messages::index::{ListedMember, Request, Response, Source},
+    messages::{
+        chunk::Purpose,
+        index::{ListedMember, Request, Response, Source},
+    },
 };
 
 use super::{in_database, ports::Holders};
@@ -125,7 +128,8 @@ impl Locating {
 
     /// Asks one member what it has of the content; none where that is nothing, or it cannot be asked.
     async fn ask(&self, member: &ListedMember) -> Option<Source> {
-        let holders = Holders { shared: self.shared.clone(), carried: Arc::default() };
+        let holders =
+            Holders { shared: self.shared.clone(), purpose: Purpose::Person, carried: Arc::default() };
         let source = Source {
             peer: member.peer,
             name: member.name.clone(),

@@ -14,7 +14,7 @@ use quarta_protocols::{
     content::{MANIFEST_MAX_BYTES, Manifest},
     ids::ContentId,
     messages::{
-        chunk::{Head, Refusal, Request as ChunkRequest},
+        chunk::{Abort, Head, Purpose, Refusal, Request as ChunkRequest},
         index::{Fault, Source},
     },
     network::{BodyError, CallError, ConnectError, Incoming, Transport},
@@ -40,6 +40,8 @@ use crate::{
 /// Reaches holders over the network, and the own vault.
 pub(in crate::service) struct Holders {
     pub(in crate::service) shared: Arc<Shared>,
+    /// What chunks are fetched for.
+    pub(in crate::service) purpose: Purpose,
     /// What carried the latest run of each.
     pub(in crate::service) carried: Arc<Mutex<HashMap<PeerId, Transport>>>,
 }
@@ -106,6 +108,13 @@ pub(super) const fn fault_of(error: RunError) -> Fault {
 }
 
 /// What a body that did not arrive whole says of its sender.
+const fn broken_run(error: &BodyError) -> RunError {
+    match error {
+        BodyError::Aborted(Abort::MakesWay) => RunError::Busy,
+        error => RunError::Fault(broken_body(error)),
+    }
+}
+
 const fn broken_body(error: &BodyError) -> Fault {
     match error {
         BodyError::FrameTooLarge { .. } => Fault::WrongBytes,
@@ -168,7 +177,9 @@ impl Peers for Holders {
         if let Some(own) = self.own(peer, content).await {
             return self.own_run(own.map_err(RunError::Fault)?, (content, first, count), sink).await;
         }
-        let request = ChunkRequest::Run { content, first, count };
+        let (limits, purpose) = (&self.shared.limits, self.purpose);
+        let _downloading = limits.begin_download(&peer).ok_or(RunError::Busy)?;
+        let request = ChunkRequest::Run { content, first, count, purpose };
         let mut incoming = self.ask(peer, request, chunk_max_bytes).await?;
         if incoming.head != Head::Run {
             return Err(RunError::Fault(Fault::WrongBytes));
@@ -178,6 +189,8 @@ impl Peers for Holders {
         loop {
             match incoming.body.next().await {
                 Ok(Some(chunk)) => {
+                    limits.moved(purpose, chunk.len());
+                    limits.receive(peer, chunk.len()).await;
                     if sink.send(chunk).await.is_err() {
                         return Ok(label(transport));
                     }
@@ -185,7 +198,7 @@ impl Peers for Holders {
                 Ok(None) => return Ok(label(transport)),
                 Err(error) => {
                     tracing::info!(%peer, %error, "a holder broke off");
-                    return Err(RunError::Fault(broken_body(&error)));
+                    return Err(broken_run(&error));
                 }
             }
         }

@@ -359,12 +359,12 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::{super::ChunkResponder, *};
-    use crate::{ids::ContentId, network::chunk};
+    use crate::{ids::ContentId, messages::chunk::Purpose, network::chunk};
 
     const NAME: StreamProtocol = StreamProtocol::new("/chunk");
 
     fn wanted() -> Wanted {
-        Wanted::Run { content: ContentId::from_bytes([1; 32]), first: 0, count: 2 }
+        Wanted::Run { content: ContentId::from_bytes([1; 32]), first: 0, count: 2, purpose: Purpose::Person }
     }
 
     fn bound() -> Codec {
