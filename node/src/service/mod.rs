@@ -14,6 +14,7 @@
 //! `fetching::FETCHES_MAX`.
 
 pub(crate) mod adding;
+mod arriving;
 mod catching_up;
 mod condition;
 pub(crate) mod copies;
@@ -131,6 +132,7 @@ pub(crate) struct Shared {
     pub(crate) own: membership::Own,
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
+    pub(crate) arriving: arriving::Arriving,
     pub(crate) keeping: keeping::Keeping,
     pub(crate) condition: condition::Condition,
     pub(crate) defects: copies::Defects,
@@ -233,6 +235,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         own,
         fetches: fetching::Fetches::default(),
         uploads: uploads::Uploads::new(&settings),
+        arriving: arriving::Arriving::default(),
         keeping: keeping::Keeping::new(stored.vault, &stored.replicas, &settings),
         condition: condition::Condition::new(open_files),
         defects: copies::Defects::of(stored.defects),
@@ -289,6 +292,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shared.keeping.stopped().await;
     shared.network.shutdown().await;
     let _ = serving.await;
+    shared.unlist_arriving();
     let position = shared.inventory().position();
     let database = shared.database.clone();
     let ended = tokio::task::spawn_blocking(move || database.end_run(position)).await;

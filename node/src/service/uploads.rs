@@ -30,7 +30,7 @@ use quarta_protocols::{
 use serde_bytes::ByteBuf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Shared;
+use super::{Shared, arriving::Arrival};
 use crate::{
     download::chunk_set::ChunkSet,
     library::Defect,
@@ -42,6 +42,8 @@ use crate::{
 
 /// Contents kept open: more than are fetched from one node at once, far below the limit of open files.
 const OPEN_MAX: usize = 64;
+/// Small questions answered at once: what a holder has is asked by many others some times a second, and takes no slot.
+const QUESTIONS_MAX: usize = 64;
 /// How long a content stays open before its file is opened anew: so soon is noticed that another file was put in its
 /// place, which the open one does not show.
 const OPEN_FOR: Duration = Duration::from_secs(5);
@@ -53,6 +55,7 @@ const RATE_OVER: Duration = Duration::from_secs(5);
 /// What this node sends.
 pub(crate) struct Uploads {
     slots: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
     slots_all: u32,
     throttle: Option<Arc<Throttle>>,
     served_bytes: AtomicU64,
@@ -73,12 +76,15 @@ pub(super) enum Held {
     Library(FileId, Serving),
     /// A sealed replica.
     Vault(Replica),
+    /// A file that is being fetched.
+    Arriving(Arc<Arrival>),
 }
 
 impl Held {
     pub(super) fn manifest(&self) -> &Manifest {
         match self {
             Self::Library(_, serving) => serving.manifest(),
+            Self::Arriving(arrival) => arrival.serving.manifest(),
             Self::Vault(replica) => replica.manifest(),
         }
     }
@@ -87,6 +93,7 @@ impl Held {
     pub(super) fn read_from_disk(&self, index: u32) -> Result<Bytes, Abort> {
         match self {
             Self::Library(_, serving) => serving.read(index),
+            Self::Arriving(arrival) => arrival.serving.read(index),
             Self::Vault(replica) => replica.read_from_disk(index),
         }
     }
@@ -99,6 +106,7 @@ impl Held {
                 inventory.get(&Key::Library(*file)).is_some_and(|item| item.content() == *content)
             }
             Self::Vault(_) => shared.keeping.has(content),
+            Self::Arriving(arrival) => arrival.is_offered(shared, content),
         }
     }
 
@@ -114,6 +122,8 @@ impl Held {
                 shared.lost_now(file, defect);
             }
             Self::Vault(_) => shared.replica_damaged(content),
+            // Its fetch finds out by itself, and what it puts into the library is verified again.
+            Self::Arriving(arrival) => arrival.give_up(shared, content),
         }
     }
 }
@@ -123,6 +133,15 @@ impl Chunks for Held {
         match self {
             Self::Library(_, serving) => serving.geometry(),
             Self::Vault(replica) => replica.geometry(),
+            Self::Arriving(arrival) => arrival.serving.geometry(),
+        }
+    }
+
+    fn offers(&self) -> ChunkSet {
+        match self {
+            Self::Library(_, serving) => serving.offers(),
+            Self::Vault(replica) => replica.offers(),
+            Self::Arriving(arrival) => arrival.serving.offers(),
         }
     }
 
@@ -130,6 +149,7 @@ impl Chunks for Held {
         match self {
             Self::Library(_, serving) => serving.read(index),
             Self::Vault(replica) => replica.read(index),
+            Self::Arriving(arrival) => arrival.serving.read(index),
         }
     }
 }
@@ -139,6 +159,7 @@ impl Uploads {
         let slots = settings.upload_slots.max(1);
         Self {
             slots: Arc::new(Semaphore::new(slots as usize)),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             slots_all: slots,
             throttle: settings.upload_limit_bytes_per_second.map(|rate| Arc::new(Throttle::new(rate))),
             served_bytes: AtomicU64::new(0),
@@ -188,9 +209,13 @@ impl Uploads {
     }
 }
 
-/// Answers a node's request for chunks, in a task that holds an upload slot.
+/// Answers a node's request for chunks, in a task that holds an upload slot where it is for chunks themselves.
 pub(super) fn serve(shared: &Arc<Shared>, asked: ChunkAsked) {
-    let Ok(slot) = shared.uploads.slots.clone().try_acquire_owned() else {
+    let places = match asked.request {
+        Request::Availability { .. } => &shared.uploads.questions,
+        Request::Manifest { .. } | Request::Run { .. } => &shared.uploads.slots,
+    };
+    let Ok(slot) = places.clone().try_acquire_owned() else {
         asked.responder.respond(Head::Refused(Refusal::Busy));
         return;
     };
@@ -225,12 +250,13 @@ async fn answer(shared: &Arc<Shared>, asked: ChunkAsked, _slot: OwnedSemaphorePe
             }
         }
         Request::Availability { .. } => {
-            let all = ChunkSet::all(held.geometry().chunks());
-            asked.responder.respond(Head::Availability(ByteBuf::from(all.to_wire())));
+            asked.responder.respond(Head::Availability(ByteBuf::from(held.offers().to_wire())));
         }
         Request::Run { first, count, .. } => {
             let end = first.checked_add(count).filter(|end| *end <= held.geometry().chunks());
-            if end.is_none() || !(1..=RUN_MAX_CHUNKS).contains(&count) {
+            let offers = held.offers();
+            let here = |end| (first..end).all(|index| offers.contains(index));
+            if !(1..=RUN_MAX_CHUNKS).contains(&count) || !end.is_some_and(here) {
                 asked.responder.respond(Head::Refused(Refusal::NoSuchChunk));
                 return;
             }
@@ -299,8 +325,15 @@ pub(super) async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc
         return Ok(held.clone());
     }
     let blocking = shared.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&blocking, &content)).await;
-    let held = Arc::new(opened.unwrap_or(Err(Refusal::Busy))?);
+    let opened = tokio::task::spawn_blocking(move || {
+        let arrival = blocking.arriving.get(&content).filter(|arrival| arrival.is_current(&blocking, &content));
+        arrival.map_or_else(|| open(&blocking, &content), |arrival| Ok(Held::Arriving(arrival)))
+    });
+    let held = Arc::new(opened.await.unwrap_or(Err(Refusal::Busy))?);
+    // Not kept open: it may be whole or withdrawn in a moment.
+    if matches!(*held, Held::Arriving(_)) {
+        return Ok(held);
+    }
     let mut open = shared.uploads.open();
     if open.order.len() >= OPEN_MAX
         && let Some(oldest) = open.order.pop_front()
