@@ -16,7 +16,7 @@
 use std::{
     io,
     os::unix::fs::FileExt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use quarta_protocols::{
@@ -29,6 +29,7 @@ use sha2::Digest;
 use crate::{
     download::chunk_set::ChunkSet,
     library::{Library, LibraryError, LibraryPath, Partial, PartialName, Stamp},
+    serving::Serving,
 };
 
 /// How many chunks one writer takes the follower further at most, so that no writer is kept from its source for long.
@@ -94,7 +95,8 @@ pub struct Landing {
     manifest: Manifest,
     cipher: Cipher,
     expected: Sha256,
-    verified: Mutex<ChunkSet>,
+    /// Shared with those who serve it meanwhile.
+    verified: Arc<Mutex<ChunkSet>>,
     follower: Mutex<Follower>,
 }
 
@@ -127,7 +129,7 @@ impl Landing {
             partial: library.open_partial(&name, &manifest)?,
             cipher: key.cipher(),
             expected,
-            verified: Mutex::new(ChunkSet::none(chunks)),
+            verified: Arc::new(Mutex::new(ChunkSet::none(chunks))),
             follower: Mutex::new(Follower::default()),
             manifest,
         };
@@ -170,6 +172,16 @@ impl Landing {
             }
         }
         Ok(())
+    }
+
+    /// What has arrived, for serving it to others while more of it arrives. Of use also after the file has got to its
+    /// place.
+    ///
+    /// # Errors
+    /// Where the system has no open file to spare.
+    pub fn serving(&self, key: &ContentKey) -> io::Result<Serving> {
+        let file = self.partial.file().try_clone()?;
+        Ok(Serving::arriving(file, key.cipher(), self.manifest.clone(), Arc::clone(&self.verified)))
     }
 
     /// The manifest of what arrives.

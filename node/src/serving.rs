@@ -5,7 +5,12 @@
 //! is never handed out. The comparison is of what was read and sealed, in one buffer, so that it does not matter when
 //! the file changes. Modification times are no substitute and are not looked at.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,7 +21,10 @@ use quarta_protocols::{
 };
 use tokio::{sync::mpsc, task};
 
-use crate::library::{Defect, Library, Place, Stamp};
+use crate::{
+    download::chunk_set::ChunkSet,
+    library::{Defect, Library, Place, Stamp},
+};
 
 /// How many bytes one run reads ahead at most.
 const AHEAD_BYTES: u64 = 2 * 1024 * 1024;
@@ -27,6 +35,11 @@ const AHEAD_CHUNKS: u64 = 4;
 pub trait Chunks: Send + Sync + 'static {
     /// How the content is cut.
     fn geometry(&self) -> Geometry;
+
+    /// The chunks that can be read now.
+    fn offers(&self) -> ChunkSet {
+        ChunkSet::all(self.geometry().chunks())
+    }
 
     /// One sealed chunk that is the manifest's.
     ///
@@ -42,6 +55,8 @@ pub struct Serving {
     file: File,
     cipher: Cipher,
     manifest: Manifest,
+    /// The chunks that are here by now; none where that is all.
+    arrived: Option<Arc<Mutex<ChunkSet>>>,
 }
 
 /// Why a copy is not opened.
@@ -96,7 +111,17 @@ impl Serving {
         if stamp.size_bytes != manifest.geometry().size_bytes() {
             return Err(Unservable::Defective(Defect::Changed));
         }
-        Ok(Self { file, cipher, manifest })
+        Ok(Self { file, cipher, manifest, arrived: None })
+    }
+
+    /// A file that is being fetched, of which the verified chunks can be served.
+    pub(crate) const fn arriving(
+        file: File,
+        cipher: Cipher,
+        manifest: Manifest,
+        arrived: Arc<Mutex<ChunkSet>>,
+    ) -> Self {
+        Self { file, cipher, manifest, arrived: Some(arrived) }
     }
 
     /// How the content is cut.
@@ -141,6 +166,12 @@ impl Serving {
 impl Chunks for Serving {
     fn geometry(&self) -> Geometry {
         self.manifest.geometry()
+    }
+
+    fn offers(&self) -> ChunkSet {
+        let arrived =
+            self.arrived.as_ref().map(|here| here.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        arrived.unwrap_or_else(|| ChunkSet::all(self.geometry().chunks()))
     }
 
     fn read(&self, index: u32) -> Result<Bytes, Abort> {

@@ -141,6 +141,55 @@ impl ChunkSet {
             .map(|(at, word): (u32, u64)| at * 64 + word.trailing_zeros())
     }
 
+    /// The chunks that are in both sets.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        self.each_word(other, |word, other| word & other)
+    }
+
+    /// The chunks that are not in the other set.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        self.each_word(other, |word, other| word & !other)
+    }
+
+    /// The chunks that are in either set.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        self.each_word(other, |word, other| word | other)
+    }
+
+    fn each_word(&self, other: &Self, operation: impl Fn(u64, u64) -> u64) -> Self {
+        debug_assert_eq!(self.chunks, other.chunks, "of one content");
+        let words = self.words.iter().zip(&other.words).map(|(word, other)| operation(*word, *other));
+        Self { words: words.collect(), chunks: self.chunks }
+    }
+
+    /// The lowest chunk of the set that is not below `from`.
+    pub fn next_from(&self, from: u32) -> Option<u32> {
+        let at = from as usize / 64;
+        let first = self.words.get(at)? & (u64::MAX << (from % 64));
+        let words = std::iter::once(first).chain(self.words[at + 1..].iter().copied());
+        (from / 64..)
+            .zip(words)
+            .find(|(_, word)| *word != 0)
+            .map(|(at, word)| at * 64 + word.trailing_zeros())
+    }
+
+    /// The chunk of the set that so many others of it are below.
+    pub fn nth(&self, mut below: u32) -> Option<u32> {
+        let holds = |(_, word): &(u32, u64)| {
+            let here = word.count_ones();
+            let found = below < here;
+            below -= if found { 0 } else { here };
+            found
+        };
+        let (at, word) = (0..).zip(self.words.iter().copied()).find(holds)?;
+        // Without the lowest ones before it.
+        let rest = (0..below).fold(word, |rest, _| rest & (rest - 1));
+        Some(at * 64 + rest.trailing_zeros())
+    }
+
     /// Whether every chunk of this set is in one of the others.
     pub fn covered_by<'a>(&self, others: impl Iterator<Item = &'a Self> + Clone) -> bool {
         let offered =
@@ -187,6 +236,16 @@ mod tests {
             prop_assert!(set.complement().first_in_both(&set).is_none());
             prop_assert_eq!(set.covered_by([&other].into_iter()), within.is_subset(&others));
             prop_assert!(ChunkSet::all(chunks).covered_by([&set, &set.complement()].into_iter()));
+            let other_within = || others.iter().copied().filter(|index| *index < chunks).collect::<BTreeSet<_>>();
+            prop_assert_eq!(set.and(&other).iter().collect::<BTreeSet<_>>(), &within & &other_within());
+            prop_assert_eq!(set.or(&other).iter().collect::<BTreeSet<_>>(), &within | &other_within());
+            prop_assert_eq!(set.without(&other).iter().collect::<BTreeSet<_>>(), &within - &other_within());
+            for from in 0..chunks + 70 {
+                prop_assert_eq!(set.next_from(from), within.range(from..).next().copied());
+            }
+            for below in 0..chunks {
+                prop_assert_eq!(set.nth(below), within.iter().nth(below as usize).copied());
+            }
         }
     }
 

@@ -60,8 +60,11 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 /// Sources that one fetch tries, over all its searches: bounds its tables.
 pub const SOURCES_TRIED_MAX: u32 = 256;
-/// How often partial sources are asked what they have by now.
-pub const OFFERS_EVERY: Duration = Duration::from_secs(3);
+/// How often a partial source is asked what it has by now, while each answer brings something: what is new with one
+/// receiver is soon asked of it and not of the first holder again. A question and its answer are some hundred bytes.
+pub const OFFERS_EVERY: Duration = Duration::from_millis(200);
+/// How often at least, where nothing comes; the pause doubles up to this.
+pub const OFFERS_EVERY_MAX: Duration = Duration::from_secs(3);
 
 /// What to fetch.
 #[derive(Debug, Clone)]

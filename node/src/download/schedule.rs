@@ -1,7 +1,7 @@
 //! Which chunks to ask from whom: every chunk once, from all sources at their own pace, to the end without waiting for
 //! the slowest.
 //!
-//! Sources *pull*: whoever has room gets the lowest missing chunks it can serve, as a run of consecutive ones that is
+//! Sources *pull*: whoever has room gets missing chunks that it can serve, as a run of consecutive ones that is
 //! worth about [`RUN_TARGET`] at its measured rate. So shares follow rates without anybody planning them, the file's
 //! beginning is complete early, and a run is long enough to hide a round trip: two are under way per source, the first
 //! half as long as the second, so that one ends in the middle of the other.
@@ -22,8 +22,11 @@
 //!
 //! Effects are returned, never performed: the caller brings the time and carries them out in order.
 
+mod choice;
 mod plan;
 mod source;
+#[cfg(test)]
+mod swarm_tests;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -46,6 +49,9 @@ use super::chunk_set::ChunkSet;
 /// What a run should be worth at its source's rate. Two of them cover round trips of up to a second, and hardly more
 /// than this is ever waiting behind a source that turns slow.
 pub const RUN_TARGET: Duration = Duration::from_millis(500);
+/// What a run should be worth in a crowd: what is under way to one receiver is not known to the others, who may ask for
+/// the same.
+pub const CROWD_RUN_TARGET: Duration = Duration::from_millis(200);
 /// A run's sealed bytes, at most (one chunk always fits): enough for 1 Gbit/s at 100 ms when two are under way.
 pub const RUN_MAX_BYTES: u64 = 16 << 20;
 /// Chunks in a source's first run, at most; its weight decides how many.
@@ -66,7 +72,9 @@ pub const BUSY_REST: Duration = Duration::from_secs(1);
 /// A used source is silent for this long, beside the time that a chunk takes: a spare joins in.
 pub const SPARE_AFTER: Duration = Duration::from_secs(1);
 /// How often more sources are asked for, at most.
-pub const WANT_EVERY: Duration = Duration::from_secs(1);
+pub const WANT_EVERY: Duration = Duration::from_millis(500);
+/// With so many living sources no more are looked for only because some chunk is rare.
+pub const SOURCES_PLENTY: usize = 16;
 
 const _: () = assert!(IN_FLIGHT_MAX_BYTES >= CHUNK_MAX_BYTES + TAG_BYTES as u64, "one chunk always fits");
 
@@ -107,13 +115,18 @@ pub struct Schedule {
     promoted: usize,
     /// Some missing chunk is offered by nobody.
     uncovered: bool,
+    /// Some missing chunk is offered by one source only, and there are few sources.
+    thin: bool,
     want_again_at: Option<Instant>,
     done: bool,
+    /// Draws where in the file this receiver begins, so that no two of a crowd begin at the same place.
+    seed: u64,
 }
 
 impl Schedule {
-    /// A fetch of what `verified` lacks. The first [`Input::Tick`] ends it at once where that is nothing.
-    pub fn new(geometry: Geometry, verified: ChunkSet) -> Self {
+    /// A fetch of what `verified` lacks. The first [`Input::Tick`] ends it at once where that is nothing. `seed` is to
+    /// differ from receiver to receiver.
+    pub fn new(geometry: Geometry, verified: ChunkSet, seed: u64) -> Self {
         let missing = verified.complement();
         Self {
             geometry,
@@ -128,8 +141,10 @@ impl Schedule {
             in_flight: 0,
             promoted: 0,
             uncovered: false,
+            thin: false,
             want_again_at: None,
             done: false,
+            seed,
         }
     }
 
@@ -147,7 +162,7 @@ impl Schedule {
             }
             Input::Offers { source, offers } => {
                 if let Some(source) = self.sources.get_mut(&source) {
-                    source.offers = offers;
+                    source.offer(offers);
                 }
             }
             Input::Received { run } => self.received(now, run, &mut effects),
@@ -321,7 +336,7 @@ impl Schedule {
         self.in_flight += bytes;
         self.runs.insert(run, Run { source: id, asked: Some(now), next: first, end });
         if let Some(source) = self.sources.get_mut(&id) {
-            source.run_started(now, run, bytes, end - first);
+            source.run_started(now, run, bytes, first..end);
         }
         effects.push(Effect::Request { source: id, run, first, count: end - first });
     }

@@ -14,6 +14,7 @@
 //! `fetching::FETCHES_MAX`.
 
 pub(crate) mod adding;
+mod arriving;
 mod catching_up;
 mod condition;
 pub(crate) mod copies;
@@ -138,6 +139,7 @@ pub(crate) struct Shared {
     pub(crate) fetches: fetching::Fetches,
     pub(crate) uploads: uploads::Uploads,
     pub(crate) limits: limits::Limits,
+    pub(crate) arriving: arriving::Arriving,
     pub(crate) keeping: keeping::Keeping,
     pub(crate) condition: condition::Condition,
     pub(crate) defects: copies::Defects,
@@ -249,6 +251,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
         fetches: fetching::Fetches::default(),
         uploads: uploads::Uploads::new(&settings),
         limits: limits::Limits::new(settings.limits()),
+        arriving: arriving::Arriving::default(),
         keeping: keeping::Keeping::new(stored.vault, &stored.replicas, &settings),
         condition: condition::Condition::new(open_files),
         defects: copies::Defects::of(stored.defects),
@@ -305,6 +308,7 @@ pub async fn run(path: &Path, overrides: Overrides, log: &LogArgs) -> Result<(),
     shared.keeping.stopped().await;
     shared.network.shutdown().await;
     let _ = serving.await;
+    shared.unlist_arriving();
     let position = shared.inventory().position();
     let database = shared.database.clone();
     let ended = tokio::task::spawn_blocking(move || database.end_run(position)).await;

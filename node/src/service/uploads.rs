@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 
 use door::Door;
 
-use super::Shared;
+use super::{Shared, arriving::Arrival};
 use crate::{
     download::chunk_set::ChunkSet,
     library::Defect,
@@ -80,12 +80,15 @@ pub(super) enum Held {
     Library(FileId, Serving),
     /// A sealed replica.
     Vault(Replica),
+    /// A file that is being fetched.
+    Arriving(Arc<Arrival>),
 }
 
 impl Held {
     pub(super) fn manifest(&self) -> &Manifest {
         match self {
             Self::Library(_, serving) => serving.manifest(),
+            Self::Arriving(arrival) => arrival.serving.manifest(),
             Self::Vault(replica) => replica.manifest(),
         }
     }
@@ -94,6 +97,7 @@ impl Held {
     pub(super) fn read_from_disk(&self, index: u32) -> Result<Bytes, Abort> {
         match self {
             Self::Library(_, serving) => serving.read(index),
+            Self::Arriving(arrival) => arrival.serving.read(index),
             Self::Vault(replica) => replica.read_from_disk(index),
         }
     }
@@ -106,6 +110,7 @@ impl Held {
                 inventory.get(&Key::Library(*file)).is_some_and(|item| item.content() == *content)
             }
             Self::Vault(_) => shared.keeping.has(content),
+            Self::Arriving(arrival) => arrival.is_offered(shared, content),
         }
     }
 
@@ -121,6 +126,8 @@ impl Held {
                 shared.lost_now(file, defect);
             }
             Self::Vault(_) => shared.replica_damaged(content),
+            // Its fetch finds out by itself, and what it puts into the library is verified again.
+            Self::Arriving(arrival) => arrival.give_up(shared, content),
         }
     }
 }
@@ -130,6 +137,15 @@ impl Chunks for Held {
         match self {
             Self::Library(_, serving) => serving.geometry(),
             Self::Vault(replica) => replica.geometry(),
+            Self::Arriving(arrival) => arrival.serving.geometry(),
+        }
+    }
+
+    fn offers(&self) -> ChunkSet {
+        match self {
+            Self::Library(_, serving) => serving.offers(),
+            Self::Vault(replica) => replica.offers(),
+            Self::Arriving(arrival) => arrival.serving.offers(),
         }
     }
 
@@ -137,6 +153,7 @@ impl Chunks for Held {
         match self {
             Self::Library(_, serving) => serving.read(index),
             Self::Vault(replica) => replica.read(index),
+            Self::Arriving(arrival) => arrival.serving.read(index),
         }
     }
 }
@@ -261,12 +278,13 @@ async fn answer(shared: &Arc<Shared>, asked: ChunkAsked) {
             }
         }
         Request::Availability { .. } => {
-            let all = ChunkSet::all(held.geometry().chunks());
-            asked.responder.respond(Head::Availability(ByteBuf::from(all.to_wire())));
+            asked.responder.respond(Head::Availability(ByteBuf::from(held.offers().to_wire())));
         }
         Request::Run { first, count, purpose, .. } => {
             let end = first.checked_add(count).filter(|end| *end <= held.geometry().chunks());
-            if end.is_none() || !(1..=RUN_MAX_CHUNKS).contains(&count) {
+            let offers = held.offers();
+            let here = |end| (first..end).all(|index| offers.contains(index));
+            if !(1..=RUN_MAX_CHUNKS).contains(&count) || !end.is_some_and(here) {
                 asked.responder.respond(Head::Refused(Refusal::NoSuchChunk));
                 return;
             }
@@ -370,8 +388,16 @@ pub(super) async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc
         return Ok(held.clone());
     }
     let blocking = shared.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&blocking, &content)).await;
-    let held = Arc::new(opened.unwrap_or(Err(Refusal::Busy))?);
+    let opened = tokio::task::spawn_blocking(move || {
+        let arrival =
+            blocking.arriving.get(&content).filter(|arrival| arrival.is_current(&blocking, &content));
+        arrival.map_or_else(|| open(&blocking, &content), |arrival| Ok(Held::Arriving(arrival)))
+    });
+    let held = Arc::new(opened.await.unwrap_or(Err(Refusal::Busy))?);
+    // Not kept open: it may be whole or withdrawn in a moment.
+    if matches!(*held, Held::Arriving(_)) {
+        return Ok(held);
+    }
     let mut open = shared.uploads.open();
     if open.order.len() >= OPEN_MAX
         && let Some(oldest) = open.order.pop_front()

@@ -128,6 +128,9 @@ enum Class {
     PartOfOne,
     /// Has no upload slot left.
     Full,
+    /// Has just begun to fetch it: nothing yet, and a part soon. Without its like, receivers that begin together would
+    /// not hear of each other.
+    Begun,
     /// Several had trouble with it.
     Last,
     LastResort,
@@ -178,9 +181,7 @@ impl Balancer {
         self.leases.expire(now);
         let wanted_bytes = request.wanted_bytes.min(FILE_MAX_BYTES);
         let possible = |candidate: &Candidate| {
-            candidate.peer != request.asker
-                && candidate.completeness != Completeness::Partial(0)
-                && !request.except.contains(&candidate.peer)
+            candidate.peer != request.asker && !request.except.contains(&candidate.peer)
         };
         let mut candidates: Vec<Candidate> = candidates.into_iter().filter(possible).collect();
         if candidates.len() > COMPARED_MAX {
@@ -254,6 +255,9 @@ impl Balancer {
             Standing::Excluded => return None,
             Standing::LastResort => (Class::LastResort, 1.0),
             Standing::Last => (Class::Last, 1.0),
+            Standing::Good(penalty) if candidate.completeness == Completeness::Partial(0) => {
+                (Class::Begun, penalty)
+            }
             Standing::Good(penalty) if reported.is_some_and(|r| r.is_full(outstanding.leases)) => {
                 (Class::Full, penalty)
             }

@@ -370,10 +370,15 @@ fn a_partial_holder_comes_after_complete_ones_for_one_chunk_and_carries_less_of_
         network.balancer.locate(network.now, &request, candidates, &mut network.rng)
     };
     let ranked = locate(CHUNK);
-    assert_eq!(ranked.iter().map(|ranked| ranked.peer).collect::<Vec<_>>(), [peer(2), peer(1)]);
-    assert_eq!(ranked.iter().map(|ranked| ranked.complete).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(ranked.iter().map(|ranked| ranked.peer).collect::<Vec<_>>(), [peer(2), peer(1), peer(3)]);
+    assert_eq!(ranked.iter().map(|ranked| ranked.complete).collect::<Vec<_>>(), [true, false, false]);
     let ranked = locate(GIB);
     assert!(ranked[0].weight.abs_diff(666) <= 2 && ranked[1].weight.abs_diff(333) <= 2, "{ranked:?}");
+    assert_eq!(
+        (ranked[2].peer, ranked[2].weight),
+        (peer(3), 0),
+        "who has just begun is named, and owes nothing"
+    );
 }
 
 #[test]

@@ -12,7 +12,9 @@ use quarta_protocols::{
     messages::index::{Fault, Source},
 };
 
-use super::{RETRY_AFTER, RETRY_AFTER_MAX, SOURCES_TRIED_MAX, ports::TransportLabel};
+use super::{
+    OFFERS_EVERY, OFFERS_EVERY_MAX, RETRY_AFTER, RETRY_AFTER_MAX, SOURCES_TRIED_MAX, ports::TransportLabel,
+};
 use crate::download::schedule::SourceId;
 
 /// One attempt with one peer.
@@ -21,8 +23,11 @@ pub(super) struct Candidate {
     pub(super) source: Source,
     pub(super) state: State,
     pub(super) transport: Option<TransportLabel>,
-    /// The bitmap it gave when it connected; none where it has everything.
+    /// The bitmap it gave last; none where it has everything.
     pub(super) offers: Option<Bytes>,
+    /// When it is asked again what it offers, and the pause before that.
+    pub(super) ask_at: Instant,
+    pub(super) ask_pause: Duration,
     /// Whether it is being asked what it offers by now.
     pub(super) refreshing: bool,
     pub(super) asked_for_manifest: bool,
@@ -41,6 +46,15 @@ pub(super) enum State {
 impl Candidate {
     pub(super) const fn is_living(&self) -> bool {
         !matches!(self.state, State::Dropped(..))
+    }
+
+    /// It has said what it offers. Whoever has something new is asked again soon, others later each time.
+    pub(super) fn has_answered(&mut self, now: Instant, offers: &Bytes) {
+        let news = self.offers.as_ref() != Some(offers);
+        self.refreshing = false;
+        self.ask_pause = if news { OFFERS_EVERY } else { (self.ask_pause * 2).min(OFFERS_EVERY_MAX) };
+        self.ask_at = now + self.ask_pause;
+        self.offers = Some(offers.clone());
     }
 
     /// Whether the peer may be tried anew: a line or a daemon can come back, a lie is not forgotten.
@@ -88,6 +102,8 @@ impl Candidates {
                 state: State::Connecting,
                 transport: None,
                 offers: None,
+                ask_at: now,
+                ask_pause: OFFERS_EVERY,
                 refreshing: false,
                 asked_for_manifest: false,
                 admitted: now,

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     ANSWER_WITHIN, FetchError, GIVE_UP_AFTER, Job, LOCATE_AGAIN_MAX, LOCATE_AGAIN_MIN, MANIFEST_HEDGE_AFTER,
-    MANIFEST_WITHIN, OFFERS_EVERY, TICK, VERIFIERS,
+    MANIFEST_WITHIN, TICK, VERIFIERS,
     candidates::{Candidates, State},
     events::{self, Event, RunOrder},
     ports::{Peers, RunError, Sink, Sources, Written},
@@ -62,7 +62,6 @@ pub(super) struct Driver<S, P, K: Sink> {
     locate_at: Instant,
     locate_pause: std::time::Duration,
     alone_since: Option<Instant>,
-    refresh_at: Instant,
 }
 
 /// The runtime's clock, which tests can stop.
@@ -113,7 +112,6 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
             locate_at: now,
             locate_pause: LOCATE_AGAIN_MIN,
             alone_since: None,
-            refresh_at: now,
         }
     }
 
@@ -160,7 +158,7 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
         self.chunks = geometry.chunks();
         self.chunk_max_bytes = geometry.sealed_len(0);
         self.done = verified.is_full();
-        let schedule = Schedule::new(geometry, verified);
+        let schedule = Schedule::new(geometry, verified, rand::random());
         self.resumed = schedule.progress().bytes;
         self.schedule = Some(schedule);
         self.phase = Phase::Fetching;
@@ -191,16 +189,7 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
                 }
             }
             Event::Manifest(_, Ok(_)) => {}
-            Event::Offers(source, result) => {
-                if let Some(candidate) = self.candidates.get_mut(source) {
-                    candidate.refreshing = false;
-                }
-                match result.map(|bytes| ChunkSet::from_wire(&bytes, self.chunks)) {
-                    Ok(Ok(offers)) => self.input(Input::Offers { source, offers }, None),
-                    Ok(Err(_)) => self.fail(source, Fault::WrongBytes),
-                    Err(fault) => self.fail(source, fault),
-                }
-            }
+            Event::Offers(source, result) => self.offers(source, result),
             Event::Chunk(run, chunk) => self.input(Input::Received { run }, Some(chunk)),
             Event::RunOver(run, result) => self.run_over(run, result),
             Event::Written(index, result) => {
@@ -376,13 +365,31 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
         });
     }
 
-    fn refresh_offers(&mut self, now: Instant) {
-        if now < self.refresh_at {
+    /// A partial source has said what it has by now.
+    fn offers(&mut self, source: SourceId, result: Result<Bytes, Fault>) {
+        let offered = match result {
+            Ok(bitmap) => ChunkSet::from_wire(&bitmap, self.chunks).map(|offers| (bitmap, offers)),
+            // Its own fetch was ended, which is nothing to hold against it for ever.
+            Err(Fault::NotHeld) => return self.fail(source, Fault::BrokeOff),
+            Err(fault) => return self.fail(source, fault),
+        };
+        let Ok((bitmap, offers)) = offered else { return self.fail(source, Fault::WrongBytes) };
+        let Some(candidate) = self.candidates.get_mut(source).filter(|candidate| candidate.is_living())
+        else {
             return;
-        }
-        self.refresh_at = now + OFFERS_EVERY;
+        };
+        candidate.has_answered(now(), &bitmap);
+        candidate.source.complete = offers.is_full();
+        self.input(Input::Offers { source, offers }, None);
+    }
+
+    /// Asks the partial sources whose turn it is what they have by now.
+    fn refresh_offers(&mut self, now: Instant) {
         let partial = |candidate: &&mut super::candidates::Candidate| {
-            candidate.state == State::Connected && !candidate.source.complete && !candidate.refreshing
+            candidate.state == State::Connected
+                && !candidate.source.complete
+                && !candidate.refreshing
+                && now >= candidate.ask_at
         };
         while let Some((id, candidate)) = self.candidates.find_mut(partial) {
             candidate.refreshing = true;

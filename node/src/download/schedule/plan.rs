@@ -9,8 +9,8 @@ use std::{
 use quarta_protocols::{limits::RUN_MAX_CHUNKS, messages::index::Fault};
 
 use super::{
-    Effect, IN_FLIGHT_MAX_BYTES, RUN_MAX_BYTES, RUN_TARGET, RUNS_PER_SOURCE, RunId, SPARE_AFTER, Schedule,
-    SourceId, WANT_EVERY, source::Source,
+    CROWD_RUN_TARGET, Effect, IN_FLIGHT_MAX_BYTES, RUN_MAX_BYTES, RUN_TARGET, RUNS_PER_SOURCE, RunId,
+    SOURCES_PLENTY, SPARE_AFTER, Schedule, SourceId, WANT_EVERY, source::Source,
 };
 use crate::download::rate::between;
 
@@ -27,6 +27,7 @@ impl Schedule {
     pub(super) fn plan(&mut self, now: Instant, tick: bool, effects: &mut Vec<Effect>) {
         if tick {
             self.drop_late(now, effects);
+            self.thin = self.living().count() < SOURCES_PLENTY && self.is_thin();
             self.uncovered = !self.missing.covered_by(self.living().map(|(_, source)| &source.offers));
         }
         self.promote_spares(now, tick);
@@ -34,7 +35,7 @@ impl Schedule {
         self.want_sources(now, effects);
     }
 
-    fn living(&self) -> impl Iterator<Item = (SourceId, &Source)> + Clone {
+    pub(super) fn living(&self) -> impl Iterator<Item = (SourceId, &Source)> + Clone {
         self.sources.iter().filter(|(_, source)| source.is_living()).map(|(id, source)| (*id, source))
     }
 
@@ -147,7 +148,8 @@ impl Schedule {
         let rate = source.rate(now);
         let all: f64 =
             self.living().filter(|(_, other)| other.is_active()).map(|(_, other)| other.rate(now)).sum();
-        let by_rate = rate * RUN_TARGET.as_secs_f64() / chunk;
+        let target = if self.is_crowd() { CROWD_RUN_TARGET } else { RUN_TARGET };
+        let by_rate = rate * target.as_secs_f64() / chunk;
         // Towards the end, half of the source's share of what is missing, so that all end together; but never less
         // than keeps its line busy for a round trip.
         let by_share = (f64::from(self.missing_chunks) * rate / all / 2.0)
@@ -165,16 +167,12 @@ impl Schedule {
         if self.missing_chunks == 0 { apart.max(1.0) as u32 } else { apart.min(by_share).max(1.0) as u32 }
     }
 
-    /// The lowest missing chunks that the source offers, as one run.
-    fn missing_run(&self, source: &Source, chunks: u32) -> Option<(u32, u32)> {
-        let first = self.missing.first_in_both(&source.offers)?;
-        let more = (first + 1..first.saturating_add(chunks))
-            .take_while(|index| self.missing.contains(*index) && source.offers.contains(*index));
-        Some((first, more.last().unwrap_or(first) + 1))
-    }
-
     /// The chunks asked from somebody else that would come last, as far as this source brings them clearly sooner.
     fn hedge(&self, now: Instant, id: SourceId, source: &Source, chunks: u32) -> Option<(u32, u32)> {
+        // In a crowd a line that has nothing for us has something for others, until it is our end that is waited for.
+        if self.missing_chunks > 0 && self.is_crowd() {
+            return None;
+        }
         let chunk = self.chunk_bytes() as f64;
         let rate = source.rate(now);
         let begins_in = (source.outstanding as f64 / rate).max(source.round_trip.as_secs_f64());
@@ -222,7 +220,7 @@ impl Schedule {
         let healthy =
             self.living().filter(|(_, source)| !source.is_late(now, chunk) && !source.rests(now)).count();
         let lost = self.living().count() < self.sources.len();
-        let short = healthy == 0 || self.uncovered || (lost && healthy < COMFORTABLE_SOURCES);
+        let short = healthy == 0 || self.uncovered || self.thin || (lost && healthy < COMFORTABLE_SOURCES);
         if short && self.want_again_at.is_none_or(|at| now >= at) {
             self.want_again_at = Some(now + WANT_EVERY);
             effects.push(Effect::WantSources);

@@ -1,6 +1,9 @@
 //! What is known of one source, and its clocks.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use quarta_protocols::messages::index::Fault;
 
@@ -26,6 +29,8 @@ pub(super) struct Source {
     pub(super) weight: u32,
     pub(super) spare: bool,
     pub(super) offers: ChunkSet,
+    /// Whether it lacks chunks: another receiver, most likely.
+    pub(super) partial: bool,
     pub(super) fault: Option<Fault>,
     pub(super) rests_until: Option<Instant>,
     /// Its runs under way, oldest first.
@@ -42,6 +47,8 @@ pub(super) struct Source {
     pub(super) round_trip: Duration,
     /// Chunks of its last run: limits the length of the next.
     pub(super) last_run_chunks: u32,
+    /// The chunk after its last run: where the next one goes on, if it can.
+    pub(super) goes_on_at: Option<u32>,
     rate: Rate,
     /// The last arrival, or since when something is outstanding.
     heard: Instant,
@@ -56,7 +63,8 @@ impl Source {
         Self {
             added: now,
             weight,
-            spare: weight == 0,
+            spare: weight == 0 && offers.is_full(),
+            partial: !offers.is_full(),
             offers,
             fault: None,
             rests_until: None,
@@ -67,6 +75,7 @@ impl Source {
             measured: false,
             round_trip: ASSUMED_ROUND_TRIP,
             last_run_chunks: 0,
+            goes_on_at: None,
             rate: Rate::guess(ASSUMED_RATE),
             heard: now,
             waited_since: now,
@@ -88,14 +97,21 @@ impl Source {
         self.rests_until.is_some_and(|until| now < until)
     }
 
-    pub(super) fn run_started(&mut self, now: Instant, run: RunId, bytes: u64, chunks: u32) {
+    /// It offers these chunks now.
+    pub(super) fn offer(&mut self, offers: ChunkSet) {
+        self.partial = !offers.is_full();
+        self.offers = offers;
+    }
+
+    pub(super) fn run_started(&mut self, now: Instant, run: RunId, bytes: u64, chunks: Range<u32>) {
         if self.outstanding == 0 {
             (self.heard, self.waited_since) = (now, now);
             self.busy_since = Some(now);
         }
         self.runs.push(run);
         self.outstanding += bytes;
-        self.last_run_chunks = chunks;
+        self.last_run_chunks = chunks.end - chunks.start;
+        self.goes_on_at = Some(chunks.end);
     }
 
     /// A chunk came; `asked` says when, where it is the first of its run.

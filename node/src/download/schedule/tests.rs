@@ -113,7 +113,7 @@ impl Simulation {
         let geometry = Geometry::for_size(size_bytes).unwrap();
         let mut simulation = Self {
             geometry,
-            schedule: Schedule::new(geometry, ChunkSet::none(geometry.chunks())),
+            schedule: Schedule::new(geometry, ChunkSet::none(geometry.chunks()), 7),
             lines: peers.iter().map(|_| Line::default()).collect(),
             peers,
             start: Instant::now(),
@@ -523,7 +523,7 @@ fn the_last_source_may_be_slow_until_another_one_comes() {
 #[test]
 fn a_source_that_sends_nothing_is_given_up_even_when_it_is_the_last() {
     let geometry = Geometry::for_size(MIB).unwrap();
-    let mut schedule = Schedule::new(geometry, ChunkSet::none(4));
+    let mut schedule = Schedule::new(geometry, ChunkSet::none(4), 7);
     let start = Instant::now();
     let offers = ChunkSet::all(4);
     schedule.handle(start, Input::SourceAdded { source: SourceId(0), weight: 1000, offers });
@@ -536,7 +536,7 @@ fn a_source_that_sends_nothing_is_given_up_even_when_it_is_the_last() {
 #[test]
 fn a_slow_disk_is_not_held_against_the_source() {
     let geometry = Geometry::for_size(8 * MIB).unwrap();
-    let mut schedule = Schedule::new(geometry, ChunkSet::none(32));
+    let mut schedule = Schedule::new(geometry, ChunkSet::none(32), 7);
     let start = Instant::now();
     for source in [SourceId(0), SourceId(1)] {
         let added = Input::SourceAdded { source, weight: 1000, offers: ChunkSet::all(32) };
@@ -553,7 +553,7 @@ fn a_slow_disk_is_not_held_against_the_source() {
 #[test]
 fn nothing_is_asked_where_nothing_is_missing() {
     let geometry = Geometry::for_size(0).unwrap();
-    let mut schedule = Schedule::new(geometry, ChunkSet::all(1));
+    let mut schedule = Schedule::new(geometry, ChunkSet::all(1), 7);
     assert_eq!(schedule.handle(Instant::now(), Input::Tick), [Effect::Done]);
 }
 
@@ -562,7 +562,7 @@ fn only_what_is_missing_is_asked() {
     let geometry = Geometry::for_size(4 * MIB).unwrap();
     let mut verified = ChunkSet::all(16);
     verified.remove(5);
-    let mut schedule = Schedule::new(geometry, verified);
+    let mut schedule = Schedule::new(geometry, verified, 7);
     assert_eq!(schedule.progress(), Progress { chunks: 15, bytes: 15 << 18 });
     let added = Input::SourceAdded { source: SourceId(0), weight: 1000, offers: ChunkSet::all(16) };
     let effects = schedule.handle(Instant::now(), added);

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::Wanted;
 use crate::service::{
     Shared,
+    arriving::Offer,
     uploads::{self, Held},
 };
 use crate::{
@@ -219,6 +220,8 @@ pub(super) struct Disk {
     wanted: Wanted,
     cancel: CancellationToken,
     stage: Mutex<Stage>,
+    /// Lets others have what has arrived, for as long as this lives.
+    offer: Mutex<Option<Offer>>,
 }
 
 /// How far the file has got on the disk.
@@ -241,7 +244,7 @@ pub(super) struct Arrived {
 
 impl Disk {
     pub(super) fn new(shared: Arc<Shared>, wanted: Wanted, cancel: CancellationToken) -> Self {
-        Self { shared, wanted, cancel, stage: Mutex::default() }
+        Self { shared, wanted, cancel, stage: Mutex::default(), offer: Mutex::default() }
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -271,6 +274,12 @@ impl Sink for Disk {
             || !self.cancel.is_cancelled(),
         )?;
         let verified = landing.verified();
+        // Where it cannot be opened once more, it is fetched all the same.
+        if let Ok(serving) = landing.serving(&wanted.key) {
+            let (shared, ended) = (&self.shared, self.cancel.clone());
+            let offer = Offer::begin(shared, wanted.file, wanted.content, serving, ended);
+            *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = offer;
+        }
         *self.stage() = Stage::Landing(Arc::new(landing));
         Ok(verified)
     }

@@ -22,6 +22,9 @@ use crate::{
 /// How long people count as served after a request of theirs has ended: a fetch asks again within a round trip.
 const LINGERS: Duration = Duration::from_secs(1);
 
+/// Small questions answered at once: what a holder has is asked by many others some times a second, and takes no slot.
+const QUESTIONS_MAX: usize = 64;
+
 pub(super) struct Door {
     slots: u32,
     questions: Semaphore,
@@ -53,7 +56,7 @@ impl State {
 
 impl Door {
     pub(super) fn new(slots: u32) -> Self {
-        Self { slots, questions: Semaphore::new(slots as usize), state: Mutex::default() }
+        Self { slots, questions: Semaphore::new(QUESTIONS_MAX), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
