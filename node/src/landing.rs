@@ -28,7 +28,7 @@ use sha2::Digest;
 
 use crate::{
     download::chunk_set::ChunkSet,
-    library::{Library, LibraryError, LibraryPath, Partial, PartialName, Stamp},
+    library::{Library, LibraryError, LibraryPath, Partial, PartialName, Stamp, writeback::Writeback},
 };
 
 /// How many chunks one writer takes the follower further at most, so that no writer is kept from its source for long.
@@ -105,6 +105,7 @@ struct Follower {
     next: u32,
     /// What is read back, one chunk at a time.
     buffer: Vec<u8>,
+    writeback: Writeback,
 }
 
 impl Landing {
@@ -280,6 +281,7 @@ impl Landing {
             }
             follower.next += 1;
         }
+        follower.writeback.reached(self.partial.file(), geometry.offset(follower.next));
         Ok(())
     }
 
