@@ -28,7 +28,7 @@ use sha2::Digest;
 
 use crate::{
     download::chunk_set::ChunkSet,
-    library::{Library, LibraryError, LibraryPath, Partial, PartialName, Stamp},
+    library::{Library, LibraryError, LibraryPath, Partial, PartialName, Stamp, writeback::Writeback},
     serving::Serving,
 };
 
@@ -107,6 +107,7 @@ struct Follower {
     next: u32,
     /// What is read back, one chunk at a time.
     buffer: Vec<u8>,
+    writeback: Writeback,
 }
 
 impl Landing {
@@ -292,6 +293,7 @@ impl Landing {
             }
             follower.next += 1;
         }
+        follower.writeback.reached(self.partial.file(), geometry.offset(follower.next));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ pub(crate) mod staged;
 mod trash;
 mod twins;
 pub mod walk;
+pub(crate) mod writeback;
 
 use std::{
     fmt, fs, io,

@@ -102,6 +102,22 @@ impl NodeApi {
     /// # Errors
     /// [`ClusterError::Refused`] when the node will not share it; otherwise as [`NodeApi::status`].
     pub async fn add(&self, path: &Path, name: Option<String>) -> Result<node::File, ClusterError> {
+        let mut added = self.add_all(path, name).await?;
+        added.pop().ok_or_else(|| {
+            let why = "it answered nothing".to_owned();
+            self.refused(format!("cannot share {}", path.display()), why, "see its log".to_owned())
+        })
+    }
+
+    /// Shares the files in a folder under their paths within it, and waits until all are shared.
+    ///
+    /// # Errors
+    /// As [`NodeApi::add`], with the first file that the node will not share.
+    pub async fn add_folder(&self, folder: &Path) -> Result<Vec<node::File>, ClusterError> {
+        self.add_all(folder, None).await
+    }
+
+    async fn add_all(&self, path: &Path, name: Option<String>) -> Result<Vec<node::File>, ClusterError> {
         let paths = vec![path.to_string_lossy().into_owned()];
         let request = node::AddRequest { paths, name, in_place: false, hide_from: Vec::new(), only: None };
         let mut events = self
@@ -109,20 +125,17 @@ impl NodeApi {
             .post_lines::<node::AddEvent>("/api/v1/local/add", &request)
             .await
             .map_err(|cause| self.request(cause))?;
-        let mut added = None;
+        let mut added = Vec::new();
         while let Some(event) = events.try_next().await.map_err(|cause| self.request(cause))? {
             match event {
                 node::AddEvent::Progress { .. } => {}
-                node::AddEvent::Added { file, .. } => added = Some(file),
+                node::AddEvent::Added { file, .. } => added.push(file),
                 node::AddEvent::Failed { path, why, next_step } => {
                     return Err(self.refused(format!("cannot share {path}"), why, next_step));
                 }
             }
         }
-        added.ok_or_else(|| {
-            let why = "it answered nothing".to_owned();
-            self.refused(format!("cannot share {}", path.display()), why, "see its log".to_owned())
-        })
+        Ok(added)
     }
 
     /// Starts to fetch the file with id `file`.

@@ -1,8 +1,9 @@
 //! The command line of `quarta-testnet`.
 
+use crate::bench::cli::Bench;
 use crate::bench::writer;
 use crate::cluster::programs::{NODE_COMMAND, SUPERPEER_COMMAND};
-use crate::{attached, bench, demo, simulation, up};
+use crate::{attached, demo, simulation, up};
 use bytesize::ByteSize;
 use clap::{Parser, Subcommand, value_parser};
 use quarta_daemon::cli::{self, ExitCode, Failure};
@@ -94,29 +95,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum Bench {
-    /// Searches over a node's HTTP API: p95 within 50 ms
-    Search {
-        /// Files in the network
-        #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u32).range(1_000..=1_000_000))]
-        files: u32,
-        /// Requests of each of the seven kinds
-        #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(20..=10_000))]
-        requests: u32,
-    },
-    /// Super-peers after a partition in which both sides were written to: agreed within 5 s, at most 4 times the
-    /// differing bytes and 64 KiB on the wire (needs root, for network namespaces)
-    Reconcile {
-        /// Records that all have before
-        #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u32).range(100..=1_000_000))]
-        records: u32,
-        /// Records that each side takes while they are apart
-        #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=100_000))]
-        writes: u32,
-    },
-}
-
 /// Runs the command line with the given arguments, the first of which is the program's name.
 pub fn main_with(args: impl IntoIterator<Item = OsString>) -> std::process::ExitCode {
     let mut args: Vec<OsString> = args.into_iter().collect();
@@ -164,13 +142,7 @@ fn run(command: Command) -> std::process::ExitCode {
             let options = simulation::command::Options { seed, schedules, steps };
             cli::run(false, async move { simulation::command::run(options) })
         }
-        Command::Bench { bench: Bench::Search { files, requests } } => {
-            let requests = count(requests.into());
-            cli::run(false, bench::search::run(bench::search::Options { files, requests }))
-        }
-        Command::Bench { bench: Bench::Reconcile { records, writes } } => {
-            cli::run(false, bench::reconcile::run(bench::reconcile::Options { records, writes }))
-        }
+        Command::Bench { bench } => bench.run(),
     }
 }
 

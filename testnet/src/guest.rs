@@ -1,7 +1,7 @@
 //! A member that lives in this process and says to a super-peer what a benchmark wants said.
 //!
 //! It joins with an invite and connects as any branch does, so whatever it says comes in through the same door. It keeps
-//! no files, and says so when it is polled.
+//! no files; when it is polled it says that nothing has changed since it told what it holds.
 
 use crate::cluster::ClusterError;
 use futures::StreamExt;
@@ -10,9 +10,12 @@ use quarta_daemon::data_dir::{Draft, Marker};
 use quarta_daemon::identity::{Identity, Keys, load_superpeers};
 use quarta_daemon::joining;
 use quarta_daemon::reach::enrolment;
+use quarta_protocols::cbor;
 use quarta_protocols::credentials;
+use quarta_protocols::ids::ContentId;
+use quarta_protocols::limits::{INVENTORY_PAGE_ENTRIES, PAGE_FILL_BYTES};
 use quarta_protocols::messages::admission::PeerAddresses;
-use quarta_protocols::messages::index::{Index, Publication, Request, Response};
+use quarta_protocols::messages::index::{Index, Publication, Registered, Request, Response};
 use quarta_protocols::messages::inventory::{Coverage, Item, Page, Position, Summary};
 use quarta_protocols::messages::poll::{self, Load};
 use quarta_protocols::names::MemberName;
@@ -21,6 +24,7 @@ use quarta_protocols::records::SignedRecord;
 use std::error::Error;
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long its connection to a super-peer may take.
@@ -35,6 +39,43 @@ pub struct Guest {
     identity: Identity,
     network: Network,
     superpeer: libp2p::PeerId,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What it has told of what it holds.
+#[derive(Clone, Copy)]
+struct Told {
+    position: Position,
+    summary: Summary,
+}
+
+/// A list of files that a member says it holds, in pages.
+#[derive(Debug, Clone)]
+pub struct List {
+    pages: Vec<Vec<Item>>,
+    summary: Summary,
+}
+
+impl List {
+    /// Of these entries, in the order of their keys.
+    pub fn of(items: impl IntoIterator<Item = Item>) -> Self {
+        let mut list = Self { pages: Vec::new(), summary: Summary::default() };
+        let mut filled_bytes = usize::MAX;
+        for item in items {
+            let item_bytes = cbor::to_vec(&item).len();
+            filled_bytes = filled_bytes.saturating_add(item_bytes);
+            let is_full = |page: &Vec<Item>| page.len() == INVENTORY_PAGE_ENTRIES;
+            if filled_bytes > PAGE_FILL_BYTES || list.pages.last().is_none_or(is_full) {
+                list.pages.push(Vec::new());
+                filled_bytes = item_bytes;
+            }
+            list.summary.add(&item);
+            if let Some(page) = list.pages.last_mut() {
+                page.push(item);
+            }
+        }
+        list
+    }
 }
 
 impl Guest {
@@ -46,11 +87,14 @@ impl Guest {
     pub async fn join(name: &str, data: &Path, invite: &str) -> Result<Self, ClusterError> {
         let (identity, superpeers) = become_member(name, data, invite).await?;
         let (network, mut events) = Network::start(config(&identity)).map_err(failed("start its network"))?;
+        let position = Position { epoch: rand::random(), revision: 0 };
+        let told = Arc::new(Mutex::new(Told { position, summary: Summary::default() }));
+        let answering = told.clone();
         tokio::spawn(async move {
-            let epoch = rand::random();
             while let Some(event) = events.recv().await {
                 if let Event::Request(Inbound::Poll(asked)) = event {
-                    asked.responder.respond(nothing(epoch));
+                    let told = *answering.lock().unwrap_or_else(PoisonError::into_inner);
+                    asked.responder.respond(unchanged(told, asked.request.since));
                 }
             }
         });
@@ -61,12 +105,58 @@ impl Guest {
             .await
             .map_err(|_| unable("reach a super-peer", "it took too long"))?
             .map_err(failed("reach a super-peer"))?;
-        Ok(Self { identity, network, superpeer: superpeer.peer })
+        Ok(Self { identity, network, superpeer: superpeer.peer, told })
     }
 
     /// Its keys, credential and network.
     pub const fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Says that it holds all of a list, and nothing else.
+    ///
+    /// # Errors
+    /// [`ClusterError::Refused`] with the first answer that does not take it.
+    pub async fn hold(&self, list: &List) -> Result<(), ClusterError> {
+        let position = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.position.revision += 1;
+            told.summary = list.summary;
+            told.position
+        };
+        let mut after = None;
+        for (number, present) in list.pages.iter().enumerate() {
+            let last = number + 1 == list.pages.len();
+            let page = Page {
+                coverage: Coverage::Full { after },
+                position,
+                last,
+                present: present.clone(),
+                gone: Vec::new(),
+                summary: list.summary,
+            };
+            after = present.last().map(Item::key);
+            let request = Request::Register { page, load: Load::default(), addresses: Vec::new() };
+            let answer = self.network.call::<Index>(self.superpeer, request).await;
+            match answer.map_err(failed("register its list"))? {
+                Response::Registered(Registered::Continue) if !last => {}
+                Response::Registered(Registered::At(at)) if last && at == position => {}
+                other => return Err(unable("register its list", format!("the answer was {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for sources of a content; how many were named.
+    ///
+    /// # Errors
+    /// [`ClusterError::Refused`].
+    pub async fn locate(&self, content: ContentId) -> Result<usize, ClusterError> {
+        let request = Request::Locate { content, wanted_bytes: 1, except: Vec::new() };
+        match self.network.call::<Index>(self.superpeer, request).await.map_err(failed("look for sources"))? {
+            Response::Sources(sources) => Ok(sources.len()),
+            other => Err(unable("look for sources", format!("the answer was {other:?}"))),
+        }
     }
 
     /// Publishes records of its own; all of them must be stored.
@@ -151,9 +241,20 @@ pub(crate) fn full_page(position: Position, present: Vec<Item>) -> Page {
     }
 }
 
-/// An empty list.
-fn nothing(epoch: u64) -> poll::Response {
-    let page = full_page(Position { epoch, revision: 0 }, Vec::new());
+/// What a poll brings where nothing has changed since `since`; a super-peer that has something else, or nothing, is told
+/// of an empty list, and hears of the true one when it is registered again.
+fn unchanged(told: Told, since: Option<Position>) -> poll::Response {
+    let page = match since {
+        Some(since) if since == told.position => Page {
+            coverage: Coverage::Since(since),
+            position: told.position,
+            last: true,
+            present: Vec::new(),
+            gone: Vec::new(),
+            summary: told.summary,
+        },
+        _ => full_page(Position { epoch: told.position.epoch, revision: 0 }, Vec::new()),
+    };
     poll::Response { page, load: Load::default(), addresses: Vec::new() }
 }
 

@@ -113,6 +113,16 @@ pub struct Sample {
     pub size_bytes: u64,
 }
 
+/// Writes a file of as many pseudo-random bytes, others for each `name`. Blocks for as long as the disk takes.
+///
+/// # Errors
+///
+/// What the filesystem answers, with the path in front.
+pub fn write_bulk(path: &Path, name: &str, size_bytes: u64) -> io::Result<()> {
+    let written = File::create(path).and_then(|mut file| bulk::write(&mut file, name, size_bytes));
+    written.map(drop).map_err(|cause| naming("write", path, cause))
+}
+
 /// Writes one sample of each [`Kind`] into `folder`, which is made if it is missing; files of the same names are
 /// replaced. The bulk file gets `big_size_bytes` bytes, the others about 11 MiB together. Answers in the order of
 /// [`Kind::ALL`]. Blocks for as long as the disk takes.
@@ -147,7 +157,9 @@ pub fn write_all(folder: &Path, big_size_bytes: u64) -> io::Result<Vec<Sample>> 
                 Kind::Pdf => write(&path, &pdf),
                 Kind::Video => video::clip().and_then(|bytes| write(&path, &bytes)),
                 Kind::Archive => write(&path, &packed),
-                Kind::Bulk => File::create(&path).and_then(|mut file| bulk::write(&mut file, big_size_bytes)),
+                Kind::Bulk => {
+                    File::create(&path).and_then(|mut file| bulk::write(&mut file, "bulk", big_size_bytes))
+                }
             };
             let size_bytes = written.map_err(|cause| naming("write", &path, cause))?;
             Ok(Sample { path, kind, size_bytes })

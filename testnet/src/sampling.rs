@@ -121,7 +121,7 @@ impl Subject {
     async fn look(&self, lives: &Lives) -> (String, Look) {
         let mut look = Look::default();
         if let Some(pid) = lives.pid(&self.name) {
-            (look.rss_bytes, look.cpu_seconds) = (memory(pid), processor(pid));
+            (look.rss_bytes, look.cpu_seconds) = (resident_bytes(pid), processor_seconds(pid));
             if let Some(node) = &self.node {
                 let status = tokio::time::timeout(ANSWER_DEADLINE, node.status()).await;
                 look.sent_bytes = status.ok().and_then(Result::ok).map(|status| status.served_bytes);
@@ -132,21 +132,37 @@ impl Subject {
 }
 
 /// A process's resident memory, in bytes: the second field of `statm`, in pages.
-fn memory(pid: u32) -> Option<u64> {
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 
 /// A process's user and system time since its start, in seconds.
-fn processor(pid: u32) -> Option<f64> {
+pub(crate) fn processor_seconds(pid: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    ticks(&stat).map(|ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    seconds(&stat, OWN_TIMES)
 }
 
-/// Fields 14 and 15 of `stat`. The second is the program's name, which may hold spaces and parentheses.
-fn ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+/// The user and system time, in seconds, of all children of this process that have ended.
+pub(crate) fn children_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    seconds(&stat, CHILDRENS_TIMES).unwrap_or_default()
+}
+
+/// Where in `stat` a process's own user and system time stand, as proc(5) counts fields.
+const OWN_TIMES: usize = 14;
+/// Where those of its children stand that it has waited for.
+const CHILDRENS_TIMES: usize = 16;
+
+fn seconds(stat: &str, field: usize) -> Option<f64> {
+    ticks(stat, field).map(|ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The sum of this field of `stat` and the next. The second is the program's name, which may hold spaces and
+/// parentheses.
+fn ticks(stat: &str, field: usize) -> Option<u64> {
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(field - 3);
     let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     user.checked_add(system)
 }
@@ -158,14 +174,15 @@ mod tests {
     #[test]
     fn processor_time_is_read_past_a_hostile_program_name() {
         let stat = "7 (a) R 1 (x) S 1 7 7 0 -1 4194560 100 0 0 0 250 31 0 0 20 0 1 0 99 1 1";
-        assert_eq!(ticks(stat), Some(281));
-        assert_eq!(ticks("7 (a"), None);
+        assert_eq!(ticks(stat, OWN_TIMES), Some(281));
+        assert_eq!(ticks(stat, CHILDRENS_TIMES), Some(0));
+        assert_eq!(ticks("7 (a", OWN_TIMES), None);
     }
 
     #[test]
     fn this_process_uses_memory_and_a_process_that_is_not_there_is_a_gap() {
-        assert!(memory(std::process::id()).unwrap() > 1 << 20);
-        assert!(processor(std::process::id()).is_some());
-        assert_eq!((memory(u32::MAX), processor(u32::MAX)), (None, None));
+        assert!(resident_bytes(std::process::id()).unwrap() > 1 << 20);
+        assert!(processor_seconds(std::process::id()).is_some());
+        assert_eq!((resident_bytes(u32::MAX), processor_seconds(u32::MAX)), (None, None));
     }
 }

@@ -11,6 +11,8 @@ use quarta_protocols::{
 };
 use sha2::Digest;
 
+use crate::library::writeback::Writeback;
+
 /// What all buffers may hold together, for chunks that fit in several times.
 const BUFFERS_BYTES: u64 = 8 * 1024 * 1024;
 /// Buffers at the usual chunk size: enough that neither thread waits for the other's every hiccup.
@@ -55,9 +57,11 @@ pub(super) fn seal(
     let (hash, hashes) = thread::scope(|scope| {
         let sealer = scope.spawn(move || -> io::Result<Vec<ChunkHash>> {
             let mut hashes = Vec::with_capacity(geometry.chunks() as usize);
+            let mut writeback = Writeback::default();
             for (index, mut chunk) in (0u32..).zip(to_seal) {
                 if let Some(copy) = copy {
                     copy.write_all_at(&chunk, geometry.offset(index))?;
+                    writeback.reached(copy, geometry.offset(index + 1));
                 }
                 cipher.seal(index, &mut chunk);
                 hashes.push(chunk_hash(&chunk));

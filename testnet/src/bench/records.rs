@@ -2,7 +2,7 @@
 
 use quarta_daemon::identity::Identity;
 use quarta_protocols::content::{ContentKey, Geometry, Manifest, chunk_hash};
-use quarta_protocols::ids::Sha256;
+use quarta_protocols::ids::{ContentId, Sha256};
 use quarta_protocols::names::FileName;
 use quarta_protocols::records::{Access, Body, Entry, Origin, Record, SignedRecord, State};
 use serde_bytes::ByteArray;
@@ -16,11 +16,9 @@ const KINDS: [(&str, &str); 4] =
 
 /// The record of a member's file of one chunk whose bytes do not exist.
 pub(super) fn record(identity: &Identity, number: u32) -> SignedRecord {
-    let mut nonce = [0; 16];
-    nonce[..4].copy_from_slice(&number.to_be_bytes());
+    let nonce = nonce(number);
     let origin = Origin { owner: identity.keys.peer(), nonce: ByteArray::new(nonce) };
-    let geometry = Geometry::for_size(1).expect("a byte is not too large");
-    let manifest = Manifest::new(geometry, vec![chunk_hash(&nonce)]).expect("one chunk has one hash");
+    let manifest = manifest(number);
     let entry = Entry {
         name: name(number),
         size_bytes: 1,
@@ -38,6 +36,22 @@ pub(super) fn record(identity: &Identity, number: u32) -> SignedRecord {
         .expect("the record is possible")
         .signed()
         .clone()
+}
+
+/// The content that the record with this number names.
+pub(super) fn content(number: u32) -> ContentId {
+    manifest(number).id()
+}
+
+fn manifest(number: u32) -> Manifest {
+    let geometry = Geometry::for_size(1).expect("a byte is not too large");
+    Manifest::new(geometry, vec![chunk_hash(&nonce(number))]).expect("one chunk has one hash")
+}
+
+fn nonce(number: u32) -> [u8; 16] {
+    let mut nonce = [0; 16];
+    nonce[..4].copy_from_slice(&number.to_be_bytes());
+    nonce
 }
 
 /// Names as branches give them, each once.

@@ -3,6 +3,7 @@
 use super::namespace::{Namespace, NetnsError};
 use crate::cluster::{MemberPlan, Plan, Programs};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,12 @@ use std::sync::{Mutex, PoisonError};
 const NETWORK: [u8; 3] = [198, 51, 100];
 /// Most hosts of a network: one byte of the address, without the first and the last.
 pub const HOSTS_MAX: usize = 254;
+
+/// What a limited line sends at once. Smaller than what the kernel joins to one large frame, so that frames pass one by
+/// one, as on a wire, and are lost one by one too.
+const BURST_BYTES: u32 = 16 * 1024;
+/// How long a frame waits at most where a line is limited: a queue as routers of offices have it.
+const QUEUE_MS: u32 = 50;
 
 /// What the bridge does with frames: those between a pair of its ports in `cuts` are dropped, ARP too.
 const RULES: &str = "table bridge lan {
@@ -89,11 +96,50 @@ impl Lan {
     /// # Errors
     /// [`NetnsError::Unknown`].
     pub fn place_member(&self, member: &mut MemberPlan) -> Result<(), NetnsError> {
-        let index = self.index(&member.name)?;
-        member.ip = address(index);
-        let enter = self.hosts[index].namespace.enter();
-        member.through.splice(0..0, enter);
+        member.ip = self.address(&member.name)?;
+        member.through.splice(0..0, self.enter(&member.name)?);
         Ok(())
+    }
+
+    /// The address of the host of this name.
+    ///
+    /// # Errors
+    /// [`NetnsError::Unknown`].
+    pub fn address(&self, name: &str) -> Result<Ipv4Addr, NetnsError> {
+        self.index(name).map(address)
+    }
+
+    /// A program with arguments that becomes, on the host of this name, the one named after it.
+    ///
+    /// # Errors
+    /// [`NetnsError::Unknown`].
+    pub fn enter(&self, name: &str) -> Result<Vec<OsString>, NetnsError> {
+        Ok(self.hosts[self.index(name)?].namespace.enter())
+    }
+
+    /// Limits what a host sends, in bits a second with all headers.
+    ///
+    /// # Errors
+    /// [`NetnsError`], from `tc` too.
+    pub fn limit_sending(&self, name: &str, bits_per_second: u64) -> Result<(), NetnsError> {
+        limit(&self.hosts[self.index(name)?].namespace, "eth0", bits_per_second)
+    }
+
+    /// Limits what a host receives, in bits a second with all headers.
+    ///
+    /// # Errors
+    /// [`NetnsError`], from `tc` too.
+    pub fn limit_receiving(&self, name: &str, bits_per_second: u64) -> Result<(), NetnsError> {
+        limit(&self.switch, &format!("p{}", self.index(name)?), bits_per_second)
+    }
+
+    /// From now on every frame is lost with this probability, in hundredths, between any two hosts.
+    ///
+    /// # Errors
+    /// [`NetnsError`] from `nft`.
+    pub fn lose(&self, per_cent: u32) -> Result<(), NetnsError> {
+        let rule = format!("add rule bridge lan forward numgen random mod 100 < {per_cent} drop\n");
+        self.switch.run(&["nft", "-f", "-"], &rule)
     }
 
     /// Cuts every one of `some` from every one of `others`, in both directions, beside the cuts that are there.
@@ -143,6 +189,13 @@ impl Lan {
         let found = self.hosts.iter().position(|host| host.name == name);
         found.ok_or_else(|| NetnsError::Unknown(name.to_owned()))
     }
+}
+
+/// Lets an interface send no faster than this.
+fn limit(within: &Namespace, interface: &str, bits_per_second: u64) -> Result<(), NetnsError> {
+    let bucket = format!("burst {BURST_BYTES} latency {QUEUE_MS}ms");
+    let line = format!("qdisc replace dev {interface} root tbf rate {bits_per_second}bit {bucket}\n");
+    within.run(&["tc", "-batch", "-"], &line)
 }
 
 /// What makes `nft` replace all cuts by these, at once.

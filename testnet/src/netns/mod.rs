@@ -1,4 +1,5 @@
-//! Members on hosts of their own: network namespaces joined by a bridge, with cables that can be cut.
+//! Members on hosts of their own: network namespaces joined by a bridge, with cables that can be cut and
+//! limited.
 //!
 //! **What is guaranteed.** Nothing outside of the namespaces is touched: no interface, route or firewall rule of the
 //! machine, and no name in `/run/netns`. A namespace lives as long as the process that holds it open, which dies with

@@ -7,14 +7,14 @@ use super::stream::Stream;
 /// Bytes made and written at a time. 1 MiB stays in the second-level cache and makes system calls rare.
 const BLOCK_BYTES: u64 = 1 << 20;
 
-/// Writes `size_bytes` bytes that neither compress nor repeat, and answers `size_bytes`. A shorter file is the beginning of a
-/// longer one.
+/// Writes `size_bytes` bytes that neither compress nor repeat, and answers `size_bytes`. Those of one name are always the
+/// same, and a shorter file is the beginning of a longer one.
 ///
 /// # Errors
 ///
 /// What `out` answers.
-pub(super) fn write(out: &mut impl Write, size_bytes: u64) -> io::Result<u64> {
-    let mut stream = Stream::named("bulk");
+pub(super) fn write(out: &mut impl Write, name: &str, size_bytes: u64) -> io::Result<u64> {
+    let mut stream = Stream::named(name);
     let mut block = vec![0; usize::try_from(BLOCK_BYTES.min(size_bytes)).expect("at most 1 MiB")];
     let mut left_bytes = size_bytes;
     while left_bytes > 0 {
@@ -37,7 +37,7 @@ mod tests {
 
     fn bulk(size_bytes: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        assert_eq!(write(&mut bytes, size_bytes).unwrap(), size_bytes);
+        assert_eq!(write(&mut bytes, "bulk", size_bytes).unwrap(), size_bytes);
         bytes
     }
 
