@@ -9,7 +9,7 @@ use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
     content::ContentKey,
     credentials::{Credential, Grant, Role, Trust, UnixSeconds},
-    ids::{ContentId, Sha256},
+    ids::{ContentId, ID_BYTES, Sha256},
     keys::{SealingKey, SealingSecret},
     members::Enrolment,
     names::{FileName, MemberName},
@@ -55,6 +55,8 @@ pub struct Identity {
     pub key: Keypair,
     /// Its peer id.
     pub peer: PeerId,
+    /// The id of its own entry, and of its membership's end.
+    pub entry: [u8; ID_BYTES],
     /// Its sealing key.
     pub sealing_key: Signed<SealingKey>,
     /// Its credential; none for a stranger.
@@ -177,7 +179,8 @@ impl Cast {
                 Part::Stranger => None,
             };
             let sealing_key = SealingSecret::from_bytes([seed; 32]).statement(&trust.network, &key);
-            everybody.push(Identity { name, key, peer, sealing_key, credential });
+            let entry = Enrolment::id_of(&peer);
+            everybody.push(Identity { name, key, peer, entry, sealing_key, credential });
         }
         Self { root, trust, foreign_root: key(FOREIGN_ROOT_SEED), everybody }
     }
@@ -198,12 +201,17 @@ pub fn new_file(owner: Who, nonce: [u8; 16], name: &str, content: ContentId) -> 
         size_bytes: 3,
         content,
         manifest: None,
-        access: Access::Open {
-            key: ContentKey::from_bytes([1; 32]),
-            sha256: Sha256::from_bytes([2; 32]),
-            media_type: None,
-        },
+        access: open_access(),
     };
     let file = origin.file_id(&cast().trust.network);
     Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) }
+}
+
+/// The access of a file that is open to all.
+pub fn open_access() -> Access {
+    Access::Open {
+        key: ContentKey::from_bytes([1; 32]),
+        sha256: Sha256::from_bytes([2; 32]),
+        media_type: None,
+    }
 }
