@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
     content::ContentKey,
-    credentials::{Credential, Grant, Role, Trust, UnixSeconds},
+    credentials::{Credential, Grant, Membership, Role, Trust, UnixSeconds},
     ids::{ContentId, ID_BYTES, Sha256},
     keys::{SealingKey, SealingSecret},
     members::Enrolment,
@@ -61,6 +61,8 @@ pub struct Identity {
     pub sealing_key: Signed<SealingKey>,
     /// Its credential; none for a stranger.
     pub credential: Option<Credential>,
+    /// What that says, verified once for all schedules.
+    pub membership: Option<Membership>,
 }
 
 /// The root and everybody.
@@ -130,6 +132,15 @@ impl Who {
         self.identity().peer
     }
 
+    /// What a credential that it shows says, whenever that holds; none where it is not genuine or another's.
+    pub fn membership_of(self, credential: &Credential) -> Option<Membership> {
+        let identity = self.identity();
+        if identity.credential.as_ref() == Some(credential) {
+            return identity.membership.clone();
+        }
+        credential.verify_ignoring_time(&cast().trust, &identity.peer).ok()
+    }
+
     /// Whose peer id this is.
     pub fn of_peer(peer: &PeerId) -> Option<Self> {
         Self::all().find(|who| who.identity().peer == *peer)
@@ -180,7 +191,8 @@ impl Cast {
             };
             let sealing_key = SealingSecret::from_bytes([seed; 32]).statement(&trust.network, &key);
             let entry = Enrolment::id_of(&peer);
-            everybody.push(Identity { name, key, peer, entry, sealing_key, credential });
+            let membership = credential.as_ref().and_then(|own| own.verify_ignoring_time(&trust, &peer).ok());
+            everybody.push(Identity { name, key, peer, entry, sealing_key, credential, membership });
         }
         Self { root, trust, foreign_root: key(FOREIGN_ROOT_SEED), everybody }
     }

@@ -206,17 +206,17 @@ impl Truth {
             .filter(|(other, _)| **other != superpeer)
             .map(|(other, disk)| (*other, disk.contents.clone()))
             .collect();
-        let conn = open(database).expect("a catalog in use can be read");
         let disk = self.disks.entry(superpeer).or_default();
-        disk.conn = Some(conn);
-        // The first look at a connection is never left out.
+        disk.conn.get_or_insert_with(|| open(database).expect("a catalog in use can be read"));
+        // The first look at a process's work is never left out.
         disk.version = 0;
         disk.others_at_start = others;
         self.look(superpeer, Cause::Honest);
     }
 
-    /// A super-peer's process has died.
-    pub fn died(&mut self, superpeer: Who) {
+    /// A super-peer's disk is about to be replaced. A process that dies leaves its log as it is, since the watcher goes on
+    /// reading: what is cleared up when the last connection closes is not cleared up by a crash.
+    pub fn loses_disk(&mut self, superpeer: Who) {
         if let Some(disk) = self.disks.get_mut(&superpeer) {
             disk.conn = None;
         }

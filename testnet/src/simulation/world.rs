@@ -389,7 +389,6 @@ impl World {
     }
 
     fn crash_superpeer(&mut self, who: Who) {
-        self.truth.died(who);
         let now = self.now;
         self.superpeer(who).crash(now);
     }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::{
     Genuine, Rule, Truth, differing,
-    disks::{Contents, Key, Payload, mirrored, open, short},
+    disks::{Contents, Key, Payload, mirrored, open, short, version},
     supersedes,
 };
 use crate::simulation::cast::Who;
@@ -17,6 +17,8 @@ use crate::simulation::cast::Who;
 pub(super) struct Mirror {
     conn: Option<Connection>,
     contents: Contents,
+    /// What SQLite said when it was looked at last.
+    version: i64,
 }
 
 impl Truth {
@@ -25,6 +27,11 @@ impl Truth {
         let mut mirror = self.mirrors.remove(&member).unwrap_or_default();
         let conn =
             mirror.conn.get_or_insert_with(|| open(database).expect("a node's database in use can be read"));
+        let version = version(conn).expect("a node's database can be read at any time");
+        if std::mem::replace(&mut mirror.version, version) == version {
+            self.mirrors.insert(member, mirror);
+            return;
+        }
         let now = mirrored(conn).expect("a node's database can be read at any time");
         let before = std::mem::replace(&mut mirror.contents, now);
         let broken = self.not_allowed(member, &before, &mirror.contents);
@@ -66,13 +73,6 @@ impl Truth {
             Some(Genuine::Wrap(stated)) => stated.statement().member == member.peer(),
             Some(Genuine::Audience(_)) => false,
             _ => true,
-        }
-    }
-
-    /// A member's process has died.
-    pub fn member_died(&mut self, member: Who) {
-        if let Some(mirror) = self.mirrors.get_mut(&member) {
-            mirror.conn = None;
         }
     }
 
