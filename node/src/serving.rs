@@ -170,7 +170,8 @@ impl Chunks for Serving {
     }
 
     fn offers(&self) -> ChunkSet {
-        let arrived = self.arrived.as_ref().map(|here| here.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let arrived =
+            self.arrived.as_ref().map(|here| here.lock().unwrap_or_else(PoisonError::into_inner).clone());
         arrived.unwrap_or_else(|| ChunkSet::all(self.geometry().chunks()))
     }
 

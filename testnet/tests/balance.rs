@@ -17,6 +17,8 @@ use support::{Network, bytes, eventually};
 const FETCHES: usize = 30;
 /// One chunk each.
 const FILE_BYTES: usize = 256 * 1024;
+/// A file of 96 chunks: six seconds of the holder's line.
+const CROWD_FILE_BYTES: usize = 24 * 1024 * 1024;
 /// The nodes that hold every file, and those that fetch.
 const HOLDERS: std::ops::Range<usize> = 0..3;
 const FETCHERS: std::ops::Range<usize> = 3..6;
@@ -54,6 +56,36 @@ async fn a_holder_with_a_quarter_of_the_rate_is_chosen_at_most_half_as_often() {
     let times = |index| chosen.get(&network.name(index)).copied().unwrap_or_default();
     let others = (times(0) + times(1)) as f64 / 2.0;
     assert!(times(2) as f64 <= others / 2.0, "the slow holder was chosen too often: {chosen:?}");
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_receivers_that_ask_at_once_have_the_file_from_each_other_and_the_holder_sends_it_about_once() {
+    let network = Network::start_changed(1, 5, Duration::from_secs(1), |plan| {
+        plan.members[1].serve_args.extend(["--upload-limit".into(), "4MiB".into()]);
+    })
+    .await;
+    let file = network.share(0, "campanha.bin", &bytes(1, CROWD_FILE_BYTES)).await;
+    let receivers = 1..5;
+    for receiver in receivers.clone() {
+        eventually("the file is listed", async || {
+            network.node(receiver).node().files("").await.is_ok_and(|listed| listed.len() == 1)
+        })
+        .await;
+    }
+    // Each copy is compared with what was shared.
+    let transfers = join_all(receivers.clone().map(|receiver| network.fetch(receiver, &file))).await;
+    let sent = network.node(0).node().status().await.unwrap().served_bytes as f64 / CROWD_FILE_BYTES as f64;
+    println!("the holder sent {sent:.2} times the file: {:?}", served(&transfers));
+    assert!(sent <= 1.7, "the holder sent {sent:.2} times the file");
+    for receiver in receivers {
+        let name = network.name(receiver);
+        eventually("what was listed in part is listed whole", async || {
+            let held = network.superpeer(0).superpeer().held(&name).await.unwrap_or_default();
+            held.len() == 1 && held[0].complete
+        })
+        .await;
+    }
     network.stop().await;
 }
 

@@ -326,7 +326,8 @@ pub(super) async fn find(shared: &Arc<Shared>, content: ContentId) -> Result<Arc
     }
     let blocking = shared.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        let arrival = blocking.arriving.get(&content).filter(|arrival| arrival.is_current(&blocking, &content));
+        let arrival =
+            blocking.arriving.get(&content).filter(|arrival| arrival.is_current(&blocking, &content));
         arrival.map_or_else(|| open(&blocking, &content), |arrival| Ok(Held::Arriving(arrival)))
     });
     let held = Arc::new(opened.await.unwrap_or(Err(Refusal::Busy))?);

@@ -181,8 +181,7 @@ impl Balancer {
         self.leases.expire(now);
         let wanted_bytes = request.wanted_bytes.min(FILE_MAX_BYTES);
         let possible = |candidate: &Candidate| {
-            candidate.peer != request.asker
-                && !request.except.contains(&candidate.peer)
+            candidate.peer != request.asker && !request.except.contains(&candidate.peer)
         };
         let mut candidates: Vec<Candidate> = candidates.into_iter().filter(possible).collect();
         if candidates.len() > COMPARED_MAX {

@@ -374,7 +374,11 @@ fn a_partial_holder_comes_after_complete_ones_for_one_chunk_and_carries_less_of_
     assert_eq!(ranked.iter().map(|ranked| ranked.complete).collect::<Vec<_>>(), [true, false, false]);
     let ranked = locate(GIB);
     assert!(ranked[0].weight.abs_diff(666) <= 2 && ranked[1].weight.abs_diff(333) <= 2, "{ranked:?}");
-    assert_eq!((ranked[2].peer, ranked[2].weight), (peer(3), 0), "who has just begun is named, and owes nothing");
+    assert_eq!(
+        (ranked[2].peer, ranked[2].weight),
+        (peer(3), 0),
+        "who has just begun is named, and owes nothing"
+    );
 }
 
 #[test]

@@ -12,7 +12,9 @@ use quarta_protocols::{
     messages::index::{Fault, Source},
 };
 
-use super::{OFFERS_EVERY, OFFERS_EVERY_MAX, RETRY_AFTER, RETRY_AFTER_MAX, SOURCES_TRIED_MAX, ports::TransportLabel};
+use super::{
+    OFFERS_EVERY, OFFERS_EVERY_MAX, RETRY_AFTER, RETRY_AFTER_MAX, SOURCES_TRIED_MAX, ports::TransportLabel,
+};
 use crate::download::schedule::SourceId;
 
 /// One attempt with one peer.

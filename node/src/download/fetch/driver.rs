@@ -374,7 +374,8 @@ impl<S: Sources, P: Peers, K: Sink> Driver<S, P, K> {
             Err(fault) => return self.fail(source, fault),
         };
         let Ok((bitmap, offers)) = offered else { return self.fail(source, Fault::WrongBytes) };
-        let Some(candidate) = self.candidates.get_mut(source).filter(|candidate| candidate.is_living()) else {
+        let Some(candidate) = self.candidates.get_mut(source).filter(|candidate| candidate.is_living())
+        else {
             return;
         };
         candidate.has_answered(now(), &bitmap);
