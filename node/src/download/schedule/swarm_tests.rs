@@ -439,7 +439,7 @@ proptest! {
         chunks in 1..50u64,
         mbit in 10..200u64,
         latency in 0..60u64,
-        slots in 1..8usize,
+        slots in 2..8usize,
         heard in 1..8usize,
     ) {
         let natures: Vec<Nature> = [Nature::Honest].into_iter().chain(natures).collect();
