@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const FETCHES: usize = 30;
 /// One chunk each.
 const FILE_BYTES: usize = 256 * 1024;
+/// A file of 96 chunks: six seconds of the holder's line.
+const CROWD_FILE_BYTES: usize = 24 * 1024 * 1024;
 /// The nodes that hold every file, and those that fetch.
 const HOLDERS: std::ops::Range<usize> = 0..3;
 const FETCHERS: std::ops::Range<usize> = 3..6;
@@ -148,6 +150,34 @@ async fn rate(node: &Member, file: &File) -> f64 {
     }
     let ((from, before), (until, after)) = first.zip(last).unwrap();
     (after - before) as f64 / until.duration_since(from).as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_receivers_that_ask_at_once_have_the_file_from_each_other_and_the_holder_sends_it_about_once() {
+    let network = Network::start(1, 5, Duration::from_secs(1)).await;
+    promptly(network.node(0), &["limits", "set", "--upload", "4MiB", "--limit-lan", "true"], "").await;
+    let file = network.share(0, "campanha.bin", &bytes(1, CROWD_FILE_BYTES)).await;
+    let receivers = 1..5;
+    for receiver in receivers.clone() {
+        eventually("the file is listed", async || {
+            network.node(receiver).node().files("").await.is_ok_and(|listed| listed.len() == 1)
+        })
+        .await;
+    }
+    // Each copy is compared with what was shared.
+    let transfers = join_all(receivers.clone().map(|receiver| network.fetch(receiver, &file))).await;
+    let sent = network.node(0).node().status().await.unwrap().served_bytes as f64 / CROWD_FILE_BYTES as f64;
+    println!("the holder sent {sent:.2} times the file: {:?}", served(&transfers));
+    assert!(sent <= 1.7, "the holder sent {sent:.2} times the file");
+    for receiver in receivers {
+        let name = network.name(receiver);
+        eventually("what was listed in part is listed whole", async || {
+            let held = network.superpeer(0).superpeer().held(&name).await.unwrap_or_default();
+            held.len() == 1 && held[0].complete
+        })
+        .await;
+    }
+    network.stop().await;
 }
 
 /// Gives every file to every holder and waits until every super-peer knows. Each holder shares a third of them, so that

@@ -24,8 +24,8 @@ const SPREAD_CHUNKS: u32 = 16;
 /// Contents of fewer chunks are fetched before others hear of it: always from their beginning.
 const SPREAD_FROM_CHUNKS: u32 = 64;
 
-/// How many other receivers offer a chunk, as far as it matters.
-struct Offered {
+/// How many offer a chunk, as far as it matters.
+pub(super) struct Offered {
     once: ChunkSet,
     twice: ChunkSet,
 }
@@ -38,12 +38,25 @@ impl Offered {
             once: before.once.or(offers),
         })
     }
+
+    /// Of these chunks those that fewest offer.
+    fn rarest(&self, wanted: ChunkSet) -> ChunkSet {
+        let mut levels = [&self.once, &self.twice].into_iter().map(|offered| wanted.without(offered));
+        levels.find(|level| !level.is_empty()).unwrap_or(wanted)
+    }
 }
 
 impl Schedule {
     /// Whether other receivers of the content are among the sources.
     pub(super) fn is_crowd(&self) -> bool {
         self.living().any(|(_, source)| source.partial)
+    }
+
+    /// What the other receivers offer; none where there are none.
+    pub(super) fn crowd(&self) -> Option<Offered> {
+        let receivers = self.living().filter(|(_, source)| source.partial);
+        self.is_crowd()
+            .then(|| Offered::by(self.missing.chunks(), receivers.map(|(_, source)| &source.offers)))
     }
 
     /// Whether some missing chunk is offered by one source at most.
@@ -53,41 +66,32 @@ impl Schedule {
     }
 
     /// Missing chunks that the source offers, as one run of at most so many.
-    pub(super) fn missing_run(&self, source: &Source, chunks: u32) -> Option<(u32, u32)> {
+    pub(super) fn missing_run(
+        &self,
+        source: &Source,
+        chunks: u32,
+        crowd: Option<&Offered>,
+    ) -> Option<(u32, u32)> {
+        self.missing.first_in_both(&source.offers)?;
         let wanted = self.missing.and(&source.offers);
-        let (wanted, first) = if self.is_crowd() {
-            let wanted = self.rarest(wanted);
-            let first = self.place(source, &wanted)?;
-            (wanted, first)
-        } else if self.begins() {
-            let first = self.place(source, &wanted)?;
-            (wanted, first)
-        } else {
-            let first = wanted.next_from(0)?;
-            (wanted, first)
+        let wanted = match crowd {
+            Some(offered) => offered.rarest(wanted),
+            None => wanted,
         };
+        let first = if crowd.is_some() || self.begins() {
+            let goes_on = source.goes_on_at.filter(|index| wanted.contains(*index));
+            goes_on.or_else(|| wanted.nth(self.draw(wanted.count())))
+        } else {
+            wanted.next_from(0)
+        }?;
         let more = (first + 1..first.saturating_add(chunks)).take_while(|index| wanted.contains(*index));
         Some((first, more.last().unwrap_or(first) + 1))
-    }
-
-    /// Of these chunks those that fewest other receivers offer.
-    fn rarest(&self, wanted: ChunkSet) -> ChunkSet {
-        let receivers = self.living().filter(|(_, source)| source.partial);
-        let offered = Offered::by(wanted.chunks(), receivers.map(|(_, source)| &source.offers));
-        let levels = [wanted.without(&offered.once), wanted.without(&offered.twice)];
-        levels.into_iter().find(|level| !level.is_empty()).unwrap_or(wanted)
     }
 
     /// Whether others may have begun at the same moment.
     fn begins(&self) -> bool {
         let chunks = self.missing.chunks();
         chunks >= SPREAD_FROM_CHUNKS && chunks - self.missing_chunks < SPREAD_CHUNKS
-    }
-
-    /// Where in these chunks a run of the source begins.
-    fn place(&self, source: &Source, wanted: &ChunkSet) -> Option<u32> {
-        let goes_on = source.goes_on_at.filter(|index| wanted.contains(*index));
-        goes_on.or_else(|| wanted.nth(self.draw(wanted.count())))
     }
 
     /// A number below `below`, another one for each run and each receiver.

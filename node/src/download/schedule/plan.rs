@@ -101,6 +101,7 @@ impl Schedule {
     /// Gives runs to sources with room, the one that will run dry first before the others.
     fn fill(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let mut passed_over = BTreeSet::new();
+        let crowd = self.crowd();
         while let Some(id) = self.next_with_room(now, &passed_over) {
             let Some(source) = self.sources.get(&id) else { return };
             let chunks = self.run_chunks(now, source);
@@ -109,7 +110,10 @@ impl Schedule {
             // A run cut short by the common bound is only worth its request where the source would else be idle.
             let worthwhile = affordable > 0 && (affordable >= chunks / 2 || source.outstanding == 0);
             let found = worthwhile.then(|| {
-                self.missing_run(source, affordable).or_else(|| self.hedge(now, id, source, affordable))
+                let missing = self.missing_run(source, affordable, crowd.as_ref());
+                // In a crowd a line that has nothing for us has something for others, until only our end is waited for.
+                let hedges = missing.is_none() && (crowd.is_none() || self.missing_chunks == 0);
+                missing.or_else(|| hedges.then(|| self.hedge(now, id, source, affordable)).flatten())
             });
             match found.flatten() {
                 Some((first, end)) => self.start_run(now, id, first, end, effects),
@@ -169,10 +173,6 @@ impl Schedule {
 
     /// The chunks asked from somebody else that would come last, as far as this source brings them clearly sooner.
     fn hedge(&self, now: Instant, id: SourceId, source: &Source, chunks: u32) -> Option<(u32, u32)> {
-        // In a crowd a line that has nothing for us has something for others, until it is our end that is waited for.
-        if self.missing_chunks > 0 && self.is_crowd() {
-            return None;
-        }
         let chunk = self.chunk_bytes() as f64;
         let rate = source.rate(now);
         let begins_in = (source.outstanding as f64 / rate).max(source.round_trip.as_secs_f64());
