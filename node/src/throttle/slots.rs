@@ -2,8 +2,8 @@
 //!
 //! A request waits a moment for a slot rather than being told at once that this node is busy: a peer that is told so
 //! rests before it asks again, and would find the slots taken by those that ask without a pause. A free slot goes
-//! to a person's request before a replica's; among equals to the peer that has the fewest, then to the one that waits
-//! longest. So peers are served in turn however many requests each has, and a peer that has no slot waits for no more
+//! to a person's request before a replica's; among equals to the peer that has the fewest, then to the one whose last turn
+//! is longest ago. So peers are served in turn however many requests each has, and a peer that has no slot waits for no more
 //! than one of each other peer's.
 
 use std::{
@@ -30,8 +30,16 @@ pub struct Slots<K> {
     served: HashMap<K, u32>,
     replicas: u32,
     people: u32,
-    waiting: BTreeMap<Ticket, (K, Purpose)>,
+    waiting: BTreeMap<Ticket, Waiting<K>>,
     number: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting<K> {
+    peer: K,
+    purpose: Purpose,
+    /// Its place in line: a peer that has had its turn goes to the end with what waits still.
+    place: u64,
 }
 
 impl<K> Default for Slots<K> {
@@ -43,13 +51,13 @@ impl<K> Default for Slots<K> {
 impl<K: Copy + Eq + Hash> Slots<K> {
     /// Puts a request in line; none where as many as may wait already, for its peer or in all.
     pub fn ask(&mut self, peer: K, purpose: Purpose) -> Option<Ticket> {
-        let of_peer = self.waiting.values().filter(|(other, _)| *other == peer).count();
+        let of_peer = self.waiting.values().filter(|waiting| waiting.peer == peer).count();
         if of_peer >= WAITING_PER_PEER || self.waiting.len() >= WAITING_MAX {
             return None;
         }
         let ticket = Ticket(self.number);
         self.number += 1;
-        self.waiting.insert(ticket, (peer, purpose));
+        self.waiting.insert(ticket, Waiting { peer, purpose, place: self.number });
         Some(ticket)
     }
 
@@ -60,14 +68,17 @@ impl<K: Copy + Eq + Hash> Slots<K> {
         }
         let replicas_may = self.replicas < (all / REPLICAS_SHARE).max(1);
         let may = |purpose: Purpose| purpose == Purpose::Person || replicas_may;
-        let rank = |peer: &K, purpose: Purpose| {
-            (purpose == Purpose::Replica, self.served.get(peer).copied().unwrap_or(0))
+        let rank = |waiting: &Waiting<K>| {
+            let served = self.served.get(&waiting.peer).copied().unwrap_or(0);
+            (waiting.purpose == Purpose::Replica, served, waiting.place)
         };
-        let candidates = self.waiting.iter().filter(|(_, (_, purpose))| may(*purpose));
-        // Of equals the first is the one that came first.
-        let (ticket, _) = candidates.min_by_key(|(_, (peer, purpose))| rank(peer, *purpose))?;
-        let ticket = *ticket;
-        let (peer, purpose) = self.waiting.remove(&ticket)?;
+        let candidates = self.waiting.iter().filter(|(_, waiting)| may(waiting.purpose));
+        let ticket = *candidates.min_by_key(|(_, waiting)| rank(waiting))?.0;
+        let Waiting { peer, purpose, .. } = self.waiting.remove(&ticket)?;
+        self.number += 1;
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.peer == peer) {
+            waiting.place = self.number;
+        }
         *self.served.entry(peer).or_default() += 1;
         match purpose {
             Purpose::Person => self.people += 1,
@@ -102,7 +113,7 @@ impl<K: Copy + Eq + Hash> Slots<K> {
 
     /// Requests of people that are served or wait.
     pub fn people(&self) -> u32 {
-        let waiting = self.waiting.values().filter(|(_, purpose)| *purpose == Purpose::Person).count();
+        let waiting = self.waiting.values().filter(|waiting| waiting.purpose == Purpose::Person).count();
         self.people.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX))
     }
 }

@@ -6,7 +6,9 @@
 //! round of queues with deficits because a piece that comes late to an idle peer needs no special case, and because
 //! nothing has to be remembered of a peer that is up with the others.
 //!
-//! Guarantee: of two peers that both wait all the time, neither is ahead of the other by more than one piece of each.
+//! Guarantee: of two peers that both wait all the time, neither is ahead of the other by more than one piece of each. A peer
+//! with a single request does not wait while its piece is paid for; it gets every other turn at least. Fetches have two under
+//! way from each source.
 
 use std::{
     collections::{BTreeMap, HashMap},
