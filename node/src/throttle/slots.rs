@@ -206,6 +206,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case is hundreds of requests.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn of_peers_that_always_want_more_none_is_served_much_more_often(
             requests in prop::collection::vec(1usize..20, 2..12),

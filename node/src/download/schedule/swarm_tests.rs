@@ -160,8 +160,6 @@ struct Report {
     last: f64,
     /// What the first holder sent, in files.
     sent_by_holder: f64,
-    /// What all sent, in files and receivers.
-    sent_by_all: f64,
     dropped: Vec<(usize, Fault)>,
 }
 
@@ -247,7 +245,6 @@ impl Swarm {
         Report {
             last: last.as_secs_f64() / self.crowd.bound(),
             sent_by_holder: files(self.nodes[0].sent),
-            sent_by_all: files(self.nodes.iter().map(|node| node.sent).sum()) / self.crowd.receivers as f64,
             dropped: honest().flat_map(|node| node.dropped.iter().copied()).collect(),
         }
     }
