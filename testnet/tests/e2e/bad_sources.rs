@@ -41,7 +41,9 @@ struct Shared {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_bad_source_is_dropped_reported_and_counted_and_the_file_arrives() {
     let mut network = Network::start_changed(1, 6, Duration::from_secs(5), |plan| {
-        plan.members[1 + HONEST].serve_args.extend(["--upload-limit", HONEST_LINE].map(OsString::from));
+        plan.members[1 + HONEST]
+            .serve_args
+            .extend(["--limit-lan", "--upload-limit", HONEST_LINE].map(OsString::from));
     })
     .await;
     let lies: Vec<Lie> = Lie::ALL.into_iter().filter(|lie| !lie.is_about_the_manifest()).collect();

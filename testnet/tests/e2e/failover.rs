@@ -100,7 +100,7 @@ async fn nobody_notices_that_one_of_two_super_peers_is_dead_frozen_or_cut_off() 
 /// The first node sends so little a second that a film is under way for as long as a round needs.
 fn slowly(plan: &mut Plan) {
     let node = plan.members.iter_mut().find(|member| member.role == Role::Node).unwrap();
-    node.serve_args.extend(["--upload-limit", "2MiB"].map(OsString::from));
+    node.serve_args.extend(["--limit-lan", "--upload-limit", "2MiB"].map(OsString::from));
 }
 
 /// Somebody on a host of their own who is no member yet.

@@ -138,7 +138,7 @@ async fn readers_follow_updates_and_deletions_also_those_that_were_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_during_an_update_ends_with_one_whole_version_and_says_which() {
     let network = Network::start_changed(1, 2, SECOND, |plan| {
-        plan.members[1].serve_args.extend(["--upload-limit", "4MiB"].map(OsString::from));
+        plan.members[1].serve_args.extend(["--limit-lan", "--upload-limit", "4MiB"].map(OsString::from));
     })
     .await;
     let (old, new) = (bytes(1, 12 * MIB), bytes(2, 6 * MIB));

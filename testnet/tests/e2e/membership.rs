@@ -211,7 +211,7 @@ async fn a_revoked_branch_is_cut_off_everywhere_within_5_s_and_cannot_come_back(
     let slow = "2MiB";
     let mut network = Network::start_changed(2, 2, SECOND, |plan| {
         let victim = plan.members.iter_mut().find(|member| member.role == Role::Node).unwrap();
-        victim.serve_args = ["--upload-limit", slow].map(Into::into).to_vec();
+        victim.serve_args = ["--limit-lan", "--upload-limit", slow].map(Into::into).to_vec();
     })
     .await;
     let name = network.name(0);

@@ -88,7 +88,7 @@ async fn a_file_that_is_given_belongs_to_its_new_owner_for_everybody_and_to_nobo
 async fn an_owner_and_a_next_owner_that_go_away_half_way_leave_one_owner() {
     let mut network = Network::start_changed(1, 3, SECOND, |plan| {
         for member in plan.members.iter_mut().filter(|member| member.role == quarta_daemon::Role::Node) {
-            member.serve_args = ["--upload-limit", "8MiB"].map(Into::into).to_vec();
+            member.serve_args = ["--limit-lan", "--upload-limit", "8MiB"].map(Into::into).to_vec();
         }
     })
     .await;

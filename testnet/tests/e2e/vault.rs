@@ -244,7 +244,9 @@ async fn a_replica_that_goes_bad_is_never_served_and_is_repaired_from_others() {
 async fn a_keeper_that_is_killed_half_way_goes_on_by_itself() {
     let large = 48 * MIB;
     let mut network = Network::start_changed(1, 2, POLL, |plan| {
-        plan.members[1 + OWNER].serve_args.extend(["--upload-limit", "16MiB"].map(OsString::from));
+        plan.members[1 + OWNER]
+            .serve_args
+            .extend(["--limit-lan", "--upload-limit", "16MiB"].map(OsString::from));
     })
     .await;
     let planner = planner(&network).await;
@@ -272,7 +274,9 @@ async fn a_keeper_that_is_killed_half_way_goes_on_by_itself() {
 async fn people_are_not_kept_waiting_by_replicas_that_are_fetched_beside_them() {
     let (kept, wanted) = (96 * MIB, 32 * MIB);
     let mut network = Network::start_changed(1, 2, POLL, |plan| {
-        plan.members[1 + OWNER].serve_args.extend(["--upload-limit", "16MiB"].map(OsString::from));
+        plan.members[1 + OWNER]
+            .serve_args
+            .extend(["--limit-lan", "--upload-limit", "16MiB"].map(OsString::from));
     })
     .await;
     let planner = planner(&network).await;
