@@ -7,8 +7,7 @@
 //! acknowledged survives a power loss: `SQLite` with a write-ahead log and `synchronous=FULL`.
 //!
 //! Typed methods only; no SQL outside this module. All block on the disk and share one connection, so they take turns:
-//! each is a handful of row accesses, and lists come in pages. What every single file of thousands writes is flushed
-//! `together`.
+//! each is a handful of row accesses, and lists come in pages.
 
 mod audiences;
 mod copies;
@@ -22,7 +21,6 @@ mod records;
 mod runs;
 mod scrub;
 mod sources;
-mod together;
 mod transfers;
 mod trash;
 
@@ -36,6 +34,7 @@ use std::{
 
 use rusqlite::Connection;
 
+use self::migration::{FORMAT, SCHEMA_4};
 pub use self::{
     audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
@@ -46,13 +45,8 @@ pub use self::{
     outdated::Outdated,
     records::{KnownFile, Listing},
     sources::{SOURCES_KEPT, SOURCES_OF_A_CONTENT},
-    together::Commit,
     transfers::{Direction, Share, TRANSFERS_KEPT, Transfer, TransferId, TransferState},
     trash::{TrashId, TrashReason, Trashed},
-};
-use self::{
-    migration::{FORMAT, SCHEMA_4},
-    together::Flushes,
 };
 
 /// The file's name in the data folder.
@@ -96,9 +90,6 @@ pub enum DatabaseError {
     /// A row does not say what it should: the file was damaged or edited.
     #[error("the database is damaged: {0} is not readable; restore it from a backup")]
     Damaged(&'static str),
-    /// What was written may not have reached the disk.
-    #[error("the database could not be flushed: {0}; see to the disk and start the node anew")]
-    Flush(#[source] io::Error),
     /// `SQLite` fails.
     #[error("the database failed: {}", words(.0))]
     Sqlite(#[from] rusqlite::Error),
@@ -106,10 +97,7 @@ pub enum DatabaseError {
 
 /// The open database. Share it between threads.
 #[derive(Debug)]
-pub struct Database {
-    connection: Mutex<Connection>,
-    flushes: Flushes,
-}
+pub struct Database(Mutex<Connection>);
 
 impl Database {
     /// Opens a node's database, creating it (readable by its user only) where it is missing.
@@ -161,12 +149,7 @@ impl Database {
         } else {
             migration::migrate(&mut connection, format)?;
         }
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        let database = Self { connection: Mutex::new(connection), flushes: Flushes::new(log.into()) };
-        // From now on there is a log to be flushed.
-        database.probe()?;
-        Ok(database)
+        Ok(Self(Mutex::new(connection)))
     }
 
     /// Writes a page as it is, to find out whether the disk takes it.
@@ -179,7 +162,7 @@ impl Database {
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A transaction that a panic interrupted was rolled back when it was dropped.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -101,15 +101,15 @@ impl Database {
         trust: &Trust,
         now_ms: u64,
     ) -> Result<(), DatabaseError> {
-        self.write_together(|connection| {
-            let transaction = connection.transaction()?;
-            super::records::remember(&transaction, record, trust, now_ms)?;
-            put(&transaction, copy, manifest)?;
-            if let Some(replaced) = replaced {
-                trash::end_plan(&transaction, replaced)?;
-            }
-            Ok(transaction.commit()?)
-        })
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        super::records::remember(&transaction, record, trust, now_ms)?;
+        put(&transaction, copy, manifest)?;
+        if let Some(replaced) = replaced {
+            trash::end_plan(&transaction, replaced)?;
+        }
+        transaction.commit()?;
+        Ok(())
     }
 
     /// Notes the stamp of a copy that was looked at, unless it lies elsewhere by now; whether it was noted.

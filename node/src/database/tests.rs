@@ -478,8 +478,8 @@ fn transfers_read_back_newest_first_and_those_under_way_are_found_after_a_restar
         content: Some(manifest(1).id()),
         resumed_bytes: 0,
     };
-    let first = begun(&world.database, &transfer);
-    let second = begun(&world.database, &transfer);
+    let first = world.database.begin_transfer(&transfer).unwrap();
+    let second = world.database.begin_transfer(&transfer).unwrap();
     transfer.state = TransferState::Done;
     transfer.bytes = 10;
     transfer.resumed_bytes = 7;
@@ -503,13 +503,6 @@ fn transfers_read_back_newest_first_and_those_under_way_are_found_after_a_restar
     assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second, first]);
     assert_eq!((listed[0].1.state, listed[0].1.ended_ms), (TransferState::Running, None));
     assert_eq!(world.database.transfers(Some(second), 10).unwrap().len(), 1);
-}
-
-/// Notes a transfer, durably.
-fn begun(database: &Database, transfer: &Transfer) -> TransferId {
-    let (id, commit) = database.begin_transfer(transfer).unwrap();
-    database.flush(commit).unwrap();
-    id
 }
 
 fn a_transfer(file: u8, name: &str, state: TransferState) -> Transfer {
@@ -538,7 +531,7 @@ fn partial_data_is_known_until_its_transfer_gives_it_up() {
         [TransferState::Failed, TransferState::Paused, TransferState::Waiting, TransferState::Failed];
     let transfers: Vec<_> = (1..).zip(states).map(|(file, state)| a_transfer(file, "a", state)).collect();
     for transfer in &transfers {
-        begun(&world.database, transfer);
+        world.database.begin_transfer(transfer).unwrap();
     }
     let later = Transfer { ended_ms: Some(200), ..transfers[3].clone() };
     world.database.update_transfer(TransferId(4), &later).unwrap();
@@ -558,7 +551,7 @@ fn partial_data_is_known_until_its_transfer_gives_it_up() {
 fn a_transfer_is_found_by_its_files_name_owner_and_id() {
     let world = World::new();
     for (file, name) in [(0x11, "a"), (0x22, "a"), (0x11, "a"), (0x33, "b"), (0x12, "1111")] {
-        begun(&world.database, &a_transfer(file, name, TransferState::Done));
+        world.database.begin_transfer(&a_transfer(file, name, TransferState::Done)).unwrap();
     }
     let found = |owner, reference| -> Vec<i64> {
         let found = world.database.transfers_of(owner, reference, 10).unwrap();
@@ -655,8 +648,8 @@ fn the_oldest_transfers_are_forgotten() {
     let oldest = world.database.transfer(TransferId(1)).unwrap().unwrap();
     let paused = Transfer { state: TransferState::Paused, ..oldest.clone() };
     world.database.update_transfer(TransferId(2), &paused).unwrap();
-    begun(&world.database, &oldest);
-    begun(&world.database, &oldest);
+    world.database.begin_transfer(&oldest).unwrap();
+    world.database.begin_transfer(&oldest).unwrap();
     assert_eq!(world.database.transfer(TransferId(1)).unwrap(), None);
     assert!(world.database.transfer(TransferId(2)).unwrap().is_some(), "a paused one is not history");
     assert_eq!(world.database.transfers(None, u32::MAX).unwrap().len(), TRANSFERS_KEPT as usize + 1);

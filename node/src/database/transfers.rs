@@ -5,10 +5,10 @@ use quarta_protocols::{
     ids::{ContentId, FileId, Sha256},
     names::{FileName, MemberName},
 };
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use super::{Commit, Database, DatabaseError, id_range, integer, unsigned};
+use super::{Database, DatabaseError, id_range, integer, unsigned};
 use crate::library::PartialName;
 
 /// Ended transfers remembered, about; the oldest go first. A busy branch makes a few hundred a day.
@@ -112,12 +112,43 @@ const COLUMNS: &str = "id, file, name, direction, state, problem, size_bytes, by
 
 impl Database {
     /// Notes a transfer that begins, and forgets those beyond the latest [`TRANSFERS_KEPT`] that have ended and left
-    /// nothing. It is on the disk only once the commit is flushed.
+    /// nothing.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn begin_transfer(&self, transfer: &Transfer) -> Result<(TransferId, Commit), DatabaseError> {
-        self.write_unflushed(|connection| insert(connection, transfer))
+    pub fn begin_transfer(&self, transfer: &Transfer) -> Result<TransferId, DatabaseError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let sql =
+            "INSERT INTO transfers (file, name, direction, state, problem, size_bytes, bytes, started_ms,
+            ended_ms, sha256, shares, owner, content, resumed)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        transaction.execute(
+            sql,
+            rusqlite::params![
+                &transfer.file.as_bytes()[..],
+                transfer.name.as_str(),
+                word(&transfer.direction),
+                word(&transfer.state),
+                transfer.problem,
+                integer(transfer.size_bytes),
+                integer(transfer.bytes),
+                integer(transfer.started_ms),
+                transfer.ended_ms.map(integer),
+                transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
+                json(&transfer.shares),
+                transfer.owner.as_ref().map(MemberName::as_str),
+                transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
+                integer(transfer.resumed_bytes),
+            ],
+        )?;
+        let id = transaction.last_insert_rowid();
+        let old =
+            "DELETE FROM transfers WHERE id <= ?1 - ?2 AND content IS NULL AND state NOT IN (?3, ?4, ?5)";
+        let open = [TransferState::Running, TransferState::Waiting, TransferState::Paused].map(|s| word(&s));
+        transaction.execute(old, rusqlite::params![id, TRANSFERS_KEPT, open[0], open[1], open[2]])?;
+        transaction.commit()?;
+        Ok(TransferId(id))
     }
 
     /// Notes how a transfer stands: everything but its file, direction and start.
@@ -125,7 +156,26 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`]; a transfer that is forgotten already is none.
     pub fn update_transfer(&self, id: TransferId, transfer: &Transfer) -> Result<(), DatabaseError> {
-        self.write_together(|connection| update(connection, id, transfer))
+        let sql = "UPDATE transfers SET state = ?2, problem = ?3, bytes = ?4, ended_ms = ?5, sha256 = ?6,
+            shares = ?7, name = ?8, size_bytes = ?9, owner = ?10, content = ?11, resumed = ?12 WHERE id = ?1";
+        self.connection().execute(
+            sql,
+            rusqlite::params![
+                id.0,
+                word(&transfer.state),
+                transfer.problem,
+                integer(transfer.bytes),
+                transfer.ended_ms.map(integer),
+                transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
+                json(&transfer.shares),
+                transfer.name.as_str(),
+                integer(transfer.size_bytes),
+                transfer.owner.as_ref().map(MemberName::as_str),
+                transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
+                integer(transfer.resumed_bytes),
+            ],
+        )?;
+        Ok(())
     }
 
     /// The downloads that were running or waiting when the last run ended, oldest first, at most `limit`.
@@ -245,61 +295,6 @@ impl Database {
         let mut rows = connection.prepare(&format!("SELECT {COLUMNS} FROM transfers WHERE {condition}"))?;
         rows.query_map(values, raw)?.map(|row| read(row?)).collect()
     }
-}
-
-fn insert(connection: &mut Connection, transfer: &Transfer) -> Result<TransferId, DatabaseError> {
-    let transaction = connection.transaction()?;
-    let sql = "INSERT INTO transfers (file, name, direction, state, problem, size_bytes, bytes, started_ms,
-        ended_ms, sha256, shares, owner, content, resumed)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-    transaction.execute(
-        sql,
-        rusqlite::params![
-            &transfer.file.as_bytes()[..],
-            transfer.name.as_str(),
-            word(&transfer.direction),
-            word(&transfer.state),
-            transfer.problem,
-            integer(transfer.size_bytes),
-            integer(transfer.bytes),
-            integer(transfer.started_ms),
-            transfer.ended_ms.map(integer),
-            transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
-            json(&transfer.shares),
-            transfer.owner.as_ref().map(MemberName::as_str),
-            transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
-            integer(transfer.resumed_bytes),
-        ],
-    )?;
-    let id = transaction.last_insert_rowid();
-    let old = "DELETE FROM transfers WHERE id <= ?1 - ?2 AND content IS NULL AND state NOT IN (?3, ?4, ?5)";
-    let open = [TransferState::Running, TransferState::Waiting, TransferState::Paused].map(|s| word(&s));
-    transaction.execute(old, rusqlite::params![id, TRANSFERS_KEPT, open[0], open[1], open[2]])?;
-    transaction.commit()?;
-    Ok(TransferId(id))
-}
-
-fn update(connection: &Connection, id: TransferId, transfer: &Transfer) -> Result<(), DatabaseError> {
-    let sql = "UPDATE transfers SET state = ?2, problem = ?3, bytes = ?4, ended_ms = ?5, sha256 = ?6,
-        shares = ?7, name = ?8, size_bytes = ?9, owner = ?10, content = ?11, resumed = ?12 WHERE id = ?1";
-    connection.execute(
-        sql,
-        rusqlite::params![
-            id.0,
-            word(&transfer.state),
-            transfer.problem,
-            integer(transfer.bytes),
-            transfer.ended_ms.map(integer),
-            transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
-            json(&transfer.shares),
-            transfer.name.as_str(),
-            integer(transfer.size_bytes),
-            transfer.owner.as_ref().map(MemberName::as_str),
-            transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
-            integer(transfer.resumed_bytes),
-        ],
-    )?;
-    Ok(())
 }
 
 fn partial_name(row: &Row<'_>) -> rusqlite::Result<PartialName> {

@@ -103,26 +103,13 @@ impl Library {
         whose: Whose<'_>,
     ) -> Result<LibraryPath, LibraryError> {
         staged.file().sync_all().map_err(|e| self.failed("write", parts[0], e))?;
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
         let mut made = Made::default();
-        let placed = {
-            let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
-            self.descend(&mut twins, &mut made, staged, parts, whose)
-        };
-        // Not under the lock: it takes milliseconds, and the file system settles with one flush what several wait for.
-        let settled = placed.and_then(|placed| {
-            let flushed = rustix::fs::fsync(&placed.folder);
-            flushed.map(|()| placed.path).map_err(|error| {
-                if placed.is_new {
-                    // What may not survive a power loss is not claimed to be here.
-                    staged.take_back(&placed.folder, &placed.name);
-                }
-                self.failed("make durable", &placed.name, error.into())
-            })
-        });
-        if settled.is_err() {
+        let placed = self.descend(&mut twins, &mut made, staged, parts, whose);
+        if placed.is_err() {
             made.undo();
         }
-        settled
+        placed
     }
 
     fn descend(
@@ -132,7 +119,7 @@ impl Library {
         staged: &mut Staged,
         parts: &[&str],
         whose: Whose<'_>,
-    ) -> Result<Placed, LibraryError> {
+    ) -> Result<LibraryPath, LibraryError> {
         let (leaf, folders) = parts.split_last().expect("a name has at least one component");
         let mut at = self.root.try_clone().map_err(|e| self.failed("open", "", e))?;
         let mut shown = String::new();
@@ -145,12 +132,14 @@ impl Library {
             match look(twins, &at, &name).map_err(|e| self.failed("look at", &name, e))? {
                 Found::Nothing => match staged.place(&at, &name) {
                     Ok(()) => {
-                        if let Err(error) = twins.added(&at, &name) {
+                        let settled = twins.added(&at, &name).and_then(|()| Ok(rustix::fs::fsync(&at)?));
+                        if let Err(error) = settled {
+                            // What may not survive a power loss is not claimed to be here.
                             staged.take_back(&at, &name);
-                            return Err(self.failed("look at", &name, error));
+                            return Err(self.failed("make durable", &name, error));
                         }
                         push(&mut shown, &name);
-                        return Ok(Placed { folder: at, name, path: LibraryPath(shown), is_new: true });
+                        return Ok(LibraryPath(shown));
                     }
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         self.yield_or_refuse(whose, &Found::Other, &at, &shown, &name)?;
@@ -159,8 +148,9 @@ impl Library {
                 },
                 clash => {
                     if staged.is_at(&at, &name).map_err(|e| self.failed("look at", &name, e))? {
+                        rustix::fs::fsync(&at).map_err(|e| self.failed("make durable", &name, e.into()))?;
                         push(&mut shown, &name);
-                        return Ok(Placed { folder: at, name, path: LibraryPath(shown), is_new: false });
+                        return Ok(LibraryPath(shown));
                     }
                     self.yield_or_refuse(whose, &clash, &at, &shown, &name)?;
                 }
@@ -267,15 +257,6 @@ fn candidates(part: &str, whose: Whose<'_>) -> impl Iterator<Item = String> {
         more => format!("{stem} ({id}-{more}){extension}"),
     };
     (0..=most).map(suffixed)
-}
-
-/// A file that has its name in the library, and keeps it through a power loss once its folder is flushed.
-struct Placed {
-    folder: OwnedFd,
-    name: String,
-    path: LibraryPath,
-    /// Whether it got it now.
-    is_new: bool,
 }
 
 /// The folders made on the way, to be removed again where the way led nowhere.

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Transfers that this begins and that move bytes at once: half of all, so that a person's fetch finds a turn.
-const FOLLOWED_AT_ONCE: usize = fetching::LARGE_AT_WORK as usize / 2;
+const FOLLOWED_AT_ONCE: usize = fetching::FETCHES_AT_WORK / 2;
 /// How often all outdated copies are looked at: for what could not be done before, e.g. because the disk was full.
 const LOOK_AGAIN_EVERY: Duration = Duration::from_mins(1);
 /// How long after a failed transfer the same content is tried again.

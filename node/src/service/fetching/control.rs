@@ -152,8 +152,7 @@ pub(crate) async fn resume(shared: &Arc<Shared>, id: TransferId) -> Result<model
             let wanted = in_database(move || wanted(&blocking, &of)).await?;
             let wanted =
                 wanted.map_err(|why| ControlError::state(why, "run `quarta ls` to see what there is"))?;
-            let started = start(shared, wanted, Some((id, row)), Beginning::Again).await?;
-            Ok(started.on_the_disk(shared).await?.borrow().clone())
+            Ok(start(shared, wanted, Some((id, row)), Beginning::Again).await?.borrow().clone())
         }
     }
 }

@@ -274,7 +274,7 @@ impl Course {
         let _turn = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(cancelled()),
-            turn = shared.fetches.turn(wanted.size_bytes) => turn,
+            turn = shared.fetches.turn() => turn,
         };
         let started = Instant::now();
         let _active = shared.metrics.node.active_transfers.hold(Flow::Download);

@@ -30,10 +30,7 @@ mod words;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -57,7 +54,7 @@ use tokio_util::task::TaskTracker;
 use super::{Shared, events::Events, wall_ms};
 use crate::{
     api::model::{self, TransferState},
-    database::{Commit, LibraryCopy, Transfer, TransferId, TransferState as StoredState},
+    database::{LibraryCopy, Transfer, TransferId, TransferState as StoredState},
     library::PartialName,
 };
 
@@ -68,18 +65,10 @@ pub(super) use restart::{expire_failed, go_on, kept_data};
 use shown::{shown, stored};
 pub(super) use superseding::{follow, record_changed};
 
-/// Transfers under way at once. Most of them wait for their turn.
+/// Transfers under way at once. Those beyond [`FETCHES_AT_WORK`] wait for their turn.
 pub(crate) const FETCHES_MAX: usize = 10_000;
-/// Large transfers that move bytes at once: each holds up to 64 MiB, and more of them would only share the same line.
-pub(crate) const LARGE_AT_WORK: u32 = 4;
-/// Small ones that take a large one's place: each spends its time waiting for round trips and flushes of the disk, which
-/// several do at once, and holds no more than its own bytes.
-const SMALL_FOR_A_LARGE: u32 = 16;
-/// Up to this size a transfer counts as small, in bytes: as many as take the places of all large ones hold no more than
-/// one of those may.
-const SMALL_MAX_BYTES: u64 = 1 << 20;
-/// Turns in all; a small transfer takes one.
-const TURNS: u32 = LARGE_AT_WORK * SMALL_FOR_A_LARGE;
+/// Transfers that move bytes at once: each holds up to 64 MiB, and more of them would only share the same line.
+pub(crate) const FETCHES_AT_WORK: usize = 4;
 /// Transfers that look for sources at once, of all that wait: when a super-peer comes back, all of them want to.
 const LOOKS_AT_ONCE: usize = 8;
 /// How long a failed transfer keeps its partial data, which takes the whole file's space: long enough for somebody who
@@ -95,25 +84,12 @@ pub(crate) struct Fetches {
     /// Ended transfers that the database would not take, by number: it has them as under way still.
     unnoted: Mutex<HashMap<u64, model::Transfer>>,
     turns: Semaphore,
-    at_work: AtomicU32,
     looks: Semaphore,
     /// Held while a transfer begins or is changed from outside, so that there is one for a file.
     changing: tokio::sync::Mutex<()>,
     /// How many connections to super-peers there have been.
     superpeers: watch::Sender<u64>,
     tasks: TaskTracker,
-}
-
-/// A transfer's time to move bytes, until it is dropped.
-struct Turn<'a> {
-    at_work: &'a AtomicU32,
-    _permit: SemaphorePermit<'a>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.at_work.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// One transfer under way.
@@ -130,8 +106,7 @@ impl Default for Fetches {
         Self {
             running: Mutex::default(),
             unnoted: Mutex::default(),
-            turns: Semaphore::new(TURNS as usize),
-            at_work: AtomicU32::new(0),
+            turns: Semaphore::new(FETCHES_AT_WORK),
             looks: Semaphore::new(LOOKS_AT_ONCE),
             changing: tokio::sync::Mutex::default(),
             superpeers: watch::Sender::new(0),
@@ -198,14 +173,10 @@ impl Fetches {
         }
     }
 
-    /// Waits for the turn of a transfer of so many bytes: one of the [`TURNS`] where it is small, else
-    /// [`SMALL_FOR_A_LARGE`].
-    async fn turn(&self, size_bytes: u64) -> Option<Turn<'_>> {
-        let takes = if size_bytes <= SMALL_MAX_BYTES { 1 } else { SMALL_FOR_A_LARGE };
+    /// Waits for one of the [`FETCHES_AT_WORK`] turns.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed, so this only waits.
-        let permit = self.turns.acquire_many(takes).await.ok()?;
-        self.at_work.fetch_add(1, Ordering::Relaxed);
-        Some(Turn { at_work: &self.at_work, _permit: permit })
+        self.turns.acquire().await.ok()
     }
 
     /// Waits for one of the [`LOOKS_AT_ONCE`] looks for sources.
@@ -225,7 +196,8 @@ impl Fetches {
 
     /// Transfers that move bytes.
     pub(crate) fn active(&self) -> u32 {
-        self.at_work.load(Ordering::Relaxed)
+        let free = self.turns.available_permits();
+        u32::try_from(FETCHES_AT_WORK.saturating_sub(free)).unwrap_or(u32::MAX)
     }
 
     /// How the transfers stand of which more is known than is stored, by number.
@@ -293,7 +265,7 @@ pub(crate) async fn begin(
 ) -> Result<watch::Receiver<model::Transfer>, BeginError> {
     let opening = shared.clone();
     let wanted = in_blocking(move || Wanted::of(&opening, record, owner_name)).await?;
-    let changing = shared.fetches.changing.lock().await;
+    let _changing = shared.fetches.changing.lock().await;
     if let Some(running) = shared.fetches.slot(&wanted.file) {
         return Ok(join(&running));
     }
@@ -302,28 +274,7 @@ pub(crate) async fn begin(
     }
     let (blocking, file) = (shared.clone(), wanted.file);
     let earlier = in_database(move || blocking.database.transfer_with_data(&file)).await?;
-    let started = start(shared, wanted, earlier, Beginning::New).await?;
-    // Others may begin meanwhile: one flush serves them all.
-    drop(changing);
-    started.on_the_disk(shared).await
-}
-
-/// A transfer that has been started, and the commit that notes it.
-struct Started {
-    watched: watch::Receiver<model::Transfer>,
-    noted: Option<Commit>,
-}
-
-impl Started {
-    /// What is watched, once the transfer would outlast a power loss.
-    async fn on_the_disk(self, shared: &Arc<Shared>) -> Result<watch::Receiver<model::Transfer>, BeginError> {
-        let Self { watched, noted } = self;
-        if let Some(commit) = noted {
-            let blocking = shared.clone();
-            in_database(move || blocking.noted(blocking.database.flush(commit))).await?;
-        }
-        Ok(watched)
-    }
+    start(shared, wanted, earlier, Beginning::New).await
 }
 
 /// Whoever asks for a file that waits for sources wants it looked for now.
@@ -348,16 +299,16 @@ async fn start(
     wanted: Wanted,
     earlier: Option<(TransferId, Transfer)>,
     first_beginning: Beginning,
-) -> Result<Started, BeginError> {
+) -> Result<watch::Receiver<model::Transfer>, BeginError> {
     if shared.fetches.running().len() >= FETCHES_MAX {
         return Err(BeginError::Busy);
     }
     let (blocking, row) = (shared.clone(), stored(&wanted, StoredState::Running));
-    let (id, noted, transfer, beginning) = in_database(move || {
+    let (id, transfer, beginning) = in_database(move || {
         let database = &blocking.database;
         let Some((id, earlier)) = earlier else {
-            let (id, noted) = blocking.noted(database.begin_transfer(&row))?;
-            return Ok((id, Some(noted), None, first_beginning));
+            let id = blocking.noted(database.begin_transfer(&row))?;
+            return Ok((id, None, first_beginning));
         };
         if let Some(other) = earlier.partial().filter(|partial| Some(partial.content) != row.content) {
             // The file has another content now; nothing of the old one is of use.
@@ -367,14 +318,14 @@ async fn start(
         let bytes = if same { earlier.bytes } else { 0 };
         let again = Transfer { started_ms: earlier.started_ms, bytes, ..row };
         blocking.noted(database.update_transfer(id, &again))?;
-        Ok((id, None, Some(again), Beginning::Again))
+        Ok((id, Some(again), Beginning::Again))
     })
     .await?;
     let mut first = shown(&wanted, id, TransferState::Queued);
     if let Some(again) = transfer {
         (first.started_ms, first.done_bytes) = (again.started_ms, again.bytes);
     }
-    Ok(Started { watched: spawn(shared, wanted, id, first, beginning), noted })
+    Ok(spawn(shared, wanted, id, first, beginning))
 }
 
 fn spawn(

@@ -54,7 +54,7 @@ pub(in crate::service) async fn follow(
         return Ok(None);
     }
     // It is in nobody's way: it waits for sources where there are none.
-    start(shared, wanted, earlier, Beginning::Again).await?.on_the_disk(shared).await.map(Some)
+    start(shared, wanted, earlier, Beginning::Again).await.map(Some)
 }
 
 /// The record of a file is another one: what fetches it begins again, or ends.
