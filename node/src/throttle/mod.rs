@@ -1,7 +1,7 @@
 //! How much of the line this node takes, and who gets it.
 //!
 //! 1. [`timetable`]: which limits hold at which minute of the week.
-//! 2. [`bucket`], [`turns`], [`line`]: a limited line, within five per cent over ten seconds, shared equally by the peers
+//! 2. [`bucket`], [`turns`], [`mod@line`]: a limited line, within five per cent over ten seconds, shared equally by the peers
 //!    that want something, however many requests each has.
 //! 3. [`slots`]: how many requests are served at once, and whose is next.
 //! 4. [`courtesy`]: a tenth for replication while people fetch.

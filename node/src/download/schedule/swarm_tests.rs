@@ -275,7 +275,7 @@ impl Swarm {
                 self.at(self.crowd.asks_every, Event::Asks { by: node, of: other });
             }
             Event::Asked { by, of, run, first, end } => {
-                self.asked(by, of, Upload { to: by, run, next: first, end })
+                self.asked(by, of, Upload { to: by, run, next: first, end });
             }
             Event::Sent { of } => self.sent(of),
             Event::Arrives { at, run, index, right } => {
