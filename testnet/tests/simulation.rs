@@ -1,11 +1,11 @@
-//! Three thousand schedules of a network under faults; and bugs built in on purpose, each of which they find.
+//! Ten thousand schedules of a network under faults; and bugs built in on purpose, each of which they find.
 
 use std::time::Instant;
 
 use quarta_testnet::simulation::{STEPS, Schedule, checks::Rule, faults::Fault, run_all, sabotage::Sabotage};
 
-/// Schedules in one run of the tests: what a run has time for. `quarta-testnet simulate --schedules N` runs more.
-const SCHEDULES: u64 = 3_000;
+/// Schedules in one run of the tests. `quarta-testnet simulate --schedules N` runs others.
+const SCHEDULES: u64 = 10_000;
 /// Least number of times that each fault happens in them.
 const EACH_FAULT: u64 = 1_000;
 /// Seeds within which each of the bugs must be found.

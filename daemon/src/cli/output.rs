@@ -90,7 +90,7 @@ impl<W: Write> Output<W> {
                 member.role.clone(),
                 member.state.clone(),
                 via(member).to_owned(),
-                member.last_seen.map_or_else(|| "never".to_owned(), |seen| ago(seen, now)),
+                member.last_seen.map_or_else(|| "-".to_owned(), |seen| ago(seen, now)),
                 member.files.to_string(),
                 size(member.stored_bytes),
                 size(member.free_bytes),

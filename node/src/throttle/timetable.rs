@@ -15,6 +15,8 @@ const DAY_MINUTES: u16 = 24 * 60;
 pub const PERIODS_MAX: usize = 28;
 /// The lowest limit, in bytes a second: below it a chunk takes so long that the other side takes the line for dead.
 pub const RATE_MIN: u64 = 32 * 1024;
+/// The highest limit, in bytes a second: what every reader of JSON and every description of an API can count to.
+pub const RATE_MAX: u64 = i64::MAX.unsigned_abs();
 /// What a request has to be fed with, in bytes a second: a usual chunk in a second. Of slower ones receivers lose
 /// patience.
 pub const RATE_PER_REQUEST: u64 = 256 * 1024;
@@ -78,6 +80,9 @@ pub enum TimetableError {
         "a limit of {0} bytes a second is too low for a transfer to go on: use {RATE_MIN} or more, or 0 for none"
     )]
     TooLow(u64),
+    /// Above [`RATE_MAX`].
+    #[error("a limit of {0} bytes a second is more than can be counted: use 0 for none")]
+    TooHigh(u64),
 }
 
 impl FromStr for Day {
@@ -221,18 +226,19 @@ impl Plan {
     /// Whether it can be kept.
     ///
     /// # Errors
-    /// [`TimetableError::TooLong`], [`TimetableError::TooLow`].
+    /// [`TimetableError::TooLong`], [`TimetableError::TooLow`], [`TimetableError::TooHigh`].
     pub fn check(&self) -> Result<(), TimetableError> {
         if self.timetable.len() > PERIODS_MAX {
             return Err(TimetableError::TooLong);
         }
         let ordinary = [self.upload_bytes_per_second, self.download_bytes_per_second];
         let special = |period: &Period| [period.upload_bytes_per_second, period.download_bytes_per_second];
-        let rates = ordinary.into_iter().chain(self.timetable.iter().flat_map(special)).flatten();
-        match rates.filter(|rate| (1..RATE_MIN).contains(rate)).min() {
-            Some(rate) => Err(TimetableError::TooLow(rate)),
-            None => Ok(()),
-        }
+        let mut rates = ordinary.into_iter().chain(self.timetable.iter().flat_map(special)).flatten();
+        rates.try_for_each(|rate| match rate {
+            1..RATE_MIN => Err(TimetableError::TooLow(rate)),
+            0..=RATE_MAX => Ok(()),
+            _ => Err(TimetableError::TooHigh(rate)),
+        })
     }
 }
 
@@ -323,6 +329,9 @@ mod tests {
         assert_eq!(long.check(), Err(TimetableError::TooLong));
         let low = Plan { timetable: vec![period(&[], "00:00", "24:00", 7)], ..Plan::default() };
         assert_eq!(low.check(), Err(TimetableError::TooLow(7)));
+        let limited = |rate| Plan { download_bytes_per_second: Some(rate), ..Plan::default() }.check();
+        assert_eq!([0, RATE_MIN, RATE_MAX].map(limited), [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(limited(RATE_MAX + 1), Err(TimetableError::TooHigh(RATE_MAX + 1)));
     }
 
     #[test]

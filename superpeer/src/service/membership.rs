@@ -112,8 +112,9 @@ impl Shared {
         }
         tracing::info!(member = self.state().name_of(&peer), %standing, "a membership has ended");
         self.close_to(peer, standing).await;
+        let last_seen = self.state().health.last_seen(&peer);
         self.feed(Input::Forgotten(peer));
-        self.state().forget(&peer);
+        self.state().forget(&peer, last_seen);
         self.following.touch(peer);
     }
 

@@ -53,6 +53,8 @@ struct Contact {
     load: Option<Load>,
     /// Whether it is connected through a relay only, as of its latest connections.
     relayed: bool,
+    /// When a membership that has ended was last seen; of others its health knows.
+    last_seen: Option<Instant>,
 }
 
 impl Contact {
@@ -82,13 +84,14 @@ impl State {
         contact.role = Some(role);
     }
 
-    /// Forgets where a member is and what it holds; how it was called stays known.
-    pub(super) fn forget(&mut self, peer: &PeerId) {
+    /// Forgets where a member is and what it holds; how it was called and when it was seen stays known.
+    pub(super) fn forget(&mut self, peer: &PeerId, last_seen: Option<Instant>) {
         self.index.remove(peer);
         self.balancer.forget(peer);
         if let Some(contact) = self.contacts.get_mut(peer) {
             contact.addresses.clear();
             contact.load = None;
+            contact.last_seen = last_seen.or(contact.last_seen);
         }
     }
 
@@ -238,7 +241,7 @@ impl State {
     pub(super) fn describe(&self, member: catalog::Member, now: Instant, wall: UnixSeconds) -> ListedMember {
         let contact = self.contacts.get(&member.peer);
         let load = contact.and_then(|contact| contact.load).unwrap_or_default();
-        let seen = self.health.last_seen(&member.peer);
+        let seen = self.health.last_seen(&member.peer).or(contact.and_then(|contact| contact.last_seen));
         ListedMember {
             peer: member.peer,
             name: member.name,

@@ -244,6 +244,9 @@ async fn a_revoked_branch_is_cut_off_everywhere_within_5_s_and_cannot_come_back(
         })
         .await;
         assert_within(bound, since, (superpeer.name().to_owned(), Ok(revoked)), "revoked");
+        let members = superpeer.superpeer().members().await.unwrap();
+        let seen = members.iter().find(|member| member.name == name).unwrap().last_seen;
+        assert!(seen.is_some(), "{} has forgotten when it last saw it", superpeer.name());
     }
     drop(fetch);
 
