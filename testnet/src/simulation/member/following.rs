@@ -78,6 +78,7 @@ impl Member {
             revocations: endings.revocations,
         });
         questions.extend(self.question(to, Awaited::Publication(Vec::new()), ask));
+        questions.extend(self.tell_lists(to));
         let hashes = self.records.values().map(Record::hash).collect();
         let records = self.records.values().map(|record| record.signed().clone()).collect();
         let ask = Ask::Index(index::Request::Publish(records));
@@ -104,6 +105,12 @@ impl Member {
         let unknown = running.database.unknown(changes).expect("an open database can be read");
         let mut news: Vec<News> =
             unknown.into_iter().filter_map(|change| verify(change, &cast().trust).ok().flatten()).collect();
+        // As in production, an owner has its readers' keys from nobody but itself.
+        let me = self.who.peer();
+        news.retain(|news| !matches!(news, News::Wrap(wrap) if wrap.statement().member != me));
+        if self.sabotage == Some(Sabotage::KeepsTheHidden) {
+            news.retain(|news| !matches!(news, News::ForgetFile(_)));
+        }
         if self.sabotage == Some(Sabotage::LastArrivalWins) {
             news = news.into_iter().flat_map(as_if_new).collect();
         }

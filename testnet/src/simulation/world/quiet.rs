@@ -67,8 +67,8 @@ impl World {
         let question = question.or_else(|| member.join(who.identity().name.clone()));
         self.ask_all(who, question);
         self.drain();
-        let question = self.member(who).tell(superpeer, usize::MAX);
-        self.ask_all(who, question);
+        let questions = self.member(who).tell(superpeer, usize::MAX);
+        self.ask_all(who, questions);
         self.drain();
         let questions = self.member(who).tick(now);
         self.ask_all(who, questions);
