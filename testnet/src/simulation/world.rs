@@ -283,7 +283,14 @@ impl World {
     }
 
     fn member_stays(&mut self) {
-        let (who, superpeer) = (self.any_member(), self.any_superpeer());
+        // Strangers more than others: they compete for the same invites.
+        let strangers = Who::members().filter(|who| who.part() == Part::Stranger);
+        let who = if self.rng.random_bool(0.5) {
+            strangers.choose(&mut self.rng).expect("there are strangers")
+        } else {
+            self.any_member()
+        };
+        let superpeer = self.any_superpeer();
         let name = self.any_member().identity().name.clone();
         let renews = self.rng.random_bool(0.4);
         let member = self.member(who);
