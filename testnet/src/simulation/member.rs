@@ -94,6 +94,7 @@ enum Awaited {
     Page {
         question: u64,
         from: Who,
+        reading: u64,
     },
 }
 
@@ -392,8 +393,8 @@ impl Member {
             (Awaited::Leaving, Answer::Admission(admission::Response::Farewell)) => {
                 self.standing = Standing::Gone;
             }
-            (Awaited::Page { question, from }, Answer::Changes(response)) => {
-                return self.page_arrived(now, question, from, response);
+            (Awaited::Page { question, from, reading }, Answer::Changes(response)) => {
+                return self.page_arrived(now, (question, from, reading), response);
             }
             (Awaited::Page { question, .. }, _) => {
                 return Learned { questions: self.page_failed(now, question), read: false };
