@@ -346,6 +346,13 @@ impl Truth {
         })
     }
 
+    /// Whether some super-peer's disk has a member. One whose admission was lost with a disk comes back by its credential,
+    /// but not before that is valid: a clock that was ahead when it was issued makes it wait.
+    pub fn is_known(&self, member: Who) -> bool {
+        let key = (Kind::MEMBER, member.identity().entry);
+        self.disks.values().any(|disk| disk.contents.contains_key(&key))
+    }
+
     /// A super-peer has answered. What it said must be true, and for the asker's ears.
     pub fn hears(&mut self, superpeer: Who, to: Who, ask: &Ask, answer: &Answer, verdict: Option<Verdict>) {
         match (ask, answer) {

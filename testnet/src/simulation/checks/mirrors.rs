@@ -2,15 +2,20 @@
 
 use std::path::Path;
 
-use quarta_protocols::messages::sync::Kind;
+use quarta_protocols::{
+    messages::sync::Kind,
+    records::{Link, Record},
+    signing::Signed,
+};
 use rusqlite::Connection;
 
 use super::{
     Genuine, Rule, Truth, differing,
     disks::{Contents, Key, Payload, mirrored, open, short, version},
+    showing::audience_of,
     supersedes,
 };
-use crate::simulation::cast::Who;
+use crate::simulation::cast::{Who, cast};
 
 /// A member's own database.
 #[derive(Default)]
@@ -102,7 +107,12 @@ impl Truth {
         let mut shown = shown;
         let left_open: Vec<Key> = reference
             .iter()
-            .filter(|(key, payload)| key.0 == Kind::FILE && self.is_left_open(&key.1, payload, member))
+            .filter(|(key, payload)| {
+                let lost = |own| self.was_lost_to_another(own, payload, member);
+                key.0 == Kind::FILE
+                    && (self.is_left_open(reference, &key.1, payload, member)
+                        || mirror.get(key).is_some_and(lost))
+            })
             .map(|(key, _)| *key)
             .collect();
         for key in left_open {
@@ -128,12 +138,34 @@ impl Truth {
     /// - It is deleted, and was hidden from the member once: who has heard of the list before the deletion keeps quiet.
     /// - Its owner has stated two rules for one audience, and the member may read by one of them.
     /// - It was hidden from the member by a revision that all super-peers have lost with their disks.
-    fn is_left_open(&self, file: &[u8; 32], payload: &Payload, member: Who) -> bool {
+    /// - All super-peers have lost the list that it names, and so show it to nobody and hide it from nobody.
+    fn is_left_open(&self, catalog: &Contents, file: &[u8; 32], payload: &Payload, member: Who) -> bool {
         let Some(record) = self.file(payload) else { return false };
+        if self.lacks_the_list_of(catalog, record) {
+            return true;
+        }
         let was_hidden = self.lists.was_hidden(file, member);
         (record.entry().is_none() && was_hidden)
             || self.lists.is_contradictory(record, member)
             || (was_hidden && self.has_forgotten(file))
+    }
+
+    /// Whether the list that a record names was here once, and was lost with the super-peers' disks.
+    fn lacks_the_list_of(&self, catalog: &Contents, record: &Record) -> bool {
+        let Some(audience) = audience_of(record) else { return false };
+        let lost = |payload: &Payload| matches!(self.genuine.get(payload), Some(Genuine::Audience(stated)) if stated.statement().audience == audience);
+        !catalog.contains_key(&(Kind::AUDIENCE, *audience.as_bytes())) && self.forgotten.iter().any(lost)
+    }
+
+    /// Whether a member owns a file by what it holds, and an owner before it has given the same file to somebody else, whose
+    /// hand-over counts more. Hidden from it, that hand-over is nothing that it can be shown.
+    fn was_lost_to_another(&self, held: &Payload, now: &Payload, member: Who) -> bool {
+        let (Some(held), Some(now)) = (self.file(held), self.file(now)) else { return false };
+        let mine = |link: &Signed<Link>| link.peek().is_ok_and(|link| link.from == member.peer());
+        let shows = |link: &Signed<Link>| held.handed_on_by(link, &cast().trust).is_some();
+        held.owner() == member.peer()
+            && now.body().links.iter().any(shows)
+            && !now.body().links.iter().any(|link| mine(link) && shows(link))
     }
 
     /// Whether all super-peers have lost a revision of a file.

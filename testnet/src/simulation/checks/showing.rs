@@ -221,7 +221,7 @@ fn follows(before: &Record, now: &Record) -> bool {
         && before.body().revision.checked_add(1) == Some(now.body().revision)
 }
 
-fn audience_of(record: &Record) -> Option<AudienceId> {
+pub(super) fn audience_of(record: &Record) -> Option<AudienceId> {
     match record.entry().map(|entry| &entry.access) {
         Some(Access::Restricted { audience, .. }) => Some(*audience),
         _ => None,

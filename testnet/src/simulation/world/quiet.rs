@@ -79,7 +79,7 @@ impl World {
     pub(super) fn followers(&self) -> Vec<Who> {
         let stays = |who: &Who| {
             let ended = Who::superpeers().any(|superpeer| self.truth.knows_end(superpeer, *who));
-            self.members[who.index() - SUPERPEERS].is_member() && !ended
+            self.members[who.index() - SUPERPEERS].is_member() && !ended && self.truth.is_known(*who)
         };
         Who::members().filter(stays).collect()
     }
