@@ -146,7 +146,7 @@ pub async fn join_via(
                 Refusal::NameOfDeparted => {
                     "choose another name with --name, or ask for an invite issued with --replaces"
                 }
-                Refusal::OtherName => "give that member's name with --name",
+                Refusal::OtherName => "give that name with --name",
                 Refusal::TooManyAttempts | Refusal::Unavailable => "try again later",
                 Refusal::NotReconciled | Refusal::CutOff => {
                     "try again with the same invite once it has, or ask another super-peer for one"

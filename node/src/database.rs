@@ -1,7 +1,7 @@
 //! The node's own database: `DATA/node.db`.
 //!
 //! It remembers what this node holds ([`LibraryCopy`]), every record it has verified ([`KnownFile`]), so that files are listed
-//! with every super-peer down, all members with how they are or how their membership ended, how far each super-peer was
+//! with every super-peer down, which files are hidden from it, all members with how they are or how their membership ended, how far each super-peer was
 //! followed, who was a source of what, its transfers, which copies are to follow a newer record, what is in the trash, and
 //! how its last run ended. What a method has
 //! acknowledged survives a power loss: `SQLite` with a write-ahead log and `synchronous=FULL`.
@@ -13,6 +13,7 @@ mod audiences;
 mod copies;
 mod endings;
 mod handovers;
+mod hidden;
 mod members;
 mod migration;
 mod mirror;
@@ -28,13 +29,13 @@ use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use rusqlite::Connection;
 
-use self::migration::{FORMAT, SCHEMA_4};
+use self::migration::{FORMAT, SCHEMA_4, SCHEMA_5};
 pub use self::{
     audiences::OwnAudience,
     copies::{LibraryCopy, Provenance},
@@ -59,7 +60,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept: as many as there are, so that none is parsed anew for each page of the feed.
 const STATEMENTS_KEPT: usize = 128;
 
-/// The tables of format 3; [`migration::SCHEMA_4`] adds those of format 4.
+/// The tables of format 3; [`migration::SCHEMA_4`] and [`migration::SCHEMA_5`] add those of later formats.
 const SCHEMA: &str = include_str!("database/schema.sql");
 
 /// Why the database does not answer.
@@ -97,7 +98,11 @@ pub enum DatabaseError {
 
 /// The open database. Share it between threads.
 #[derive(Debug)]
-pub struct Database(Mutex<Connection>);
+pub struct Database {
+    connection: Mutex<Connection>,
+    /// How often all feeds were begun anew: see [`Page::reading`].
+    readings: AtomicU64,
+}
 
 impl Database {
     /// Opens a node's database, creating it (readable by its user only) where it is missing.
@@ -143,13 +148,14 @@ impl Database {
             let transaction = connection.transaction()?;
             transaction.execute_batch(SCHEMA)?;
             transaction.execute_batch(SCHEMA_4)?;
+            transaction.execute_batch(SCHEMA_5)?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", FORMAT)?;
             transaction.commit()?;
         } else {
             migration::migrate(&mut connection, format)?;
         }
-        Ok(Self(Mutex::new(connection)))
+        Ok(Self { connection: Mutex::new(connection), readings: AtomicU64::new(0) })
     }
 
     /// Writes a page as it is, to find out whether the disk takes it.
@@ -162,7 +168,7 @@ impl Database {
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A transaction that a panic interrupted was rolled back when it was dropped.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

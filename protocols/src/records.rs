@@ -11,9 +11,10 @@
 //! it. No history need be kept and no index trusted: whoever holds one record can tell that it is genuine.
 //!
 //! Two genuine records of a file can still differ, because one is older, or because an owner signed two. The merge
-//! ([`Record::supersedes`]) is a total order on a file's records, so every member ends at the same one.
+//! ([`Record::supersedes`]) is a total order on a file's records, so every member ends at the same one. A record's place in
+//! that order is a value of its own, [`Precedence`].
 
-use std::cmp::Ordering;
+mod precedence;
 
 use libp2p::{PeerId, identity::Keypair};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ use crate::{
     names::FileName,
     signing::{Signed, Statement, VerifyError},
 };
+
+pub use self::precedence::Precedence;
+use self::precedence::Step;
 
 /// Most hand-overs a record can carry; after that the file is added anew.
 pub const LINKS_MAX: usize = 64;
@@ -283,48 +287,50 @@ impl Record {
     /// higher revision, then the higher hash. This is a total order, so a merge is commutative, associative and
     /// idempotent, and no clock has a say.
     pub fn supersedes(&self, other: &Self) -> bool {
-        self.precedence(other) == Ordering::Greater
+        debug_assert_eq!(self.file(), other.file(), "records of different files are never merged");
+        self.precedence() > other.precedence()
     }
 
-    fn precedence(&self, other: &Self) -> Ordering {
-        debug_assert_eq!(self.file(), other.file(), "records of different files are never merged");
-        let differing = self.links.iter().zip(&other.links).find(|(ours, theirs)| ours.1 != theirs.1);
-        if let Some(((ours, our_hash), (theirs, their_hash))) = differing {
-            return ours.by_root.cmp(&theirs.by_root).then(their_hash.cmp(our_hash));
-        }
-        let deleted = |record: &Self| matches!(record.body.state, State::Deleted);
-        (self.links.len().cmp(&other.links.len()))
-            .then(deleted(self).cmp(&deleted(other)))
-            .then(self.body.revision.cmp(&other.body.revision))
-            .then(self.hash.cmp(&other.hash))
+    /// To whom a signed hand-over gives this file, so that every record with it supersedes this one: the next one, or one
+    /// that counts more than the one that this record has in its place. None where it shows no such thing.
+    ///
+    /// It is the proof for an owner that a file is not its own any more, where it is not shown the record.
+    pub fn handed_on_by(&self, link: &Signed<Link>, trust: &Trust) -> Option<PeerId> {
+        let place = link.peek().ok()?.place as usize;
+        let before = self.links.get(..place)?;
+        let found = follow_one(link, self.file(), self.body.origin.owner, before, trust)?;
+        let counts_more = self.links.get(place).is_none_or(|known| Step::of(&found) > Step::of(known));
+        counts_more.then_some(found.0.to)
     }
 }
 
 /// Follows a body's hand-overs from the first owner.
 fn follow(body: &Body, trust: &Trust) -> Result<Vec<(Link, RecordHash)>, RecordError> {
-    let mut owner = body.origin.owner;
-    let mut previous = None;
     let mut links = Vec::with_capacity(body.links.len());
     for (at, signed) in body.links.iter().enumerate() {
-        let bad = || RecordError::BadLink(at);
-        let claimed = signed.peek().map_err(|_| bad())?;
-        let key =
-            if claimed.by_root { trust.root.clone() } else { public_key_of(&owner).map_err(|_| bad())? };
-        let link = signed.verify(&trust.network, &key).map_err(|_| bad())?;
-        let in_place = link.file == body.file
-            && link.place as usize == at
-            && link.from == owner
-            && link.to != owner
-            && link.previous == previous;
-        if !in_place || public_key_of(&link.to).is_err() {
-            return Err(bad());
-        }
-        let hash = RecordHash::of(signed.body());
-        owner = link.to;
-        previous = Some(hash);
-        links.push((link, hash));
+        let next = follow_one(signed, body.file, body.origin.owner, &links, trust);
+        links.push(next.ok_or(RecordError::BadLink(at))?);
     }
     Ok(links)
+}
+
+/// Verifies the hand-over that comes after these, with the hash that names it.
+fn follow_one(
+    signed: &Signed<Link>,
+    file: FileId,
+    first: PeerId,
+    before: &[(Link, RecordHash)],
+    trust: &Trust,
+) -> Option<(Link, RecordHash)> {
+    let owner = before.last().map_or(first, |(link, _)| link.to);
+    let key = if signed.peek().ok()?.by_root { trust.root.clone() } else { public_key_of(&owner).ok()? };
+    let link = signed.verify(&trust.network, &key).ok()?;
+    let in_place = link.file == file
+        && link.place as usize == before.len()
+        && link.from == owner
+        && link.to != owner
+        && link.previous == before.last().map(|(_, hash)| *hash);
+    (in_place && public_key_of(&link.to).is_ok()).then(|| (link, RecordHash::of(signed.body())))
 }
 
 fn check_values(body: &Body) -> Result<(), RecordError> {
@@ -517,6 +523,32 @@ mod tests {
         let again = cbor::from_slice(&bytes).unwrap();
         assert_eq!(Record::verify(again, &w.trust).unwrap(), record);
     }
+
+    #[test]
+    fn an_owner_believes_its_own_hand_over_and_the_roots_and_no_strangers() {
+        let w = world();
+        let own = Record::sign(&w.body(7, State::Present(entry("a"))), &w.trust, &w.members[0]).unwrap();
+        let link_of = |from: usize, by_root: bool| {
+            let mut body = w.body(8, State::Deleted);
+            w.hand_over(&mut body, from, 1, by_root);
+            body.links[0].clone()
+        };
+        assert_eq!(own.handed_on_by(&link_of(0, false), &w.trust), Some(w.peer(1)));
+        assert_eq!(own.handed_on_by(&link_of(0, true), &w.trust), Some(w.peer(1)));
+        assert_eq!(own.handed_on_by(&link_of(2, false), &w.trust), None, "a stranger's");
+        assert_eq!(own.handed_on_by(&link_of(2, true), &w.trust), None, "the root's, for another owner");
+        // What it gave away and was given back is its own again.
+        let mut back = w.body(9, State::Present(entry("a")));
+        w.hand_over(&mut back, 0, 1, false);
+        w.hand_over(&mut back, 1, 0, false);
+        let back = Record::sign(&back, &w.trust, &w.members[0]).unwrap();
+        assert_eq!(back.handed_on_by(&back.body().links[0], &w.trust), None);
+        let mut later = back.body().clone();
+        w.hand_over(&mut later, 0, 2, true);
+        assert_eq!(back.handed_on_by(&later.links[2], &w.trust), Some(w.peer(2)));
+        assert_eq!(own.handed_on_by(&later.links[2], &w.trust), None, "what lies between is not known");
+    }
+
     const GOLDEN_RECORD: &str = "a264626f6479590158a56466696c655820b633eeb2fd96bfec902a229c727f65759690369016cc7600c0e3dcdde55278df666f726967696ea2656f776e657258260024080112208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c656e6f6e63655003030303030303030303030303030303656c696e6b7380687265766973696f6e01657374617465a16770726573656e74a5646e616d6569706c616e6f2e6373766a73697a655f62797465730367636f6e74656e7458200909090909090909090909090909090909090909090909090909090909090909686d616e6966657374f666616363657373a1646f70656ea3636b65795820010101010101010101010101010101010101010101010101010101010101010166736861323536582002020202020202020202020202020202020202020202020202020202020202026a6d656469615f747970656a746578742f706c61696e697369676e61747572655840a86afd5648b487c93f72be57b0e3a0135f2e8af189c1e4ae4796c06be9f5e2f4b6c781743af13262f60286569012b57dc38d3dd2274768c4b433996b08dd0f08";
     const GOLDEN_HASH: &str = "d8402884159dc21289d43ad1bd872688ded068720fa2d24ed41d86eb12fb3fb3";
 
@@ -560,6 +592,26 @@ mod tests {
             for record in &records {
                 prop_assert!(!record.supersedes(&best));
             }
+        }
+
+        #[test]
+        fn a_precedence_says_of_two_records_what_they_say_themselves_also_where_only_bytes_are_at_hand(
+            a in any_record(), b in any_record(),
+        ) {
+            let claimed = |record: &Record| Precedence::claimed(record.signed()).unwrap();
+            prop_assert_eq!(claimed(&a), a.precedence());
+            prop_assert_eq!(claimed(&a) > claimed(&b), a.supersedes(&b));
+            let again: Precedence = cbor::from_slice(&cbor::to_vec(&a.precedence())).unwrap();
+            prop_assert_eq!(again, a.precedence());
+        }
+
+        #[test]
+        fn a_hand_over_shows_that_a_record_is_old_where_every_record_with_it_supersedes_that(
+            a in any_record(), b in any_record(),
+        ) {
+            let w = world();
+            let shown = b.body().links.iter().any(|link| a.handed_on_by(link, &w.trust).is_some());
+            prop_assert_eq!(shown, a.links() != b.links() && b.supersedes(&a));
         }
 
         #[test]

@@ -184,6 +184,12 @@ impl Authority {
             if invite.replaces.as_ref().is_some_and(|replaced| *replaced != name) {
                 return Err(Refusal::OtherName.into());
             }
+            // A request that comes late must not rename a member that has its credential already.
+            if let Some(known) = write.enrolled(&peer, context.trust)?
+                && known.membership.name != name
+            {
+                return Err(Refusal::OtherName.into());
+            }
             check_name(write, &name, &peer, invite.replaces.is_some())?;
             if invite.role == Role::Superpeer && self.root.is_none() {
                 candidates::note(write.tx(), &hash, &peer, &name, &sealing_key, now)?;

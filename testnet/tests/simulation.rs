@@ -91,3 +91,18 @@ fn a_super_peer_that_goes_on_answering_the_ended_is_found() {
 fn a_super_peer_that_admits_before_it_has_reconciled_is_found() {
     is_found(Sabotage::AdmitsBeforeReconciling, &[Rule::ReconciledFirst, Rule::InvitesAreUsedUp]);
 }
+
+#[test]
+fn a_super_peer_that_shows_what_is_hidden_is_found() {
+    is_found(Sabotage::ShowsTheHidden, &[Rule::NoneOfTheListed]);
+}
+
+#[test]
+fn a_super_peer_that_lists_what_is_hidden_is_found() {
+    is_found(Sabotage::ListsTheHidden, &[Rule::NoneOfTheListed]);
+}
+
+#[test]
+fn a_member_that_keeps_what_is_hidden_from_it_is_found() {
+    is_found(Sabotage::KeepsTheHidden, &[Rule::Converge]);
+}

@@ -153,16 +153,19 @@ fn end(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<()> {
     transaction.prepare_cached(sql)?.execute([&file.as_bytes()[..]]).map(drop)
 }
 
-/// A record was kept: where its owner is another than the copy's, the copy is one of that owner's file from now on. An own
+/// A file has this owner: where that is another than the copy's, the copy is one of that owner's file from now on. An own
 /// copy becomes one like any that was fetched, and never stands as an own one beside a record that says otherwise. It keeps
 /// the record that opens it until it is brought up to the new one, as after any change of a record.
-pub(super) fn follow_owner(transaction: &Transaction<'_>, record: &Record) -> Result<(), DatabaseError> {
-    let (file, owner) = (record.file(), record.owner());
+pub(super) fn follow_owner(
+    transaction: &Transaction<'_>,
+    file: &FileId,
+    owner: &PeerId,
+) -> Result<(), DatabaseError> {
     let sql = "SELECT owner FROM copies WHERE file = ?1";
     let before: Option<Vec<u8>> =
         transaction.prepare_cached(sql)?.query_row([&file.as_bytes()[..]], |row| row.get(0)).optional()?;
     let Some(before) = before else { return Ok(()) };
-    if peer(&before, "a copy's owner")? == owner {
+    if peer(&before, "a copy's owner")? == *owner {
         return Ok(());
     }
     let sql = "UPDATE copies SET fetched = 1, owner = ?2,

@@ -9,10 +9,13 @@ use rusqlite::Connection;
 use super::DatabaseError;
 
 /// The format that this version writes, counting changes of the tables.
-pub(super) const FORMAT: i32 = 4;
+pub(super) const FORMAT: i32 = 5;
 
 /// What format 4 adds.
 pub(super) const SCHEMA_4: &str = include_str!("schema_4.sql");
+
+/// What format 5 adds.
+pub(super) const SCHEMA_5: &str = include_str!("schema_5.sql");
 
 /// What leads from format 1 to 2, from 2 to 3, and so on.
 const STEPS: [&str; FORMAT as usize - 1] = [
@@ -53,6 +56,8 @@ const STEPS: [&str; FORMAT as usize - 1] = [
      ) STRICT;",
     // Copies that are to follow their records, the trash, hand-overs, audiences: what else a file's life needs.
     SCHEMA_4,
+    // Files that are hidden from this node, and for how far.
+    SCHEMA_5,
 ];
 
 /// Whether a database of this format can be brought to [`FORMAT`].

@@ -1,7 +1,13 @@
 //! What this node hears in a super-peer's feed, and how far it has followed each: written in one step, so that a cursor
 //! never says more than what is here.
+//!
+//! Once a super-peer is revoked that has hidden files from this node, these may be shown again, and the others' feeds are
+//! read from their beginning: what they said while its word stood was not taken in. See [`crate::following::hiding`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::atomic::Ordering,
+};
 
 use libp2p::PeerId;
 use quarta_protocols::{
@@ -21,7 +27,7 @@ use quarta_protocols::{
 use rusqlite::{OptionalExtension, Transaction};
 use serde_bytes::ByteArray;
 
-use super::{Database, DatabaseError, audiences, endings, integer, members, peer, records, unsigned};
+use super::{Database, DatabaseError, audiences, endings, hidden, integer, members, peer, records, unsigned};
 use crate::following::page::News;
 
 /// A verified page of the feed.
@@ -29,6 +35,8 @@ use crate::following::page::News;
 pub struct Page {
     /// Whose feed it is.
     pub superpeer: PeerId,
+    /// In which reading of all feeds it was asked for: how often they had been begun anew since the database was opened.
+    pub reading: u64,
     /// Where it ends.
     pub cursor: Cursor,
     /// What has changed, in order.
@@ -52,6 +60,8 @@ pub struct Taken {
     pub keys: Vec<AudienceId>,
     /// Members whose membership has ended.
     pub ended: Vec<(PeerId, Ended)>,
+    /// Whether all feeds are to be read from their beginning: no cursor is left.
+    pub anew: bool,
 }
 
 impl Database {
@@ -105,14 +115,25 @@ impl Database {
         Ok(unknown)
     }
 
-    /// Takes in a page of the feed with its cursor, in one step.
+    /// Takes in a page of the feed with its cursor, in one step. `own` is this node. A page of an
+    /// earlier reading moves no cursor: what was asked for before the cursors were dropped must not bring one back.
     ///
     /// # Errors
     /// [`DatabaseError`]; then nothing of it is here, and the cursor is where it was.
-    pub fn take_page(&self, page: &Page, trust: &Trust, now_ms: u64) -> Result<Taken, DatabaseError> {
+    pub fn take_page(
+        &self,
+        page: &Page,
+        own: &PeerId,
+        trust: &Trust,
+        now_ms: u64,
+    ) -> Result<Taken, DatabaseError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         let mut taken = Taken::default();
+        // What was under way when it was revoked is of no use either.
+        if endings::ended_of(&transaction, &page.superpeer)? == Some(Ended::Revoked) {
+            return Ok(taken);
+        }
         let mut touched = BTreeSet::new();
         for news in &page.news {
             match news {
@@ -142,10 +163,10 @@ impl Database {
                         taken.keys.push(wrap.statement().audience);
                     }
                 }
-                News::ForgetFile(file) => {
-                    if records::forget(&transaction, file)? > 0 {
-                        taken.files.push(*file);
-                        taken.hidden.push(*file);
+                News::ForgetFile(hiding) => {
+                    if hidden::hide(&transaction, hiding, &page.superpeer, own, trust)? {
+                        taken.files.push(hiding.file);
+                        taken.hidden.push(hiding.file);
                     }
                 }
                 News::ForgetMember(id) => members::forget(&transaction, id)?,
@@ -158,20 +179,36 @@ impl Database {
             }
         }
         for member in touched {
-            taken.ended.extend(endings::ended_of(&transaction, &member)?.map(|ended| (member, ended)));
+            let ended = endings::ended_of(&transaction, &member)?;
+            if ended == Some(Ended::Revoked) && hidden::disbelieve(&transaction, &member)? > 0 {
+                taken.anew = true;
+            }
+            taken.ended.extend(ended.map(|ended| (member, ended)));
         }
-        let sql = "INSERT OR REPLACE INTO cursors (superpeer, store, run, sequence, condition)
-            VALUES (?1, ?2, ?3, ?4, ?5)";
-        transaction.prepare_cached(sql)?.execute(rusqlite::params![
-            page.superpeer.to_bytes(),
-            &page.cursor.store[..],
-            &page.cursor.run.to_be_bytes()[..],
-            integer(page.cursor.sequence),
-            integer(page.cursor.condition),
-        ])?;
+        hidden::trim(&transaction)?;
+        if taken.anew {
+            transaction.execute("DELETE FROM cursors", [])?;
+        } else if page.reading == self.readings.load(Ordering::Relaxed) {
+            move_cursor(&transaction, page)?;
+        }
         transaction.commit()?;
+        // Nobody looks at it who does not hold the connection.
+        self.readings.fetch_add(u64::from(taken.anew), Ordering::Relaxed);
         Ok(taken)
     }
+}
+
+fn move_cursor(transaction: &Transaction<'_>, page: &Page) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO cursors (superpeer, store, run, sequence, condition)
+        VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = rusqlite::params![
+        page.superpeer.to_bytes(),
+        &page.cursor.store[..],
+        &page.cursor.run.to_be_bytes()[..],
+        integer(page.cursor.sequence),
+        integer(page.cursor.condition),
+    ];
+    transaction.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 /// The bytes that are here under a kind and an id. A member's entry tells by itself whose it is.

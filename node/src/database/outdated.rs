@@ -63,8 +63,9 @@ pub(super) fn copy_changed(
     file: &[u8],
     record: &SignedRecord,
 ) -> rusqlite::Result<()> {
-    let sql =
-        "INSERT OR IGNORE INTO outdated (file) SELECT file FROM records WHERE file = ?1 AND record <> ?2";
+    // Also one of a file that was hidden while the copy was made.
+    let sql = "INSERT OR IGNORE INTO outdated (file)
+        SELECT file FROM records WHERE file = ?1 AND record <> ?2 UNION SELECT file FROM hidden WHERE file = ?1";
     transaction.prepare_cached(sql)?.execute((file, cbor::to_vec(record)))?;
     settle(transaction, file)
 }

@@ -13,7 +13,7 @@ use quarta_protocols::{
 };
 use rusqlite::{OptionalExtension, Row, Transaction};
 
-use super::{Database, DatabaseError, handovers, id_range, integer, outdated, peer, unsigned};
+use super::{Database, DatabaseError, handovers, hidden, id_range, integer, outdated, peer, unsigned};
 
 /// What is listed of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +206,25 @@ pub(super) fn forget(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::
     Ok(forgotten)
 }
 
+/// The record of a file that is here, verified.
+pub(super) fn known(
+    transaction: &Transaction<'_>,
+    file: &FileId,
+    trust: &Trust,
+) -> rusqlite::Result<Option<Record>> {
+    let stored: Option<Vec<u8>> = transaction
+        .prepare_cached("SELECT record FROM records WHERE file = ?1")?
+        .query_row([&file.as_bytes()[..]], |row| row.get(0))
+        .optional()?;
+    Ok(stored.and_then(|bytes| genuine(&bytes, trust)))
+}
+
+/// A stored record, unless it does not verify any more: then it is worth nothing.
+fn genuine(bytes: &[u8], trust: &Trust) -> Option<Record> {
+    Record::verify(cbor::from_slice(bytes).ok()?, trust).ok()
+}
+
+/// Keeps a record unless one that is here, or what is known to be hidden of the file, counts as much; whether it was kept.
 pub(super) fn remember(
     transaction: &Transaction<'_>,
     record: &Record,
@@ -222,11 +241,11 @@ pub(super) fn remember(
     if stored.as_ref() == Some(&bytes) {
         return Ok(false);
     }
-    // One that does not verify any more is worth nothing.
-    let current = stored
-        .and_then(|bytes| cbor::from_slice::<SignedRecord>(&bytes).ok())
-        .and_then(|signed| Record::verify(signed, trust).ok());
+    let current = stored.and_then(|bytes| genuine(&bytes, trust));
     if current.is_some_and(|current| !record.supersedes(&current)) {
+        return Ok(false);
+    }
+    if hidden::hides(transaction, &record.file(), &record.precedence())? {
         return Ok(false);
     }
     let entry = record.entry();
@@ -249,7 +268,8 @@ pub(super) fn remember(
         bytes,
         integer(now_ms),
     ])?;
-    handovers::follow_owner(transaction, record)?;
+    hidden::show(transaction, &record.file())?;
+    handovers::follow_owner(transaction, &record.file(), &record.owner())?;
     outdated::record_changed(transaction, file)?;
     Ok(true)
 }

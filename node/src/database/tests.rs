@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     audiences::Held,
-    following::page::News,
+    following::{hiding::Hiding, page::News},
     library::{LibraryPath, Place, Stamp},
 };
 
@@ -142,10 +142,11 @@ fn another_programs_file_and_another_version_are_refused_untouched() {
 /// Data folders outlive versions: a changed table needs a new format number and a migration.
 #[test]
 fn the_tables_are_held_still() {
-    let hash = blake3::hash([SCHEMA, migration::SCHEMA_4].concat().as_bytes()).to_string();
+    let hash =
+        blake3::hash([SCHEMA, migration::SCHEMA_4, migration::SCHEMA_5].concat().as_bytes()).to_string();
     assert_eq!(hash, GOLDEN_SCHEMA, "raise FORMAT and migrate");
 }
-const GOLDEN_SCHEMA: &str = "3dec83cbdc64116a15ef5a2b3bc3912d77e93d0084bdfcae9224f38282f051eb";
+const GOLDEN_SCHEMA: &str = "78b657090ba5c6d27beb6212bbcba498c64dc64f6af5d20ef93a3f603fdf25f6";
 
 #[test]
 fn a_copy_reads_back_as_it_was_put_after_a_restart() {
@@ -307,7 +308,18 @@ fn page(news: Vec<News>, members: Vec<ListedMember>, sequence: u64) -> Page {
     let superpeer = Keypair::ed25519_from_bytes([3; 32]).unwrap().public().to_peer_id();
     let cursor =
         Cursor { store: ByteArray::new([7; 16]), run: u64::MAX - 1, sequence, condition: sequence / 2 };
-    Page { superpeer, cursor, news, members }
+    Page { superpeer, reading: 0, cursor, news, members }
+}
+
+/// Who keeps the database, and owns none of the files.
+fn me() -> PeerId {
+    Keypair::ed25519_from_bytes([4; 32]).unwrap().public().to_peer_id()
+}
+
+/// That this record is hidden, and all before it.
+fn hidden(record: &Record) -> News {
+    let (file, place) = (record.file(), Some(record.precedence()));
+    News::ForgetFile(Box::new(Hiding { file, place, handed_over: Vec::new() }))
 }
 
 /// What the feed says of a record.
@@ -320,12 +332,12 @@ fn a_page_and_its_cursor_are_here_together_after_a_restart_and_a_second_time_cha
     let world = World::new();
     let record = world.record(1, 1, Some("a"));
     let first = page(vec![file(record.clone())], vec![listed(world.peer(), &[], MemberState::Online)], 8);
-    let taken = world.database.take_page(&first, &world.trust, 1).unwrap();
+    let taken = world.database.take_page(&first, &me(), &world.trust, 1).unwrap();
     assert_eq!((taken.files.len(), taken.moved.len(), taken.ended.len()), (1, 1, 0));
     let world = world.reopened();
     assert_eq!(world.database.cursors().unwrap(), [(first.superpeer, first.cursor)].into());
     assert!(world.database.record(&record.file()).unwrap().is_some());
-    assert_eq!(world.database.take_page(&first, &world.trust, 2).unwrap(), Taken::default());
+    assert_eq!(world.database.take_page(&first, &me(), &world.trust, 2).unwrap(), Taken::default());
 
     let put = Change::Put {
         kind: Kind::FILE,
@@ -333,8 +345,8 @@ fn a_page_and_its_cursor_are_here_together_after_a_restart_and_a_second_time_cha
         payload: ByteBuf::from(cbor::to_vec(record.signed())),
     };
     assert_eq!(world.database.unknown(vec![put]).unwrap(), []);
-    let gone = page(vec![News::ForgetFile(record.file())], Vec::new(), 9);
-    assert_eq!(world.database.take_page(&gone, &world.trust, 3).unwrap().files.len(), 1);
+    let gone = page(vec![hidden(&record)], Vec::new(), 9);
+    assert_eq!(world.database.take_page(&gone, &me(), &world.trust, 3).unwrap().files.len(), 1);
     assert_eq!(world.database.record(&record.file()).unwrap(), None, "hidden is as if never known");
 }
 
@@ -343,7 +355,7 @@ fn a_page_that_cannot_be_written_moves_no_cursor() {
     let world = World::new();
     world.database.connection().execute_batch("DROP TABLE cursors").unwrap();
     let broken = page(vec![file(world.record(1, 1, Some("a")))], Vec::new(), 8);
-    assert!(world.database.take_page(&broken, &world.trust, 1).is_err());
+    assert!(world.database.take_page(&broken, &me(), &world.trust, 1).is_err());
     assert_eq!(world.database.list_files(&Listing::default(), 10).unwrap(), []);
 }
 
@@ -382,7 +394,8 @@ fn a_super_peers_revocation_ends_a_node_as_soon_as_it_is_known_to_be_one_and_nev
         let notice = RevocationNotice::by_superpeer(member, &superpeer, issuer.clone(), &world.trust);
         News::Revocation(Box::new(notice.verify(&world.trust).unwrap()))
     };
-    let take = |news| world.database.take_page(&page(news, Vec::new(), 1), &world.trust, 1).unwrap().ended;
+    let take =
+        |news| world.database.take_page(&page(news, Vec::new(), 1), &me(), &world.trust, 1).unwrap().ended;
     let mut unknown = take(vec![revoked(node), revoked(central)]);
     unknown.sort_by_key(|(peer, _)| *peer != node);
     assert_eq!(
@@ -423,13 +436,13 @@ fn a_departure_is_final_and_a_super_peers_word_renames_nobody() {
         role: Role::Superpeer,
         ..listed(member, &["/ip4/10.0.0.1/tcp/1"], MemberState::Online)
     };
-    let taken = world.database.take_page(&page(news, vec![renamed], 1), &world.trust, 1).unwrap();
+    let taken = world.database.take_page(&page(news, vec![renamed], 1), &me(), &world.trust, 1).unwrap();
     assert_eq!((taken.enrolled, taken.ended), (1, vec![(member, Ended::Left)]));
     let known = world.database.member(&member).unwrap().unwrap().listed;
     assert_eq!((known.name.as_str(), known.role, known.state), ("recife", Role::Node, MemberState::Left));
     assert_eq!(world.database.endings().unwrap().departures, [left]);
     let forget = vec![News::ForgetMember(Enrolment::id_of(&member))];
-    world.database.take_page(&page(forget, Vec::new(), 2), &world.trust, 1).unwrap();
+    world.database.take_page(&page(forget, Vec::new(), 2), &me(), &world.trust, 1).unwrap();
     assert_eq!(world.database.member(&member).unwrap(), None);
     assert_eq!(
         world.database.ended().unwrap(),
@@ -818,16 +831,18 @@ fn a_copy_is_outdated_from_the_moment_another_record_is_known_until_it_is_of_tha
     world.database.keep_copy(&newer, &manifest(1), &second, &world.trust, 4).unwrap();
     assert_eq!(world.database.outdated_copy(&copy.file).unwrap(), None);
 
-    // Hidden, and shown again as it was.
-    let hidden = page(vec![News::ForgetFile(copy.file)], Vec::new(), 1);
-    assert_eq!(world.database.take_page(&hidden, &world.trust, 5).unwrap().files, [copy.file]);
+    // Hidden, and shown again by its next record.
+    let hidden = page(vec![hidden(&second)], Vec::new(), 1);
+    assert_eq!(world.database.take_page(&hidden, &me(), &world.trust, 5).unwrap().files, [copy.file]);
     assert_eq!(world.database.outdated_copy(&copy.file).unwrap().unwrap().now, None);
-    let shown = page(vec![file(second)], Vec::new(), 2);
-    world.database.take_page(&shown, &world.trust, 6).unwrap();
-    assert_eq!(world.database.outdated(None, 10).unwrap(), []);
+    let third = world.record(1, 3, Some("a"));
+    let shown = page(vec![file(third.clone())], Vec::new(), 2);
+    world.database.take_page(&shown, &me(), &world.trust, 6).unwrap();
+    let now = world.database.outdated_copy(&copy.file).unwrap().unwrap().now;
+    assert_eq!(now.as_ref(), Some(third.signed()));
 
     // Deleted, and the copy gone.
-    let deleted = world.record(1, 3, None);
+    let deleted = world.record(1, 4, None);
     world.database.remember_record(&deleted, &world.trust, 7).unwrap();
     assert_eq!(
         world.database.outdated_copy(&copy.file).unwrap().unwrap().now.as_ref(),

@@ -11,9 +11,12 @@
 //! - **The next one at once.** A super-peer that is lost, answers nothing for [`ANSWER_GRACE`] longer than it was to wait,
 //!   or says that it cannot answer, rests for a while, and the next in the node's order of preference is asked. The
 //!   preferred one is gone back to when it is there again, so that the load stays spread.
+//! - **From the beginning where that is needed.** A super-peer whose word has hidden files from this node may turn out to be
+//!   none ([`hiding`]). Then all cursors are dropped ([`Input::Anew`]).
 //! - **A restored super-peer gets back what only others know.** One that does not know the cursor begins its feed anew
 //!   ([`Effect::Return`]): it was restored from a backup or made anew, and may lack endings of memberships.
 
+pub mod hiding;
 pub mod page;
 #[cfg(test)]
 mod tests;
@@ -58,6 +61,8 @@ pub enum Input {
         /// Whether more is there already.
         more: bool,
     },
+    /// What super-peers have said counts no more as it did: the database holds no cursors, and all feeds are read anew.
+    Anew,
     /// There was no usable answer, or it could not be stored.
     Failed(u64),
     /// Nothing but time.
@@ -75,6 +80,8 @@ pub enum Effect {
         peer: PeerId,
         /// From where; none for everything.
         since: Option<Cursor>,
+        /// How often [`Input::Anew`] had come by then.
+        reading: u64,
         /// How long it may wait for news.
         wait: Duration,
     },
@@ -117,6 +124,7 @@ pub struct Follower {
     conducts: HashMap<PeerId, Conduct>,
     asked: Option<Asked>,
     questions: u64,
+    readings: u64,
     /// Whether more is known to be there already.
     hurry: bool,
     /// Who has answered on the present connection.
@@ -132,6 +140,7 @@ impl Follower {
             conducts: HashMap::new(),
             asked: None,
             questions: 0,
+            readings: 0,
             hurry: false,
             heard: None,
         }
@@ -187,6 +196,13 @@ impl Follower {
                     }
                 }
             }
+            Input::Anew => {
+                self.cursors.clear();
+                self.readings += 1;
+                // Also what is being answered was asked for with a cursor that holds no more.
+                self.asked = None;
+                self.hurry = true;
+            }
             Input::Failed(question) => {
                 if let Some(asked) = self.asked.take_if(|asked| asked.question == question) {
                     self.rests(now, asked.peer);
@@ -225,6 +241,7 @@ impl Follower {
         self.questions += 1;
         let question = self.questions;
         self.asked = Some(Asked { question, peer, until: Some(now + wait + conduct(&peer).grace) });
-        effects.push(Effect::Ask { question, peer, since: self.cursors.get(&peer).copied(), wait });
+        let (since, reading) = (self.cursors.get(&peer).copied(), self.readings);
+        effects.push(Effect::Ask { question, peer, since, reading, wait });
     }
 }

@@ -16,6 +16,8 @@ use quarta_protocols::{
     signing::{Signed, Statement},
 };
 
+use super::hiding::Hiding;
+
 /// What the envelope around a record's body adds at most, in bytes.
 const ENVELOPE_MAX_BYTES: usize = 256;
 /// The longest wrap as it travels, in bytes.
@@ -35,7 +37,7 @@ pub enum News {
     /// A member was expelled.
     Revocation(Box<Revoked>),
     /// A file is hidden from this node.
-    ForgetFile(FileId),
+    ForgetFile(Box<Hiding>),
     /// A member is to be forgotten, by the id of its entry.
     ForgetMember([u8; ID_BYTES]),
 }
@@ -49,10 +51,11 @@ pub fn verify(change: Change, trust: &Trust) -> Result<Option<News>, String> {
     let misplaced = || "an entry does not belong under its id".to_owned();
     let (kind, id, payload) = match change {
         Change::Put { kind, id, payload } => (kind, *id, payload),
-        Change::Forget { kind: Kind::FILE, id } => {
-            return Ok(Some(News::ForgetFile(FileId::from_bytes(*id))));
+        Change::Forget { kind: Kind::FILE, id, place, handed_over } => {
+            let hiding = Hiding { file: FileId::from_bytes(*id), place, handed_over };
+            return Ok(Some(News::ForgetFile(Box::new(hiding))));
         }
-        Change::Forget { kind: Kind::MEMBER, id } => return Ok(Some(News::ForgetMember(*id))),
+        Change::Forget { kind: Kind::MEMBER, id, .. } => return Ok(Some(News::ForgetMember(*id))),
         Change::Forget { .. } => return Ok(None),
     };
     match kind {
@@ -114,6 +117,10 @@ mod tests {
         Change::Put { kind, id: ByteArray::new(id), payload: ByteBuf::from(payload) }
     }
 
+    fn forget(kind: Kind) -> Change {
+        Change::Forget { kind, id: ByteArray::new([1; 32]), place: None, handed_over: Vec::new() }
+    }
+
     #[test]
     fn an_ending_is_taken_under_its_own_members_id_only() {
         let (trust, root) = world();
@@ -146,11 +153,11 @@ mod tests {
     fn what_ended_a_membership_is_never_forgotten_and_later_kinds_are_passed_over() {
         let (trust, _) = world();
         for kind in [Kind::DEPARTURE, Kind::REVOCATION, Kind(99)] {
-            assert_eq!(verify(Change::Forget { kind, id: ByteArray::new([1; 32]) }, &trust), Ok(None));
+            assert_eq!(verify(forget(kind), &trust), Ok(None));
         }
         assert_eq!(verify(put(Kind(99), [1; 32], vec![1, 2, 3]), &trust), Ok(None));
-        let forget = Change::Forget { kind: Kind::FILE, id: ByteArray::new([1; 32]) };
-        assert_eq!(verify(forget, &trust), Ok(Some(News::ForgetFile(FileId::from_bytes([1; 32])))));
+        let hiding = Hiding { file: FileId::from_bytes([1; 32]), place: None, handed_over: Vec::new() };
+        assert_eq!(verify(forget(Kind::FILE), &trust), Ok(Some(News::ForgetFile(Box::new(hiding)))));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn cursor(sequence: u64) -> Cursor {
 /// The one question in the effects.
 fn asked(effects: &[Effect]) -> (u64, PeerId, Option<Cursor>, Duration) {
     let mut questions = effects.iter().filter_map(|effect| match effect {
-        Effect::Ask { question, peer, since, wait } => Some((*question, *peer, *since, *wait)),
+        Effect::Ask { question, peer, since, wait, .. } => Some((*question, *peer, *since, *wait)),
         Effect::Overdue(_) | Effect::Return(_) => None,
     });
     let first = questions.next().expect("a question");

@@ -10,12 +10,10 @@ use libp2p::PeerId;
 use quarta_daemon::timer;
 use quarta_protocols::{
     cbor,
-    credentials::Trust,
     messages::{
         changes::{Change, Changes, Cursor, RETURNED_MAX, Request, Response},
         index::{ListedMember, MemberState},
     },
-    records::Record,
     rpc::Protocol,
 };
 use tokio::sync::mpsc;
@@ -23,7 +21,7 @@ use tokio::sync::mpsc;
 use super::{Shared, wall_ms};
 use crate::{
     api::model::NodeEvent,
-    database::{Database, DatabaseError, Endings, Page, Taken},
+    database::{DatabaseError, Endings, Page, Taken},
     following::{
         Effect, Follower, Input,
         page::{News, verify},
@@ -50,11 +48,12 @@ pub(super) async fn follow(shared: Arc<Shared>, cursors: HashMap<PeerId, Cursor>
     loop {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Ask { question, peer, since, wait } => {
+                Effect::Ask { question, peer, since, reading, wait } => {
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let request = Request::Follow { since, wait_ms };
                     let (shared, answers) = (shared.clone(), answers.clone());
-                    tokio::spawn(async move { ask(&shared, question, peer, request, &answers).await });
+                    let asked = Asked { question, peer, reading };
+                    tokio::spawn(async move { ask(&shared, asked, request, &answers).await });
                 }
                 Effect::Overdue(peer) => shared.superpeers.silent(peer),
                 Effect::Return(peer) => {
@@ -75,21 +74,26 @@ pub(super) async fn follow(shared: Arc<Shared>, cursors: HashMap<PeerId, Cursor>
     }
 }
 
-/// Asks for a page and takes it in. The follower hears how it went unless the node stops.
-async fn ask(
-    shared: &Arc<Shared>,
+/// A question of the follower's.
+#[derive(Clone, Copy)]
+struct Asked {
     question: u64,
     peer: PeerId,
-    request: Request,
-    answers: &mpsc::Sender<Input>,
-) {
+    reading: u64,
+}
+
+/// Asks for a page and takes it in. The follower hears how it went unless the node stops.
+async fn ask(shared: &Arc<Shared>, asked: Asked, request: Request, answers: &mpsc::Sender<Input>) {
+    let Asked { question, peer, .. } = asked;
     let input = match shared.network.call::<Changes>(peer, request).await {
         Ok(Response::Page { cursor, restart, changes, members, more }) => {
             shared.superpeers.heard(&peer);
             let _ = answers.send(Input::Arrived(question)).await;
-            match take(shared, peer, cursor, changes, members).await {
-                Ok(()) => {
-                    if !more {
+            match take(shared, asked, cursor, changes, members).await {
+                Ok(anew) => {
+                    if anew {
+                        let _ = answers.send(Input::Anew).await;
+                    } else if !more {
                         shared.catching_up.caught_up();
                     }
                     Input::Stored { question, cursor, restart, more }
@@ -112,53 +116,32 @@ async fn ask(
     let _ = answers.send(input).await;
 }
 
-/// Verifies a page, writes it, and does what follows from it.
+/// Verifies a page, writes it, and does what follows from it; whether all feeds are to be read anew.
 async fn take(
     shared: &Arc<Shared>,
-    superpeer: PeerId,
+    asked: Asked,
     cursor: Cursor,
     changes: Vec<Change>,
     members: Vec<ListedMember>,
-) -> Result<(), String> {
-    let reading = shared.clone();
-    let unknown = in_database(move || reading.database.unknown(changes)).await?;
+) -> Result<bool, String> {
+    let Asked { peer: superpeer, reading, .. } = asked;
+    let known = shared.clone();
+    let unknown = in_database(move || known.database.unknown(changes)).await?;
     let mut news = verified(shared, superpeer, unknown).await?;
     // Owners are told of the wraps that they made themselves.
     let me = shared.identity.keys.peer();
     news.retain(|news| !matches!(news, News::Wrap(wrap) if wrap.statement().member != me));
     shared.superpeers.hear(shared, &members);
-    let (writing, page) = (shared.clone(), Page { superpeer, cursor, news, members });
+    let (writing, page) = (shared.clone(), Page { superpeer, reading, cursor, news, members });
     let taken = in_database(move || {
         let trust = &writing.identity.trust;
-        let mut page = page;
         let own = writing.identity.keys.peer();
-        page.news = without_hiding_of_own(page.news, trust, &own, &writing.database)?;
-        writing.noted(writing.database.take_page(&page, trust, wall_ms()))
+        writing.noted(writing.database.take_page(&page, &own, trust, wall_ms()))
     })
     .await?;
+    let anew = taken.anew;
     act_on(shared, taken).await;
-    Ok(())
-}
-
-/// Leaves out that own files are hidden: what a branch owns is not a super-peer's to take away.
-fn without_hiding_of_own(
-    news: Vec<News>,
-    trust: &Trust,
-    own: &PeerId,
-    database: &Database,
-) -> Result<Vec<News>, DatabaseError> {
-    let mut kept = Vec::with_capacity(news.len());
-    for one in news {
-        if let News::ForgetFile(file) = &one
-            && let Some(signed) = database.record(file)?
-            && Record::verify(signed, trust).is_ok_and(|record| record.owner() == *own)
-        {
-            tracing::warn!(%file, "a super-peer hides a file of this branch's own; it is kept");
-            continue;
-        }
-        kept.push(one);
-    }
-    Ok(kept)
+    Ok(anew)
 }
 
 async fn verified(

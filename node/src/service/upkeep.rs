@@ -461,7 +461,9 @@ fn fate_of(
 ) -> Option<(Fate, Option<Record>)> {
     let held = Record::verify(outdated.copy.record.clone(), trust).ok()?;
     let Some(signed) = &outdated.now else {
-        return Some((fate(&held, Now::Hidden, role(own, &held)), None));
+        // Whose the file is now, which the record that the copy belongs to need not say yet.
+        let role = if outdated.copy.owner == *own { Role::Owner } else { Role::Reader };
+        return Some((fate(&held, Now::Hidden, role), None));
     };
     let now = Record::verify(signed.clone(), trust).ok()?;
     let fate = fate(&held, Now::Record { record: &now, opens: opens(&now) }, role(own, &now));

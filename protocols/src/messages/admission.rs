@@ -156,7 +156,10 @@ pub enum Refusal {
     /// The name was a departed member's, and the invite does not say that it is to be used again.
     #[error("the name belonged to a member that is gone; only an invite made to replace it gives it again")]
     NameOfDeparted,
-    /// The invite is made to replace a member that is gone, and gives that one's name only.
-    #[error("the invite gives another name, that of the member it replaces")]
+    /// The invite is made to replace a member that is gone, and gives that one's name only; or the peer is a member already,
+    /// under another name.
+    #[error(
+        "the name is to be another: that of the member that the invite replaces, or the one joined under before"
+    )]
     OtherName,
 }

@@ -8,6 +8,10 @@
 //! members' condition is soft state and numbered by the run of its process. The [`Cursor`] names both, so that each
 //! super-peer knows what a member has of *its* numbering, and one that was restored from a backup notices that the
 //! cursor comes from a future that it has lost.
+//!
+//! A member changes super-peers at any moment, and these hear of things at different times. So what one says must fit
+//! together with what another says, in whatever order a member hears of it: of two records the one that supersedes stays,
+//! and [`Change::Forget`] says for how far the file had come it holds.
 
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ use crate::{
     endings::{Departure, RevocationNotice},
     ids::ID_BYTES,
     limits::{MEMBER_PAGE_ENTRIES, PAGE_MESSAGE_BYTES, RECORD_PAGE_ENTRIES, SMALL_MESSAGE_BYTES},
+    records::{LINKS_MAX, Link, Precedence},
     rpc::Protocol,
     signing::Signed,
 };
@@ -98,6 +103,18 @@ pub enum Change {
         kind: Kind,
         /// What it was about.
         id: ByteArray<ID_BYTES>,
+        /// How far the file has come: records up to here are hidden, by whoever they are shown later, and one above is
+        /// not. A super-peer of an earlier version does not say so; then it holds for what the member has now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<Precedence>,
+        /// The hand-overs by which the member itself, or the root in its place, gave the file away. An owner takes
+        /// nobody's word for it that its file is another's.
+        #[serde(
+            default,
+            skip_serializing_if = "Vec::is_empty",
+            deserialize_with = "cbor::at_most::<LINKS_MAX, _, _>"
+        )]
+        handed_over: Vec<Signed<Link>>,
     },
 }
 

@@ -27,7 +27,7 @@ use quarta_protocols::{
         vault::Vault,
     },
     names::{FileName, MemberName},
-    records::{Access, Body, Entry, Link, Origin, RECORD_MAX_BYTES, Record, SignedRecord, State},
+    records::{Access, Body, Entry, Link, Origin, Precedence, RECORD_MAX_BYTES, Record, SignedRecord, State},
     rpc::Protocol,
     signing::{Signed, Statement},
 };
@@ -219,6 +219,11 @@ impl World {
             by_root,
             candidates,
         }
+    }
+
+    pub(crate) fn handed_over(&self) -> SignedRecord {
+        let links = vec![Signed::new(&self.link(true), &self.trust.network, &self.root)];
+        self.signed(&Body { links, revision: 2, ..self.body(State::Deleted) }, &self.other)
     }
 
     pub(crate) fn signed(&self, body: &Body, owner: &Keypair) -> SignedRecord {
@@ -443,9 +448,7 @@ fn statements(cases: &mut Cases, world: &World) {
         cases.cbor(&format!("statement.record.{what}"), &body, statement::<Body>);
         cases.cbor(&format!("signed.record.{what}"), &world.signed(&body, &world.node), record);
     }
-    let links = vec![Signed::new(&world.link(true), &world.trust.network, &world.root)];
-    let handed_over = Body { links, revision: 2, ..world.body(State::Deleted) };
-    cases.cbor("signed.record.handed_over", &world.signed(&handed_over, &world.other), record);
+    cases.cbor("signed.record.handed_over", &world.handed_over(), record);
 }
 
 fn membership(cases: &mut Cases, world: &World) {
@@ -651,10 +654,16 @@ fn changes(cases: &mut Cases, world: &World) {
     let returned = Request::Return { departures: vec![world.departure()], revocations: vec![by_root] };
     cases.request::<Changes>("return", &returned);
     let (kind, id) = (Kind::FILE, ByteArray::new([0x1d; 32]));
+    let forget = |place, handed_over| Change::Forget { kind, id, place, handed_over };
     let changes =
-        vec![Change::Put { kind, id, payload: ByteBuf::from(vec![1, 2, 3]) }, Change::Forget { kind, id }];
+        vec![Change::Put { kind, id, payload: ByteBuf::from(vec![1, 2, 3]) }, forget(None, Vec::new())];
     let page = Response::Page { cursor, restart: true, changes, members: Vec::new(), more: true };
     cases.response::<Changes>("page", &page);
+    let record = world.handed_over();
+    let (place, links) = (Precedence::claimed(&record).unwrap(), record.peek().unwrap().links);
+    let changes = vec![forget(Some(place), links)];
+    let page = Response::Page { cursor, restart: false, changes, members: Vec::new(), more: false };
+    cases.response::<Changes>("page.hidden", &page);
     cases.response::<Changes>("noted", &Response::Noted);
     cases.response::<Changes>("unavailable", &Response::Unavailable);
 }

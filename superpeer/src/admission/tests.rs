@@ -97,6 +97,18 @@ fn the_same_peer_may_ask_again_and_uses_nothing_up() {
 }
 
 #[test]
+fn a_member_is_not_renamed_by_a_request_that_comes_late() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    issue(&mut catalog, terms(1));
+    redeem(&mut catalog, redemption(&key(9), "filial-recife")).unwrap();
+    let late = redeem(&mut catalog, redemption(&key(9), "filial-olinda"));
+    assert_eq!(late.unwrap_err(), Refusal::OtherName);
+    let member = catalog.reader().unwrap().member(&peer(9)).unwrap().unwrap();
+    assert_eq!(member.name, name("filial-recife"));
+}
+
+#[test]
 fn a_refusal_uses_nothing_up_and_admits_nobody() {
     let dir = folder();
     let mut catalog = catalog(dir.path(), 101);

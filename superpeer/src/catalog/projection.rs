@@ -126,22 +126,26 @@ const fn audience(entry: &Entry) -> Option<&AudienceId> {
     }
 }
 
-/// Notes who may see a file, where that is not everybody. A deleted file stays hidden from whom it was hidden.
+/// Notes who may see a file, where that is not everybody. A deleted file stays hidden from whom it was hidden: under the
+/// audience that it had, and that audience's owner, who need not be the one who deleted it, where what came between them was
+/// never here.
 fn restrict_file(
     tx: &Transaction<'_>,
     row: i64,
     old: Option<&Record>,
     new: &Record,
 ) -> Result<(), CatalogError> {
-    let before: Option<(Vec<u8>, bool)> = tx
-        .prepare_cached("SELECT audience, always FROM restrictions WHERE row = ?1")?
-        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))
+    let before: Option<(Vec<u8>, Vec<u8>, bool)> = tx
+        .prepare_cached("SELECT audience, owner, always FROM restrictions WHERE row = ?1")?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let audience = match &new.body().state {
-        State::Present(entry) => audience(entry).map(|audience| audience.as_bytes().to_vec()),
-        State::Deleted => before.as_ref().map(|(audience, _)| audience.clone()),
+    let restriction = match &new.body().state {
+        State::Present(entry) => {
+            audience(entry).map(|audience| (audience.as_bytes().to_vec(), new.owner().to_bytes()))
+        }
+        State::Deleted => before.as_ref().map(|(audience, owner, _)| (audience.clone(), owner.clone())),
     };
-    let Some(audience) = audience else {
+    let Some((audience, owner)) = restriction else {
         tx.prepare_cached("DELETE FROM restrictions WHERE row = ?1")?.execute([row])?;
         return Ok(());
     };
@@ -149,19 +153,15 @@ fn restrict_file(
     let always = match (old, before) {
         (None, _) => revision == 1 && links == 0,
         // A revision that never came here may have been seen by others elsewhere.
-        (Some(old), Some((hidden_as, always))) => {
+        (Some(old), Some((hidden_as, _, always))) => {
             let next =
                 old.body().revision.checked_add(1) == Some(revision) && old.body().links.len() == links;
             always && next && hidden_as == audience
         }
         (Some(_), None) => false,
     };
-    tx.prepare_cached("INSERT OR REPLACE INTO restrictions VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-        row,
-        audience,
-        new.owner().to_bytes(),
-        always
-    ])?;
+    tx.prepare_cached("INSERT OR REPLACE INTO restrictions VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![row, audience, owner, always])?;
     Ok(())
 }
 

@@ -245,6 +245,44 @@ fn a_file_that_was_hidden_and_is_deleted_is_forgotten_by_who_had_seen_it_before(
 }
 
 #[test]
+fn a_deletion_by_a_later_owner_reaches_whom_the_former_one_let_read() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    let of_1 = audience(1, 1, but(&[3]), 1);
+    keys(&mut catalog, 1, &of_1, &[2, 4]);
+    stored(&mut catalog, 1, &record(1, 1, 1, restricted("a", 8, of_1.statement().audience, 1)));
+    let seen = catalog.sequence();
+    // The record by which member 2 took the file over never came here.
+    let deleted = handed_over(body(1, 1, 3, State::Deleted), 1, 2);
+    catalog.take(&membership(102), vec![file_entry(&deleted)], START_MS).unwrap();
+    for (viewer, told) in [(1, "put"), (2, "put"), (4, "put"), (3, "forget")] {
+        assert_eq!(news(&catalog, viewer, seen), [(told, Kind::FILE)], "{viewer}");
+    }
+}
+
+#[test]
+fn who_is_to_forget_a_file_is_told_how_far_it_had_come_and_how_it_gave_it_away() {
+    let dir = folder();
+    let mut catalog = catalog(dir.path(), 101);
+    stored(&mut catalog, 1, &record(1, 1, 1, present("a")));
+    let of_2 = audience(2, 1, only(&[4]), 1);
+    keys(&mut catalog, 2, &of_2, &[4]);
+    let given = handed_over(body(1, 1, 2, restricted("a", 8, of_2.statement().audience, 1)), 1, 2);
+    stored(&mut catalog, 2, &given);
+    let page = catalog.reader().unwrap().since(0, usize::MAX, usize::MAX).unwrap();
+    for (viewer, links) in [(1, given.body().links.clone()), (3, Vec::new())] {
+        let told: Vec<_> = page.changes.iter().filter_map(|change| told(change, &peer(viewer))).collect();
+        let forget = Told::Forget {
+            kind: Kind::FILE,
+            id: ByteArray::new(*given.file().as_bytes()),
+            place: Some(given.precedence()),
+            handed_over: links,
+        };
+        assert!(told.contains(&forget), "{viewer}");
+    }
+}
+
+#[test]
 fn a_file_is_told_again_when_its_audience_arrives_after_it() {
     let dir = folder();
     let mut catalog = catalog(dir.path(), 101);
@@ -468,7 +506,7 @@ proptest! {
                                 State::Deleted => knows.remove(&*id),
                             };
                         }
-                        Some(Told::Forget { kind: Kind::FILE, id }) => {
+                        Some(Told::Forget { kind: Kind::FILE, id, .. }) => {
                             knows.remove(&*id);
                         }
                         _ => {}

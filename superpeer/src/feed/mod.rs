@@ -8,10 +8,10 @@
 //!   a run that it does not know, or beyond that run's end, comes from a store that was restored from a backup since:
 //!   [`Beginning::restart`].
 //! - **Only what a member may see** ([`told`]): files, members, departures, revocations, and the keys that are for it; of a
-//!   file that is hidden from it, that it is to forget it, unless nobody was ever shown it but those who still are. A file
-//!   gets a new number when its audience arrives, so it does not matter which of the two comes first. Events of the audit
-//!   trail and kinds of later versions stay among super-peers. Who is no member any more is shown nothing: the service
-//!   does not answer it at all.
+//!   file that is hidden from it, that it is to forget it and how far the file had come, unless nobody was ever shown it
+//!   but those who still are. A file gets a new number when its audience arrives, so it does not matter which of the two
+//!   comes first. Events of the audit trail and kinds of later versions stay among super-peers. Who is no member any more
+//!   is shown nothing: the service does not answer it at all.
 //! - **Idle members cost next to nothing.** [`Waiting`] keeps one question for each open; [`Conditions`] holds back what
 //!   changes all the time.
 
@@ -20,8 +20,11 @@ mod waiting;
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    cbor,
     limits::RECORD_PAGE_ENTRIES,
     messages::changes::{self, Cursor},
+    records::{Link, Precedence, SignedRecord},
+    signing::Signed,
 };
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -107,8 +110,22 @@ pub fn told(change: &Change, member: &PeerId) -> Option<changes::Change> {
             id,
             payload: ByteBuf::from(change.payload.clone()),
         }),
-        Shown::Hidden => Some(changes::Change::Forget { kind: change.kind, id }),
+        Shown::Hidden => Some(hidden(change, member)),
         Shown::No => None,
+    }
+}
+
+/// That a member is to forget a file, with what makes it no matter when it hears so: how far the file had come, and, for
+/// whoever owned it once, that it is another's now.
+fn hidden(change: &Change, member: &PeerId) -> changes::Change {
+    let record: Option<SignedRecord> = cbor::from_slice(&change.payload).ok();
+    let body = record.as_ref().and_then(|record| record.peek().ok());
+    let given_away = |link: &Signed<Link>| link.peek().is_ok_and(|link| link.from == *member);
+    changes::Change::Forget {
+        kind: change.kind,
+        id: ByteArray::new(change.id),
+        place: record.and_then(|record| Precedence::claimed(&record).ok()),
+        handed_over: body.map_or_else(Vec::new, |body| body.links.into_iter().filter(given_away).collect()),
     }
 }
 
@@ -118,7 +135,6 @@ mod tests {
 
     use quarta_protocols::{
         audiences::Rule,
-        cbor,
         credentials::{Role, UnixSeconds},
         limits::{ADDRESSES_MAX, PAGE_MESSAGE_BYTES},
         messages::{

@@ -3,7 +3,10 @@
 //! Each attempt goes over the network as a letter from a machine of the cast, since the transport proves who sends. What
 //! must become of it goes with it: [`Verdict`].
 
+mod lists;
+
 use quarta_protocols::{
+    audiences::Audience,
     audit::{Action, Event},
     clock::HybridTime,
     credentials::{Credential, Grant, Role},
@@ -64,6 +67,7 @@ pub struct Attempt {
 pub struct Adversary {
     records: Vec<SignedRecord>,
     entries: Vec<Entry>,
+    audiences: Vec<Signed<Audience>>,
 }
 
 /// What is remembered of each kind.
@@ -75,6 +79,11 @@ impl Adversary {
         match ask {
             Ask::Index(index::Request::Publish(records)) if self.records.len() < REMEMBERED_MAX => {
                 self.records.extend(records.iter().cloned());
+            }
+            Ask::Index(index::Request::PublishKeys { audiences, .. })
+                if self.audiences.len() < REMEMBERED_MAX =>
+            {
+                self.audiences.extend(audiences.iter().cloned());
             }
             Ask::Sync(sync::Request::Push(entries)) if self.entries.len() < REMEMBERED_MAX => {
                 self.entries.extend(entries.iter().cloned());
@@ -94,6 +103,15 @@ impl Adversary {
             let ask = Ask::Sync(sync::Request::Push(entries));
             let credential = from.identity().credential.clone();
             let what = "a super-peer pushes old entries";
+            return Some(Attempt { from, to, credential, ask, verdict: Verdict::Harmless, what });
+        }
+        if rng.random_bool(0.2) {
+            // A member that states an old list: its own counts as known or superseded, others' are refused.
+            let from = Who::member(rng.random_range(0..NODES));
+            let audiences = vec![self.audiences.choose(rng)?.clone()];
+            let ask = Ask::Index(index::Request::PublishKeys { audiences, wraps: Vec::new() });
+            let credential = from.identity().credential.clone();
+            let what = "a member states an old list";
             return Some(Attempt { from, to, credential, ask, verdict: Verdict::Harmless, what });
         }
         // A member that publishes old records: its own count as known or superseded, others' are refused.
@@ -118,7 +136,29 @@ impl Adversary {
         let superpeers_own = bad.identity().credential.clone();
         let publish = |record| Ask::Index(index::Request::Publish(vec![record]));
         let push = |entry| Ask::Sync(sync::Request::Push(vec![entry]));
-        match rng.random_range(0..17) {
+        match rng.random_range(0..21) {
+            17 => {
+                let entry = lists::tampered(node, bad, rng);
+                refused(
+                    bad,
+                    superpeers_own,
+                    push(entry),
+                    "a super-peer pushes a list that is not its owner's",
+                )
+            }
+            18 => {
+                let ask = lists::anothers(&self.audiences, node, rng)?;
+                refused(node, own, ask, "a member states another's list")
+            }
+            19 => {
+                let ask = lists::keys_of_anothers(&self.audiences, node, rng)?;
+                refused(node, own, ask, "a member gives itself the keys of another's list")
+            }
+            20 => {
+                let (owner, ask) = lists::keys_for_a_superpeer(&self.audiences, to, rng)?;
+                let own = owner.identity().credential.clone();
+                refused(owner, own, ask, "an owner gives a super-peer keys")
+            }
             10 => {
                 let ask = Ask::Admission(admission::Request::Leave(departure_by(node, stranger)));
                 refused(stranger, None, ask, "a stranger says that a member leaves")
@@ -201,7 +241,7 @@ impl Adversary {
             7 => {
                 let mut entry = self.entries.choose(rng)?.clone();
                 entry.id[5] ^= 1;
-                if !matches!(entry.kind, Kind::FILE | Kind::MEMBER) {
+                if !matches!(entry.kind, Kind::FILE | Kind::MEMBER | Kind::AUDIENCE | Kind::WRAP) {
                     return None;
                 }
                 refused(bad, superpeers_own, push(entry), "a super-peer pushes an entry under another's id")

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use libp2p::{PeerId, identity::Keypair};
 use quarta_protocols::{
     content::ContentKey,
-    credentials::{Credential, Grant, Role, Trust, UnixSeconds},
-    ids::{ContentId, Sha256},
+    credentials::{Credential, Grant, Membership, Role, Trust, UnixSeconds},
+    ids::{ContentId, ID_BYTES, Sha256},
     keys::{SealingKey, SealingSecret},
     members::Enrolment,
     names::{FileName, MemberName},
@@ -55,10 +55,14 @@ pub struct Identity {
     pub key: Keypair,
     /// Its peer id.
     pub peer: PeerId,
+    /// The id of its own entry, and of its membership's end.
+    pub entry: [u8; ID_BYTES],
     /// Its sealing key.
     pub sealing_key: Signed<SealingKey>,
     /// Its credential; none for a stranger.
     pub credential: Option<Credential>,
+    /// What that says, verified once for all schedules.
+    pub membership: Option<Membership>,
 }
 
 /// The root and everybody.
@@ -128,6 +132,15 @@ impl Who {
         self.identity().peer
     }
 
+    /// What a credential that it shows says, whenever that holds; none where it is not genuine or another's.
+    pub fn membership_of(self, credential: &Credential) -> Option<Membership> {
+        let identity = self.identity();
+        if identity.credential.as_ref() == Some(credential) {
+            return identity.membership.clone();
+        }
+        credential.verify_ignoring_time(&cast().trust, &identity.peer).ok()
+    }
+
     /// Whose peer id this is.
     pub fn of_peer(peer: &PeerId) -> Option<Self> {
         Self::all().find(|who| who.identity().peer == *peer)
@@ -177,7 +190,9 @@ impl Cast {
                 Part::Stranger => None,
             };
             let sealing_key = SealingSecret::from_bytes([seed; 32]).statement(&trust.network, &key);
-            everybody.push(Identity { name, key, peer, sealing_key, credential });
+            let entry = Enrolment::id_of(&peer);
+            let membership = credential.as_ref().and_then(|own| own.verify_ignoring_time(&trust, &peer).ok());
+            everybody.push(Identity { name, key, peer, entry, sealing_key, credential, membership });
         }
         Self { root, trust, foreign_root: key(FOREIGN_ROOT_SEED), everybody }
     }
@@ -198,12 +213,17 @@ pub fn new_file(owner: Who, nonce: [u8; 16], name: &str, content: ContentId) -> 
         size_bytes: 3,
         content,
         manifest: None,
-        access: Access::Open {
-            key: ContentKey::from_bytes([1; 32]),
-            sha256: Sha256::from_bytes([2; 32]),
-            media_type: None,
-        },
+        access: open_access(),
     };
     let file = origin.file_id(&cast().trust.network);
     Body { file, origin, links: Vec::new(), revision: 1, state: State::Present(entry) }
+}
+
+/// The access of a file that is open to all.
+pub fn open_access() -> Access {
+    Access::Open {
+        key: ContentKey::from_bytes([1; 32]),
+        sha256: Sha256::from_bytes([2; 32]),
+        media_type: None,
+    }
 }

@@ -5,6 +5,8 @@
 //! So a promise is compared with what lies on the disk, and not with what a super-peer says of itself.
 
 mod disks;
+mod mirrors;
+mod showing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -14,6 +16,7 @@ use std::{
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::{Audience, Stated, Wrap},
     audit::Event,
     cbor,
     endings::{Departure, RevocationNotice, Revoked},
@@ -24,7 +27,11 @@ use quarta_protocols::{
 };
 use rusqlite::Connection;
 
-use self::disks::{Contents, Key, Payload, Stored, changed, hash, mirrored, open, short, version};
+use self::{
+    disks::{Contents, Key, Payload, Stored, changed, hash, open, short, version},
+    mirrors::Mirror,
+    showing::{Lists, Veils},
+};
 use super::{
     adversary::Verdict,
     cast::{Part, SUPERPEERS, Who, cast},
@@ -46,6 +53,8 @@ pub enum Rule {
     InvitesAreUsedUp,
     /// Whose membership has ended is shown nothing, admitted nowhere and renewed nowhere by who knows of it.
     NoneOfTheEnded,
+    /// From whom a file is hidden, that one is not shown it.
+    NoneOfTheListed,
     /// A super-peer that has started admits nobody before it has what another one had by then.
     ReconciledFirst,
 }
@@ -71,6 +80,8 @@ enum Genuine {
     File(Arc<Record>),
     Member(Box<Enrolled>),
     Revocation(Box<Revoked>),
+    Audience(Box<Stated<Audience>>),
+    Wrap(Box<Stated<Wrap>>),
     /// Of a kind where nothing supersedes anything, or nothing that matters.
     Other,
 }
@@ -80,6 +91,8 @@ enum Genuine {
 struct Disk {
     conn: Option<Connection>,
     contents: Contents,
+    /// Deleted files that were hidden as far as could be seen here.
+    veils: Veils,
     /// The number of the last change that was looked at.
     sequence: i64,
     /// What SQLite said when it was looked at last: another number when somebody has written since.
@@ -118,16 +131,19 @@ pub enum Cause {
 pub struct Truth {
     genuine: HashMap<Payload, Genuine>,
     disks: BTreeMap<Who, Disk>,
-    mirrors: BTreeMap<Who, Disk>,
+    mirrors: BTreeMap<Who, Mirror>,
     /// What all super-peers have lost with their disks. Members may still have it.
     forgotten: HashSet<Payload>,
     promises: Vec<Promise>,
     invites: BTreeMap<[u8; 16], Invite>,
+    /// From whom files are hidden, and were.
+    lists: Lists,
     broken: Option<Violation>,
 }
 
 /// What a backup holds, and the number of its last change.
-pub struct Backup(Contents, i64);
+#[derive(Default)]
+pub struct Backup(Contents, Veils, i64);
 
 impl Truth {
     /// The first rule that was broken.
@@ -142,6 +158,7 @@ impl Truth {
 
     /// A member signed a record.
     pub fn signed_record(&mut self, record: &Record) {
+        self.lists.note_record(record);
         let payload = hash(Kind::FILE, &cbor::to_vec(record.signed()));
         self.genuine.insert(payload, Genuine::File(Arc::new(record.clone())));
     }
@@ -189,17 +206,17 @@ impl Truth {
             .filter(|(other, _)| **other != superpeer)
             .map(|(other, disk)| (*other, disk.contents.clone()))
             .collect();
-        let conn = open(database).expect("a catalog in use can be read");
         let disk = self.disks.entry(superpeer).or_default();
-        disk.conn = Some(conn);
-        // The first look at a connection is never left out.
+        disk.conn.get_or_insert_with(|| open(database).expect("a catalog in use can be read"));
+        // The first look at a process's work is never left out.
         disk.version = 0;
         disk.others_at_start = others;
         self.look(superpeer, Cause::Honest);
     }
 
-    /// A super-peer's process has died.
-    pub fn died(&mut self, superpeer: Who) {
+    /// A super-peer's disk is about to be replaced. A process that dies leaves its log as it is, since the watcher goes on
+    /// reading: what is cleared up when the last connection closes is not cleared up by a crash.
+    pub fn loses_disk(&mut self, superpeer: Who) {
         if let Some(disk) = self.disks.get_mut(&superpeer) {
             disk.conn = None;
         }
@@ -208,7 +225,7 @@ impl Truth {
     /// What a backup holds that is made now.
     pub fn backup(&self, superpeer: Who) -> Backup {
         let disk = self.disks.get(&superpeer);
-        disk.map_or_else(|| Backup(Contents::new(), 0), |disk| Backup(disk.contents.clone(), disk.sequence))
+        disk.map(|disk| Backup(disk.contents.clone(), disk.veils.clone(), disk.sequence)).unwrap_or_default()
     }
 
     /// A super-peer's disk was lost and replaced by a backup. What no other super-peer has is lost, and nobody's fault.
@@ -216,7 +233,8 @@ impl Truth {
         let mut before = Contents::new();
         if let Some(disk) = self.disks.get_mut(&superpeer) {
             before = std::mem::replace(&mut disk.contents, backup.0.clone());
-            disk.sequence = backup.1;
+            disk.veils = backup.1.clone();
+            disk.sequence = backup.2;
         }
         let (disks, genuine) = (&self.disks, &self.genuine);
         self.promises.retain(|promise| disks.values().any(|disk| covers(genuine, &disk.contents, promise)));
@@ -258,6 +276,7 @@ impl Truth {
             disk.sequence = sequence;
             for entry in changed {
                 self.check(superpeer, cause, &entry, disk.contents.get(&entry.key));
+                self.veil(&mut disk, &entry);
                 disk.contents.insert(entry.key, entry.payload);
             }
         }
@@ -282,7 +301,9 @@ impl Truth {
                 format!("{superpeer} holds {kind:?} {} under no super-peer's stamp", short(&id))
             });
         }
+        // What is numbered anew, because others may see it now, is still the same.
         if let Some(before) = before
+            && *before != entry.payload
             && !self.supersedes(&entry.payload, before)
         {
             self.violated(Rule::OnlyForward, || {
@@ -319,10 +340,17 @@ impl Truth {
 
     /// Whether a super-peer knows that a node's membership has ended.
     pub fn knows_end(&self, superpeer: Who, of: Who) -> bool {
-        let id = Enrolment::id_of(&of.peer());
+        let id = of.identity().entry;
         self.disks.get(&superpeer).is_some_and(|disk| {
             [Kind::DEPARTURE, Kind::REVOCATION].iter().any(|kind| disk.contents.contains_key(&(*kind, id)))
         })
+    }
+
+    /// Whether some super-peer's disk has a member. One whose admission was lost with a disk comes back by its credential,
+    /// but not before that is valid: a clock that was ahead when it was issued makes it wait.
+    pub fn is_known(&self, member: Who) -> bool {
+        let key = (Kind::MEMBER, member.identity().entry);
+        self.disks.values().any(|disk| disk.contents.contains_key(&key))
     }
 
     /// A super-peer has answered. What it said must be true, and for the asker's ears.
@@ -338,6 +366,10 @@ impl Truth {
                     }
                 }
             }
+            (
+                Ask::Index(index::Request::PublishKeys { audiences, wraps }),
+                Answer::Index(index::Response::Published(outcomes)),
+            ) => self.hears_of_lists(superpeer, audiences, wraps, outcomes, verdict),
             (
                 Ask::Admission(admission::Request::Redeem { secret, .. }),
                 Answer::Admission(admission::Response::Joined { .. }),
@@ -449,67 +481,6 @@ impl Truth {
         }
     }
 
-    /// Reads a member's own database, after a page was written to it.
-    pub fn look_at_mirror(&mut self, member: Who, database: &Path) {
-        let mut disk = self.mirrors.remove(&member).unwrap_or_default();
-        let conn =
-            disk.conn.get_or_insert_with(|| open(database).expect("a node's database in use can be read"));
-        let now = mirrored(conn).expect("a node's database can be read at any time");
-        let before = std::mem::replace(&mut disk.contents, now);
-        let now = &disk.contents;
-        let broken = now.iter().find_map(|(key, payload)| {
-            let (kind, id) = (key.0, short(&key.1));
-            if !self.genuine.contains_key(payload) {
-                let what = format!("{member} holds {kind:?} {id}, which nobody signed who may");
-                return Some((Rule::NothingInvalid, what));
-            }
-            let old = before.get(key).filter(|old| *old != payload)?;
-            (!supersedes(&self.genuine, payload, old)).then(|| {
-                (Rule::OnlyForward, format!("at {member}, {kind:?} {id} went back to what it was before"))
-            })
-        });
-        let gone = before.keys().find(|key| !now.contains_key(key));
-        let broken = broken.or_else(|| {
-            gone.map(|(kind, id)| {
-                (Rule::NothingLost, format!("{member} has forgotten {kind:?} {}", short(id)))
-            })
-        });
-        self.mirrors.insert(member, disk);
-        if let Some((rule, what)) = broken {
-            self.violated(rule, || what);
-        }
-    }
-
-    /// A member's process has died.
-    pub fn member_died(&mut self, member: Who) {
-        if let Some(disk) = self.mirrors.get_mut(&member) {
-            disk.conn = None;
-        }
-    }
-
-    /// Whether a member's own database has all that the super-peers show, once these agree.
-    pub fn mirror_agrees(&self, member: Who) -> bool {
-        self.mirror_difference(member).is_none()
-    }
-
-    fn mirror_difference(&self, member: Who) -> Option<String> {
-        let reference = &self.disks.values().next()?.contents;
-        let shown =
-            |(kind, _): &Key| matches!(*kind, Kind::FILE | Kind::MEMBER | Kind::DEPARTURE | Kind::REVOCATION);
-        let shown: Contents =
-            reference.iter().filter(|(key, _)| shown(key)).map(|(key, payload)| (*key, *payload)).collect();
-        let empty = Contents::new();
-        let mut mirror = self.mirrors.get(&member).map_or(&empty, |disk| &disk.contents).clone();
-        for (key, here) in &mut mirror {
-            let shown = shown.get(key);
-            if self.forgotten.contains(here) && shown.is_none_or(|shown| self.supersedes(here, shown)) {
-                shown.inspect(|shown| *here = **shown);
-            }
-        }
-        mirror.retain(|key, here| shown.contains_key(key) || !self.forgotten.contains(here));
-        (mirror != shown).then(|| differing(&shown, &mirror))
-    }
-
     /// Whether all super-peers hold the same.
     pub fn superpeers_agree(&self) -> bool {
         let mut disks = self.disks.values();
@@ -554,6 +525,8 @@ fn supersedes(genuine: &HashMap<Payload, Genuine>, new: &Payload, old: &Payload)
         (Some(Genuine::File(new)), Some(Genuine::File(old))) => new.supersedes(old),
         (Some(Genuine::Member(new)), Some(Genuine::Member(old))) => new.supersedes(old),
         (Some(Genuine::Revocation(new)), Some(Genuine::Revocation(old))) => new.supersedes(old),
+        (Some(Genuine::Audience(new)), Some(Genuine::Audience(old))) => new.supersedes(old),
+        (Some(Genuine::Wrap(new)), Some(Genuine::Wrap(old))) => new.supersedes(old),
         (Some(Genuine::Other), Some(Genuine::Other)) => true,
         _ => false,
     }

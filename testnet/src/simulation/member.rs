@@ -5,6 +5,7 @@
 //! are under way does not.
 
 mod following;
+mod restricting;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::LazyLock};
 
@@ -15,12 +16,15 @@ use quarta_protocols::{
     ids::{ContentId, FileId, RecordHash},
     messages::{admission, changes::Cursor, index},
     names::MemberName,
-    records::{Body, Link, Record, State},
+    records::{Access, Body, Link, Record, State},
     signing::Signed,
 };
 use rand::{RngExt, rngs::SmallRng, seq::IteratorRandom};
 use serde_bytes::ByteArray;
 
+pub use self::restricting::List;
+use self::restricting::Lists;
+pub(in crate::simulation) use self::restricting::wrap;
 use super::{
     cast::{Who, cast, new_file},
     clock::{Clock, Moment},
@@ -33,6 +37,8 @@ use super::{
 const OUTBOX_MAX: usize = 8;
 /// Files given away so often that their records grow are given no more.
 const LINKS_MAX: usize = 3;
+/// Files in a listing: more than a schedule makes.
+const LISTED_MAX: u32 = 256;
 
 /// A node's machine.
 pub struct Member {
@@ -51,6 +57,8 @@ pub struct Member {
     /// Its latest records.
     records: BTreeMap<FileId, Record>,
     outbox: Vec<Record>,
+    /// From whom it hides files.
+    lists: Lists,
     /// Whether a gate has closed on it since it got its credential.
     turned_away: bool,
     /// For [`Sabotage::OneCursorForAll`].
@@ -77,6 +85,8 @@ enum Standing {
 enum Awaited {
     /// To these records, by their hashes.
     Publication(Vec<RecordHash>),
+    /// To a question after all files: the watcher hears it.
+    Listing,
     Joining,
     Renewing,
     Leaving,
@@ -84,6 +94,7 @@ enum Awaited {
     Page {
         question: u64,
         from: Who,
+        reading: u64,
     },
 }
 
@@ -96,6 +107,10 @@ pub enum Wish {
     Update,
     /// Delete one.
     Delete,
+    /// Hide one from somebody, show it to somebody alone, or show it to all again.
+    Restrict,
+    /// Add one that is hidden from the first revision on.
+    AddHidden,
 }
 
 /// What came of an answer.
@@ -122,6 +137,7 @@ impl Member {
             files: BTreeMap::new(),
             records: BTreeMap::new(),
             outbox: Vec::new(),
+            lists: Lists::default(),
             turned_away: false,
             cursor: None,
             calls: 0,
@@ -184,8 +200,16 @@ impl Member {
         }
         let body = match wish {
             Wish::Add => self.new_file(rng),
-            Wish::Update | Wish::Delete => {
+            Wish::AddHidden => {
+                let mut body = self.new_file(rng);
+                if let State::Present(entry) = &mut body.state {
+                    entry.access = self.another_access(rng);
+                }
+                body
+            }
+            Wish::Update | Wish::Delete | Wish::Restrict => {
                 let file = *self.files.keys().choose(rng)?;
+                let access = (wish == Wish::Restrict).then(|| self.another_access(rng));
                 let mut body = self.files.remove(&file)?;
                 body.revision += 1;
                 if wish == Wish::Delete {
@@ -193,6 +217,9 @@ impl Member {
                 } else if let State::Present(entry) = &mut body.state {
                     entry.size_bytes += 1;
                     entry.content = ContentId::from_bytes(rng.random());
+                    if let Some(access) = access {
+                        entry.access = access;
+                    }
                 }
                 body
             }
@@ -217,6 +244,9 @@ impl Member {
             by_root: false,
             candidates: Vec::new(),
         };
+        if let State::Present(entry) = &mut body.state {
+            entry.access = self.access_for_next_owner(&entry.access, to, rng);
+        }
         body.links.push(Signed::new(&link, &cast().trust.network, &self.who.identity().key));
         body.revision += 1;
         to.sign_body(body)
@@ -239,10 +269,20 @@ impl Member {
         Some(record)
     }
 
-    /// Tells a super-peer its latest records, as many as these, that nobody has acknowledged.
-    pub fn tell(&mut self, superpeer: Who, at_most: usize) -> Option<Question> {
+    /// Tells a super-peer its latest records, as many as these, that nobody has acknowledged; after its lists, where a
+    /// record needs one.
+    pub fn tell(&mut self, superpeer: Who, at_most: usize) -> Vec<Question> {
+        let restricts = |record: &Record| {
+            record.entry().is_some_and(|entry| matches!(entry.access, Access::Restricted { .. }))
+        };
+        let from = self.outbox.len().saturating_sub(at_most);
+        let lists = if self.outbox[from..].iter().any(restricts) { self.tell_lists(superpeer) } else { None };
+        lists.into_iter().chain(self.tell_records(superpeer, from)).collect()
+    }
+
+    fn tell_records(&mut self, superpeer: Who, from: usize) -> Option<Question> {
         self.credential.as_ref()?;
-        let latest = &self.outbox[self.outbox.len().saturating_sub(at_most)..];
+        let latest = &self.outbox[from..];
         if latest.is_empty() {
             return None;
         }
@@ -250,6 +290,14 @@ impl Member {
         let records = latest.iter().map(|record| record.signed().clone()).collect();
         let ask = Ask::Index(index::Request::Publish(records));
         self.question(superpeer, Awaited::Publication(hashes), ask)
+    }
+
+    /// Asks which files there are.
+    pub fn list(&mut self, superpeer: Who) -> Option<Question> {
+        self.credential.as_ref()?;
+        let ask =
+            index::Request::Search { query: String::new(), owner: None, after: None, limit: LISTED_MAX };
+        self.question(superpeer, Awaited::Listing, Ask::Index(ask))
     }
 
     /// Uses its invite.
@@ -345,8 +393,8 @@ impl Member {
             (Awaited::Leaving, Answer::Admission(admission::Response::Farewell)) => {
                 self.standing = Standing::Gone;
             }
-            (Awaited::Page { question, from }, Answer::Changes(response)) => {
-                return self.page_arrived(now, question, from, response);
+            (Awaited::Page { question, from, reading }, Answer::Changes(response)) => {
+                return self.page_arrived(now, (question, from, reading), response);
             }
             (Awaited::Page { question, .. }, _) => {
                 return Learned { questions: self.page_failed(now, question), read: false };

@@ -22,4 +22,10 @@ pub enum Sabotage {
     AnswersTheEnded,
     /// A super-peer admits before it has compared its catalog with another's.
     AdmitsBeforeReconciling,
+    /// A super-peer shows restricted files to all who follow it.
+    ShowsTheHidden,
+    /// A super-peer lists restricted files for all.
+    ListsTheHidden,
+    /// A member that is to forget a file keeps it.
+    KeepsTheHidden,
 }

@@ -22,7 +22,7 @@ use super::{
     checks::{Backup, Cause, Truth},
     clock::Moment,
     faults::{Counts, Fault, Weather},
-    member::{Member, Wish},
+    member::{List, Member, Wish},
     network::{Ask, Network},
     story::Story,
     superpeer::Superpeer,
@@ -234,18 +234,33 @@ impl World {
             return;
         }
         let mut rng = self.fork();
-        let record = match rng.random_range(0..10) {
+        let mut asks = None;
+        let record = match rng.random_range(0..12) {
             0..4 => self.member(who).sign(Wish::Add, &mut rng),
             4..6 => self.member(who).sign(Wish::Update, &mut rng),
             6 => self.member(who).sign(Wish::Delete, &mut rng),
             7 => self.give(who, &mut rng),
+            8 => self.member(who).sign(Wish::Restrict, &mut rng),
+            9 => self.member(who).sign(Wish::AddHidden, &mut rng),
+            10 => {
+                let told = self.member(who).restate_a_list(&mut rng);
+                if told {
+                    asks = self.member(who).tell_lists(Who::superpeer(rng.random_range(0..SUPERPEERS)));
+                }
+                None
+            }
             // Nothing new.
-            _ => None,
+            _ => {
+                asks = self.member(who).list(Who::superpeer(rng.random_range(0..SUPERPEERS)));
+                None
+            }
         };
+        self.note_lists(who);
         // What is new is told alone; what is told again is told with all that waits.
         let at_most = if record.is_some() { 1 } else { usize::MAX };
         let teller = record.as_ref().and_then(|record| Who::of_peer(&record.owner())).unwrap_or(who);
         if let Some(record) = record {
+            self.note_lists(teller);
             self.truth.signed_record(&record);
             self.tell(|| {
                 let (file, body) = (record.file().short(), record.body());
@@ -253,12 +268,29 @@ impl World {
             });
         }
         let superpeer = self.any_superpeer();
-        let question = self.member(teller).tell(superpeer, at_most);
-        self.ask_all(teller, question);
+        let questions = self.member(teller).tell(superpeer, at_most);
+        self.ask_all(teller, asks.into_iter().chain(questions));
+    }
+
+    /// Tells the watcher what a member has signed of its lists.
+    fn note_lists(&mut self, who: Who) {
+        for list in self.members[who.index() - SUPERPEERS].newly_signed() {
+            match list {
+                List::Audience(audience) => self.truth.signed_audience(audience),
+                List::Wrap(wrap) => self.truth.signed_wrap(wrap),
+            }
+        }
     }
 
     fn member_stays(&mut self) {
-        let (who, superpeer) = (self.any_member(), self.any_superpeer());
+        // Strangers more than others: they compete for the same invites.
+        let strangers = Who::members().filter(|who| who.part() == Part::Stranger);
+        let who = if self.rng.random_bool(0.5) {
+            strangers.choose(&mut self.rng).expect("there are strangers")
+        } else {
+            self.any_member()
+        };
+        let superpeer = self.any_superpeer();
         let name = self.any_member().identity().name.clone();
         let renews = self.rng.random_bool(0.4);
         let member = self.member(who);
@@ -364,7 +396,6 @@ impl World {
     }
 
     fn crash_superpeer(&mut self, who: Who) {
-        self.truth.died(who);
         let now = self.now;
         self.superpeer(who).crash(now);
     }

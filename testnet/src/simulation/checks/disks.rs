@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use libp2p::PeerId;
 use quarta_protocols::{
+    audiences::Wrap,
     cbor,
-    ids::ID_BYTES,
+    ids::{AudienceId, ID_BYTES},
     members::Enrolment,
     messages::sync::{Kind, Stamp},
     signing::Signed,
@@ -68,6 +69,14 @@ pub(super) fn mirrored(conn: &Connection) -> rusqlite::Result<Contents> {
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         add(Kind::MEMBER, id_of(row.get_ref(0)?.as_blob()?), row.get_ref(1)?.as_blob()?);
+    }
+    let mut query = conn.prepare_cached("SELECT audience, member, wrap FROM wraps")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let member = PeerId::from_bytes(row.get_ref(1)?.as_blob()?);
+        let audience = AudienceId::from_bytes(row.get(0)?);
+        let id = member.map_or([0; ID_BYTES], |member| Wrap::id_of(&audience, &member));
+        add(Kind::WRAP, id, row.get_ref(2)?.as_blob()?);
     }
     let mut query = conn.prepare_cached("SELECT peer, kind, bytes FROM endings")?;
     let mut rows = query.query([])?;

@@ -1,6 +1,8 @@
 //! How a node follows, as production's `service/following.rs`: it asks what the follower wants to ask, verifies what
 //! comes, and writes it with its cursor.
 
+use std::path::Path;
+
 use libp2p::PeerId;
 use quarta_node::{
     database::Page,
@@ -16,6 +18,7 @@ use quarta_protocols::{
     },
     records::Record,
 };
+use rusqlite::Connection;
 
 use super::{Awaited, Learned, Member, Standing};
 use crate::simulation::{
@@ -49,7 +52,7 @@ impl Member {
         let mut questions = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Ask { question, peer, since, wait } => {
+                Effect::Ask { question, peer, since, reading, wait } => {
                     let Some(to) = Who::of_peer(&peer) else { continue };
                     let since = match self.sabotage {
                         Some(Sabotage::OneCursorForAll) => self.cursor.or(since),
@@ -57,7 +60,7 @@ impl Member {
                     };
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     let ask = Ask::Changes(Request::Follow { since, wait_ms });
-                    questions.extend(self.question(to, Awaited::Page { question, from: to }, ask));
+                    questions.extend(self.question(to, Awaited::Page { question, from: to, reading }, ask));
                 }
                 Effect::Return(peer) => questions.extend(self.give_back(&peer)),
                 // A hint for whoever asks super-peers; nobody here waits for one.
@@ -78,6 +81,7 @@ impl Member {
             revocations: endings.revocations,
         });
         questions.extend(self.question(to, Awaited::Publication(Vec::new()), ask));
+        questions.extend(self.tell_lists(to));
         let hashes = self.records.values().map(Record::hash).collect();
         let records = self.records.values().map(|record| record.signed().clone()).collect();
         let ask = Ask::Index(index::Request::Publish(records));
@@ -88,8 +92,7 @@ impl Member {
     pub(super) fn page_arrived(
         &mut self,
         now: Moment,
-        question: u64,
-        from: Who,
+        (question, from, reading): (u64, Who, u64),
         response: Response,
     ) -> Learned {
         let Response::Page { cursor, restart, changes, members, more } = response else {
@@ -104,14 +107,23 @@ impl Member {
         let unknown = running.database.unknown(changes).expect("an open database can be read");
         let mut news: Vec<News> =
             unknown.into_iter().filter_map(|change| verify(change, &cast().trust).ok().flatten()).collect();
-        if self.sabotage == Some(Sabotage::LastArrivalWins) {
-            news = news.into_iter().flat_map(as_if_new).collect();
+        // As in production, an owner has its readers' keys from nobody but itself.
+        let me = self.who.peer();
+        news.retain(|news| !matches!(news, News::Wrap(wrap) if wrap.statement().member != me));
+        if self.sabotage == Some(Sabotage::KeepsTheHidden) {
+            news.retain(|news| !matches!(news, News::ForgetFile(_)));
         }
-        let page = Page { superpeer: from.peer(), cursor, news, members };
-        let taken =
-            running.database.take_page(&page, &cast().trust, wall_ms).expect("an open database is written");
+        if self.sabotage == Some(Sabotage::LastArrivalWins) {
+            forget_what_was_known(&self.database_file(), &news);
+        }
+        let page = Page { superpeer: from.peer(), reading, cursor, news, members };
+        let taken = running.database.take_page(&page, &me, &cast().trust, wall_ms);
+        let taken = taken.expect("an open database is written");
         if taken.ended.iter().any(|(peer, _)| *peer == self.who.peer()) {
             self.standing = Standing::Gone;
+        }
+        if taken.anew {
+            questions.extend(self.hears(now, Input::Anew));
         }
         questions.extend(self.hears(now, Input::Stored { question, cursor, restart, more }));
         Learned { questions, read }
@@ -122,10 +134,14 @@ impl Member {
     }
 }
 
-/// Forgets what is known of a file before it takes in what has just come.
-fn as_if_new(news: News) -> Vec<News> {
-    match news {
-        News::File(record) => vec![News::ForgetFile(record.file()), News::File(record)],
-        other => vec![other],
+/// Forgets what is known of files before it takes in what has just come of them.
+fn forget_what_was_known(database: &Path, news: &[News]) {
+    let connection = Connection::open(database).expect("an open database can be opened again");
+    for one in news {
+        let News::File(record) = one else { continue };
+        for table in ["records", "hidden"] {
+            let sql = format!("DELETE FROM {table} WHERE file = ?1");
+            connection.execute(&sql, [record.file().as_bytes()]).expect("an open database is written");
+        }
     }
 }

@@ -12,10 +12,11 @@ use quarta_protocols::{
 };
 use quarta_superpeer::{
     admission::{AdmissionError, Redemption, Renewal},
-    catalog::EndError,
+    catalog::{Change, EndError, Viewer},
     feed::{self, Beginning, Head, PAGE_BYTES, PAGE_ENTRIES, told},
     reconciliation::answer::{self, Stretch},
 };
+use serde_bytes::{ByteArray, ByteBuf};
 
 use super::{Reply, Running, Sent, Superpeer, reconciling};
 use crate::simulation::{
@@ -144,6 +145,25 @@ impl Superpeer {
                 let outcomes = published.into_iter().map(|item| item.outcome).collect();
                 Some(Answer::Index(index::Response::Published(outcomes)))
             }
+            Ask::Index(index::Request::PublishKeys { audiences, wraps }) => {
+                let published = running.catalog.publish_keys(member, audiences, wraps, wall_ms).ok()?;
+                told.extend(published.iter().flat_map(|item| item.entries.clone()));
+                let outcomes = published.into_iter().map(|item| item.outcome).collect();
+                Some(Answer::Index(index::Response::Published(outcomes)))
+            }
+            Ask::Index(index::Request::Search { query, after, limit, .. }) => {
+                let viewer = match sabotage {
+                    Some(Sabotage::ListsTheHidden) => Viewer::Administrator,
+                    _ => Viewer::Member(member.peer),
+                };
+                let page = running.reader.search(viewer, &query, None, after.as_ref(), limit).ok()?;
+                let files = page.files.into_iter().map(|file| index::ListedFile {
+                    record: file.record,
+                    owner: file.owner_name,
+                    holders: 0,
+                });
+                Some(Answer::Index(index::Response::Files { files: files.collect(), next: page.next }))
+            }
             Ask::Changes(changes::Request::Follow { since, wait_ms }) => {
                 running.follow(now, (from, call), since, wait_ms, sabotage);
                 None
@@ -167,7 +187,7 @@ impl Superpeer {
         let head = Head { sequence: running.catalog.sequence(), condition: 0 };
         let mut effects = running.waiting.handle(now.instant(), feed::Input::Moved(head));
         effects.extend(running.waiting.handle(now.instant() + feed::GATHER, feed::Input::Tick));
-        running.perform(effects, sent);
+        running.perform(effects, self.sabotage, sent);
     }
 }
 
@@ -200,13 +220,13 @@ impl Running {
         self.due.extend(effects);
     }
 
-    fn perform(&mut self, effects: Vec<feed::Effect>, sent: &mut Sent) {
+    fn perform(&mut self, effects: Vec<feed::Effect>, sabotage: Option<Sabotage>, sent: &mut Sent) {
         let due = std::mem::take(&mut self.due);
         for effect in due.into_iter().chain(effects) {
             let (feed::Effect::Answer(question) | feed::Effect::Refuse(question)) = effect;
             let Some((to, call, beginning)) = self.open.remove(&question) else { continue };
             let answer = match effect {
-                feed::Effect::Answer(_) => self.page(beginning, &to.peer()),
+                feed::Effect::Answer(_) => self.page(beginning, &to.peer(), sabotage),
                 feed::Effect::Refuse(_) => changes::Response::Unavailable,
             };
             sent.replies.push(Reply { to, call, answer: Answer::Changes(answer) });
@@ -214,7 +234,7 @@ impl Running {
     }
 
     /// What there is after a place for a member.
-    fn page(&self, beginning: Beginning, to: &PeerId) -> changes::Response {
+    fn page(&self, beginning: Beginning, to: &PeerId, sabotage: Option<Sabotage>) -> changes::Response {
         let (head, seen) = (self.catalog.sequence(), beginning.seen);
         let Ok(read) = self.reader.since(seen.sequence, PAGE_ENTRIES, PAGE_BYTES) else {
             return changes::Response::Unavailable;
@@ -224,7 +244,7 @@ impl Running {
         changes::Response::Page {
             cursor: self.source.cursor(Head { sequence, condition: 0 }),
             restart: beginning.restart,
-            changes: read.changes.iter().filter_map(|change| told(change, to)).collect(),
+            changes: read.changes.iter().filter_map(|change| shown(change, to, sabotage)).collect(),
             members: Vec::new(),
             more: read.more,
         }
@@ -294,4 +314,13 @@ impl Running {
             }
         })
     }
+}
+
+/// What a member is told of a change.
+fn shown(change: &Change, to: &PeerId, sabotage: Option<Sabotage>) -> Option<changes::Change> {
+    if sabotage == Some(Sabotage::ShowsTheHidden) && change.kind == sync::Kind::FILE {
+        let (kind, id) = (change.kind, ByteArray::new(change.id));
+        return Some(changes::Change::Put { kind, id, payload: ByteBuf::from(change.payload.clone()) });
+    }
+    told(change, to)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use quarta_protocols::{
-    credentials::{Membership, UnixSeconds},
+    credentials::UnixSeconds,
     limits::SYNC_ITEMS_MAX,
     messages::sync::{Item, Request, Response},
 };
@@ -15,7 +15,7 @@ use quarta_superpeer::reconciliation::{
 
 use super::{Conversation, Question, Running, Sent, Superpeer};
 use crate::simulation::{
-    cast::{Who, cast},
+    cast::Who,
     clock::Moment,
     network::{Answer, Ask},
     sabotage::Sabotage,
@@ -119,10 +119,9 @@ impl Running {
                 Input::Items(items)
             }
             Effect::Take(entries) => {
-                let taken = self
-                    .catalog
-                    .take(&membership_of(with), entries, wall_ms)
-                    .expect("an open catalog takes entries");
+                let membership = with.identity().membership.as_ref().expect("super-peers are members");
+                let taken =
+                    self.catalog.take(membership, entries, wall_ms).expect("an open catalog takes entries");
                 self.apply(&taken.applied);
                 let (stored, invalid, superseded) = (taken.stored, taken.invalid, taken.superseded);
                 Input::Taken(Taken { stored, invalid, superseded })
@@ -140,12 +139,4 @@ impl Running {
 /// Leaves out what stands in one branch of the tree.
 pub(super) fn skip_a_branch(items: &mut Vec<Item>) {
     items.retain(|item| item.position.leaf() >> 12 != SKIPPED);
-}
-
-fn membership_of(superpeer: Who) -> Membership {
-    let identity = superpeer.identity();
-    let credential = identity.credential.as_ref().expect("super-peers have credentials");
-    credential
-        .verify_ignoring_time(&cast().trust, &identity.peer)
-        .expect("the cast's credentials are genuine")
 }

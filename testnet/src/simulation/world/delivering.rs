@@ -30,6 +30,7 @@ impl World {
             if let Some(asked) = asked.filter(|asked| (asked.from, asked.call) == (to, call)) {
                 self.truth.hears(from, to, &asked.ask, &answer, asked.verdict);
             }
+            self.truth.hears_what_is_shown(from, to, &answer);
             let ended = match asked {
                 Some(asked) => asked.ended.contains(&to),
                 None => self.truth.knows_end(from, to),

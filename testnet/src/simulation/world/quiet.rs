@@ -67,8 +67,8 @@ impl World {
         let question = question.or_else(|| member.join(who.identity().name.clone()));
         self.ask_all(who, question);
         self.drain();
-        let question = self.member(who).tell(superpeer, usize::MAX);
-        self.ask_all(who, question);
+        let questions = self.member(who).tell(superpeer, usize::MAX);
+        self.ask_all(who, questions);
         self.drain();
         let questions = self.member(who).tick(now);
         self.ask_all(who, questions);
@@ -79,7 +79,7 @@ impl World {
     pub(super) fn followers(&self) -> Vec<Who> {
         let stays = |who: &Who| {
             let ended = Who::superpeers().any(|superpeer| self.truth.knows_end(superpeer, *who));
-            self.members[who.index() - SUPERPEERS].is_member() && !ended
+            self.members[who.index() - SUPERPEERS].is_member() && !ended && self.truth.is_known(*who)
         };
         Who::members().filter(stays).collect()
     }

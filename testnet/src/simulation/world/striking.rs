@@ -57,7 +57,6 @@ impl World {
                 let who = self.any_member();
                 if self.runs(who) {
                     self.struck(fault, || who.to_string());
-                    self.truth.member_died(who);
                     self.member(who).crash();
                 }
             }
@@ -120,6 +119,7 @@ impl World {
         }
         let at = self.rng.random_range(0..self.backups[who.index()].len());
         self.crash_superpeer(who);
+        self.truth.loses_disk(who);
         let (place, backup) = &self.backups[who.index()][at];
         self.superpeers[who.index()].copy_disk_from(place);
         self.truth.restored(who, backup);
