@@ -11,8 +11,8 @@ use rusqlite::{OptionalExtension, Transaction};
 use super::{DatabaseError, handovers, records};
 use crate::following::hiding::{Hiding, Verdict};
 
-/// Hidden files that are remembered, those told of longest ago going first: some 50 MB. A network is made for a tenth of
-/// that in all; more are the work of a super-peer that invents ids.
+/// Hidden files that are remembered, those told of longest ago going first: some 50 MB. A network is made for 100 000 files
+/// in all; more than twice as many hidden ones are the work of a super-peer that invents ids.
 const HIDDEN_KEPT: u32 = 250_000;
 
 /// Takes in that a file is hidden; whether a record went with it.
