@@ -477,7 +477,7 @@ fn a_member_is_revoked_once_shown_as_such_refused_and_replaced_on_purpose() {
     let line = failure(&joining(&usual, &third, "sp2"), 4);
     says(&line, &["the name belonged to a member that is gone", "--replaces"]);
     let replacing = invite(&["--replaces", "sp2"]);
-    says(&failure(&joining(&replacing, &third, "sp3"), 4), &["the invite gives another name"]);
+    says(&failure(&joining(&replacing, &third, "sp3"), 4), &["the name is to be another"]);
     success(&joining(&replacing, &third, "sp2"));
     let log = success(&["log", "sp2", "--data", &data]);
     assert!(log.lines().nth(1).unwrap().contains("joined"), "of the one who is called so now: {log}");
