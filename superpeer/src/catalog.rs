@@ -54,7 +54,6 @@ mod taking;
 #[cfg(test)]
 mod tests;
 mod trail;
-mod verifying;
 mod write;
 
 use std::path::{Path, PathBuf};
