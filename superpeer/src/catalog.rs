@@ -54,6 +54,7 @@ mod taking;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod verifying;
 mod write;
 
 use std::path::{Path, PathBuf};

@@ -2,12 +2,15 @@
 //!
 //! What delays a ping beside the way is the machine at either end, for a moment and in one direction only: no ping comes
 //! back too early. The shortest of several is therefore the way itself, and a holder whose machine was busy for one ping
-//! is not taken for a far one. A way that has become longer shows after [`REMEMBERED`] pings.
+//! is not taken for a far one. A way that has become longer shows after [`REMEMBERED`] pings. For the same reason a holder
+//! counts as near until [`TELLING`] pings say otherwise: the first is made while the connection is still being set up.
 
 use std::time::Duration;
 
 /// Pings remembered. At one in 5 s, a changed way shows within 20 s.
 pub(super) const REMEMBERED: usize = 4;
+/// Pings before anything is said: 10 s after a holder has come.
+const TELLING: usize = 3;
 /// Round trips above this are taken for this.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -24,9 +27,10 @@ impl RoundTrips {
         self.next = (self.next + 1) % REMEMBERED;
     }
 
-    /// None before the first ping.
+    /// None while too few pings have been made.
     pub(super) fn shortest(&self) -> Option<Duration> {
-        self.last.iter().flatten().min().copied()
+        let told = self.last.iter().flatten();
+        if told.clone().count() < TELLING { None } else { told.min().copied() }
     }
 }
 
@@ -37,9 +41,12 @@ mod tests {
     #[test]
     fn a_single_slow_ping_does_not_count_and_a_longer_way_counts_once_every_ping_shows_it() {
         let mut round_trips = RoundTrips::default();
-        assert_eq!(round_trips.shortest(), None);
-        round_trips.add(Duration::from_millis(1));
-        round_trips.add(Duration::from_millis(900));
+        for millis in [900, 1] {
+            assert_eq!(round_trips.shortest(), None);
+            round_trips.add(Duration::from_millis(millis));
+        }
+        assert_eq!(round_trips.shortest(), None, "the way cannot be told from what delayed them yet");
+        round_trips.add(Duration::from_millis(700));
         assert_eq!(round_trips.shortest(), Some(Duration::from_millis(1)));
         for _ in 0..REMEMBERED {
             round_trips.add(Duration::from_mins(1));

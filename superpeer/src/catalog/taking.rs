@@ -11,7 +11,8 @@ use serde_bytes::ByteArray;
 
 use super::{
     Catalog, CatalogError, Standing,
-    payload::{Key, Payload, Verified, verify_stamp},
+    payload::{Key, Payload, Verified},
+    verifying::verify_all,
     write::{Merged, Write},
 };
 
@@ -120,18 +121,20 @@ impl Catalog {
         }
         // Members first: the others may be stamped by one of them. Then audiences: they say who may see the files.
         entries.sort_by_key(|entry| (entry.kind != Kind::MEMBER, entry.kind != Kind::AUDIENCE));
+        let mut news = Vec::with_capacity(entries.len());
         for entry in entries {
             let key = Key { kind: entry.kind, id: *entry.id };
             if key.is_decided_by_payload()
                 && write.bytes(&key)?.is_some_and(|stored| stored == *entry.payload)
             {
                 taken.known += 1;
-                continue;
+            } else {
+                news.push((key, entry));
             }
-            let verified = verify_stamp(&entry, &self.trust).and_then(|stamp| {
-                let payload = Payload::verify(&key, &entry.payload, &self.trust).ok()?;
-                payload.fits(&stamp).then_some((stamp, payload))
-            });
+        }
+        let unverified: Vec<&Entry> = news.iter().map(|(_, entry)| entry).collect();
+        let verified = verify_all(&unverified, &self.trust);
+        for ((key, entry), verified) in news.into_iter().zip(verified) {
             let Some((stamp, payload)) = verified else {
                 taken.invalid += 1;
                 continue;

@@ -1,7 +1,8 @@
 //! When to compare catalogs with another super-peer.
 //!
-//! Both compare every [`COMPARE_EVERY`] while nothing suggests a difference, each to tell its addresses too. On a new connection only one of the two begins, or they would exchange everything twice: the one with the lower
-//! peer id. The other one waits for [`FOLLOW_AFTER`], in case that one does not.
+//! Both compare every [`COMPARE_EVERY`] while nothing suggests a difference, each to tell its addresses too. On a new
+//! connection only one of the two begins, or they would exchange everything twice: the one with the lower peer id. The
+//! other one waits for [`FOLLOW_AFTER`], in case that one does not.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::session::Ending;
 pub const COMPARE_EVERY: Duration = Duration::from_secs(30);
 /// How long the one with the higher peer id waits on a new connection, and after any sign that the other is at it.
 pub const FOLLOW_AFTER: Duration = Duration::from_secs(5);
-/// How soon a push that did not arrive is made up for: some more may fail with it.
+/// How soon a push that did not arrive or a session that broke off is made up for: some more may fail with it.
 pub const MAKE_UP_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait for one that is busy, and as much again at random: some round trips.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(250);
@@ -72,9 +73,10 @@ impl Agenda {
         self.bring_forward(now, pause);
     }
 
-    /// An own session broke off, with its connection or a disk: it is tried once more soon.
+    /// An own session broke off, with its connection or a disk: it is tried once more soon. The other one need not have
+    /// lost more than one of two connections, so that no new one would bring it forward.
     pub fn broke_off(&mut self, now: Instant) {
-        self.bring_forward(now, FOLLOW_AFTER);
+        self.bring_forward(now, MAKE_UP_AFTER);
     }
 
     fn bring_forward(&mut self, now: Instant, pause: Duration) {
@@ -142,7 +144,7 @@ mod tests {
         let (mut first, _, now) = agendas();
         first.begun(now);
         first.broke_off(now);
-        assert_eq!(first.due(), now + FOLLOW_AFTER);
+        assert_eq!(first.due(), now + MAKE_UP_AFTER);
     }
 
     #[test]

@@ -101,6 +101,11 @@ impl Side {
     }
 }
 
+fn take(own: &mut Side, other: &Side, entries: Vec<Entry>) -> Taken {
+    let taken = own.take(&other.membership, entries);
+    Taken { stored: taken.stored, invalid: taken.invalid, superseded: taken.superseded }
+}
+
 fn reconcile(own: &mut Side, other: &mut Side) -> Ending {
     let (mut session, mut effect) = Session::begin();
     loop {
@@ -112,10 +117,10 @@ fn reconcile(own: &mut Side, other: &mut Side) -> Ending {
             }
             Effect::Ask(request) => Input::Answer(other.answer(&own.membership, request)),
             Effect::List(stretch) => Input::Items(own.reader.items(&stretch, SYNC_ITEMS_MAX).unwrap()),
-            Effect::Take(entries) => {
-                let taken = own.take(&other.membership, entries);
-                let (stored, invalid, superseded) = (taken.stored, taken.invalid, taken.superseded);
-                Input::Taken(Taken { stored, invalid, superseded })
+            Effect::Take(entries) => Input::Taken(take(own, other, entries)),
+            Effect::TakeBeside(entries, request) => {
+                let answer = other.answer(&own.membership, request);
+                Input::TakenBeside(take(own, other, entries), answer)
             }
             Effect::Read(positions) => {
                 let (entries, read) = own.reader.entries_at(&positions).unwrap();

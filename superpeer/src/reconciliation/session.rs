@@ -10,8 +10,9 @@
 //!      └▶ end: equal, or a round that moved nothing
 //! ```
 //!
-//! A round fetches what is missing here, then pushes what is missing there. What could not be taken yet, because its
-//! stamp's maker is a super-peer that is not known before its own entry has come, differs still in the next round.
+//! A round fetches what is missing here and pushes what is missing there. Merging is what takes its time, so while this
+//! side merges, the other one merges what it is pushed, or reads what comes next. What could not be taken yet, because
+//! its stamp's maker is a super-peer that is not known before its own entry has come, differs still in the next round.
 //!
 //! The session is given own items and entries as they are when it asks for them. Whatever is written meanwhile, here or
 //! there, is harmless: it is found now or the next time.
@@ -63,6 +64,8 @@ pub enum Effect {
     List(Stretch),
     /// Merge entries. [`Input::Taken`].
     Take(Vec<Entry>),
+    /// Merge entries, and ask the other at the same time. [`Input::TakenBeside`].
+    TakeBeside(Vec<Entry>, Request),
     /// Read what stands at these positions, as many as fit a message. [`Input::Entries`].
     Read(Vec<Position>),
     /// It is over.
@@ -80,6 +83,8 @@ pub enum Input {
     Items(Items),
     /// To *take*.
     Taken(Taken),
+    /// To *take beside*: what was taken, and the answer.
+    TakenBeside(Taken, Response),
     /// To *read*: the entries, and how many of the positions were read, from the first on.
     Entries(Vec<Entry>, u32),
 }
@@ -167,7 +172,7 @@ enum State {
     Reading { exchange: Exchange, asked: usize },
     Pushing(Exchange),
     Paging { after: Option<Place> },
-    MergingPage { next: Option<Place> },
+    MergingLastPage,
     Over,
 }
 
@@ -185,6 +190,8 @@ struct Exchange {
     rest: Leaves,
     fetch: VecDeque<Position>,
     push: BTreeSet<Position>,
+    /// What has come and is yet to be merged.
+    fetched: Vec<Entry>,
 }
 
 #[derive(Debug)]
@@ -226,17 +233,28 @@ impl Session {
             (State::Fetching { exchange, asked }, Input::Answer(answer)) => {
                 self.fetched(exchange, &asked, answer)
             }
-            (State::Merging(exchange), Input::Taken(taken)) => self.merged(exchange, taken),
+            (State::Fetching { exchange, asked }, Input::TakenBeside(taken, answer)) => self
+                .merged(exchange, &taken)
+                .and_then(|exchange| self.fetched(exchange, &asked, answer)),
+            (State::Merging(exchange), Input::Taken(taken)) => {
+                self.merged(exchange, &taken).map(|exchange| self.fetch(exchange))
+            }
             (State::Reading { exchange, asked }, Input::Entries(entries, read)) => {
                 Ok(self.read(exchange, asked, entries, read))
             }
-            (State::Pushing(exchange), Input::Answer(answer)) => self.pushed(exchange, answer),
+            (State::Pushing(exchange), Input::Answer(answer)) => self.pushed(exchange, &answer),
+            (State::Pushing(exchange), Input::TakenBeside(taken, answer)) => {
+                self.merged(exchange, &taken).and_then(|exchange| self.pushed(exchange, &answer))
+            }
             (State::Paging { after }, Input::Answer(answer)) => self.page_arrived(after, answer),
-            (State::MergingPage { next }, Input::Taken(taken)) => self.page_merged(next, taken),
+            (State::Paging { after }, Input::TakenBeside(taken, answer)) => {
+                self.page_merged(&taken).and_then(|()| self.page_arrived(after, answer))
+            }
+            (State::MergingLastPage, Input::Taken(taken)) => self.page_merged(&taken).map(|()| self.look()),
             _ => Err(Fault::OffTopic),
         };
         let effect = next.unwrap_or_else(|fault| Effect::End(Ending::Faulty(fault)));
-        if !matches!(effect, Effect::Ask(_) | Effect::Compare(_)) {
+        if !matches!(effect, Effect::Ask(_) | Effect::Compare(_) | Effect::TakeBeside(..)) {
             return effect;
         }
         self.tally.requests += 1;
@@ -393,18 +411,21 @@ impl Session {
         }
         let is_wanted = |at: usize| wanted[at / 8] & (0x80 >> (at % 8)) != 0;
         let push = items.iter().enumerate().filter(|(at, _)| is_wanted(*at)).map(|(_, item)| item.position);
-        let exchange = Exchange { rest, push: push.collect(), fetch: offered.into() };
+        let exchange =
+            Exchange { rest, push: push.collect(), fetch: offered.into(), fetched: Vec::new() };
         Ok(self.fetch(exchange))
     }
 
-    fn fetch(&mut self, exchange: Exchange) -> Effect {
+    /// Asks for the next entries, or pushes the next ones where none are left.
+    fn fetch(&mut self, mut exchange: Exchange) -> Effect {
         let asked: Vec<Position> = exchange.fetch.iter().take(SYNC_PAGE_ENTRIES).copied().collect();
         if asked.is_empty() {
             return self.push(exchange);
         }
         let request = Request::Entries(Packed(asked.clone()));
+        let fetched = mem::take(&mut exchange.fetched);
         self.state = State::Fetching { exchange, asked };
-        Effect::Ask(request)
+        ask_beside(fetched, request)
     }
 
     fn fetched(
@@ -432,17 +453,15 @@ impl Session {
             return Err(Fault::Unasked);
         }
         exchange.fetch.drain(..answered.len());
-        if entries.is_empty() {
-            return Ok(self.fetch(exchange));
-        }
-        self.state = State::Merging(exchange);
-        Ok(Effect::Take(entries))
+        exchange.fetched = entries;
+        // What is merged there meanwhile comes before what is only read there.
+        Ok(self.push(exchange))
     }
 
-    fn merged(&mut self, mut exchange: Exchange, taken: Taken) -> Result<Effect, Fault> {
-        self.count(&taken)?;
+    fn merged(&mut self, mut exchange: Exchange, taken: &Taken) -> Result<Exchange, Fault> {
+        self.count(taken)?;
         exchange.push.extend(taken.superseded.iter().map(|place| Position::of(place.kind, &place.id)));
-        Ok(self.fetch(exchange))
+        Ok(exchange)
     }
 
     fn count(&mut self, taken: &Taken) -> Result<(), Fault> {
@@ -452,13 +471,23 @@ impl Session {
         if self.tally.invalid >= INVALID_MAX { Err(Fault::Invalid) } else { Ok(()) }
     }
 
-    fn push(&mut self, exchange: Exchange) -> Effect {
+    /// Reads what is to be pushed next. Where nothing is, goes on with what is to be fetched or merged, then with the
+    /// next leaves.
+    fn push(&mut self, mut exchange: Exchange) -> Effect {
         let asked: Vec<Position> = exchange.push.iter().take(SYNC_PAGE_ENTRIES).copied().collect();
-        if asked.is_empty() {
+        if !asked.is_empty() {
+            self.state = State::Reading { exchange, asked: asked.len() };
+            return Effect::Read(asked);
+        }
+        if !exchange.fetch.is_empty() {
+            return self.fetch(exchange);
+        }
+        let fetched = mem::take(&mut exchange.fetched);
+        if fetched.is_empty() {
             return self.exchange(exchange.rest);
         }
-        self.state = State::Reading { exchange, asked: asked.len() };
-        Effect::Read(asked)
+        self.state = State::Merging(exchange);
+        Effect::Take(fetched)
     }
 
     fn read(&mut self, mut exchange: Exchange, asked: usize, entries: Vec<Entry>, read: u32) -> Effect {
@@ -469,14 +498,15 @@ impl Session {
             return self.push(exchange);
         }
         self.tally.sent += entries.len() as u64;
+        let fetched = mem::take(&mut exchange.fetched);
         self.state = State::Pushing(exchange);
-        Effect::Ask(Request::Push(entries))
+        ask_beside(fetched, Request::Push(entries))
     }
 
-    fn pushed(&mut self, exchange: Exchange, answer: Response) -> Result<Effect, Fault> {
+    fn pushed(&mut self, exchange: Exchange, answer: &Response) -> Result<Effect, Fault> {
         let Response::Taken { stored, .. } = answer else { return Err(Fault::OffTopic) };
-        self.moved |= stored > 0;
-        Ok(self.push(exchange))
+        self.moved |= *stored > 0;
+        Ok(self.fetch(exchange))
     }
 
     fn page(&mut self, after: Option<Place>) -> Effect {
@@ -508,19 +538,25 @@ impl Session {
         if entries.is_empty() {
             return Ok(self.look());
         }
-        self.state = State::MergingPage { next };
-        Ok(Effect::Take(entries))
+        if next.is_none() {
+            self.state = State::MergingLastPage;
+            return Ok(Effect::Take(entries));
+        }
+        self.state = State::Paging { after: next };
+        Ok(Effect::TakeBeside(entries, Request::Page { after: next }))
     }
 
-    fn page_merged(&mut self, next: Option<Place>, taken: Taken) -> Result<Effect, Fault> {
-        self.count(&taken)?;
+    fn page_merged(&mut self, taken: &Taken) -> Result<(), Fault> {
+        self.count(taken)?;
         // What takes precedence here differs still, and is pushed in the next round.
         self.moved |= !taken.superseded.is_empty();
-        Ok(match next {
-            Some(_) => self.page(next),
-            None => self.look(),
-        })
+        Ok(())
     }
+}
+
+/// Asks, and merges meanwhile what has come, if anything has.
+fn ask_beside(fetched: Vec<Entry>, request: Request) -> Effect {
+    if fetched.is_empty() { Effect::Ask(request) } else { Effect::TakeBeside(fetched, request) }
 }
 
 /// Puts what is left of a stretch before the leaves that come after it.

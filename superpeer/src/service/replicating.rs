@@ -40,12 +40,16 @@ const STEP_IDLE: Duration = Duration::from_secs(1);
 const READ_ENTRIES: usize = 4096;
 /// And how much of them, in bytes.
 const READ_BYTES: usize = 4 * 1024 * 1024;
+/// For how long a bill counts: it is asked for by everybody who looks at the status, and takes a look at every content.
+const BILL_COUNTS: Duration = Duration::from_millis(250);
 /// Changes of lists that wait for the planner; beyond that it looks at everything.
 const CHANGES_MAX: usize = 65_536;
 
 /// The planner, and what waits for it.
 pub(crate) struct Replication {
     planner: Mutex<Planner>,
+    /// The last bill, and when it was made.
+    bill: Mutex<Option<(Instant, Bill)>>,
     changes: Mutex<Changes>,
     /// How far the catalog is.
     sequence: watch::Receiver<u64>,
@@ -66,6 +70,7 @@ impl Replication {
     pub(super) fn new(own: PeerId, config: Config, sequence: watch::Receiver<u64>) -> Self {
         Self {
             planner: Mutex::new(Planner::new(own, config, Instant::now())),
+            bill: Mutex::default(),
             changes: Mutex::default(),
             sequence,
             news: Notify::new(),
@@ -85,9 +90,17 @@ impl Replication {
         self.planner().wanted()
     }
 
-    /// How the network is, as far as copies are concerned.
+    /// How the network is, as far as copies are concerned, a moment ago at most.
     pub(crate) fn bill(&self) -> Bill {
-        self.planner().bill()
+        let mut last = self.bill.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((made, bill)) if made.elapsed() < BILL_COUNTS => bill,
+            _ => {
+                let bill = self.planner().bill();
+                *last = Some((Instant::now(), bill));
+                bill
+            }
+        }
     }
 
     /// Takes note of what a page of a list changes. Full lists come with a node that comes, and that is seen anyway.

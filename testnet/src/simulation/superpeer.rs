@@ -27,7 +27,7 @@ use quarta_superpeer::{
     admission::{Authority, InviteId, Terms, withdraw},
     catalog::{Applied, Catalog, Reader},
     feed::{Beginning, Head, Source, Waiting},
-    reconciliation::{Agreement, Session, Turns},
+    reconciliation::{Agreement, Session, Turns, session::Taken},
 };
 
 use super::{
@@ -91,6 +91,8 @@ struct Running {
 struct Conversation {
     with: Who,
     session: Session,
+    /// What was merged while the question is under way, where something was.
+    taken: Option<Taken>,
     /// The question under way, and when it was asked.
     call: u64,
     asked: Moment,

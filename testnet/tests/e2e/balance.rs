@@ -23,7 +23,14 @@ const FETCHERS: std::ops::Range<usize> = 3..6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_fetches_burden_three_equal_holders_equally() {
-    let network = Network::start(1, 6, Duration::from_secs(1)).await;
+    // Equal by their lines, a chunk in 63 ms each: without limits, what else runs on this machine would decide which of
+    // them is fast.
+    let network = Network::start_changed(1, 6, Duration::from_secs(1), |plan| {
+        for member in plan.members.iter_mut().skip(1).take(HOLDERS.len()) {
+            member.serve_args.extend(["--limit-lan".into(), "--upload-limit".into(), "4MiB".into()]);
+        }
+    })
+    .await;
     let files = held_by_all_holders(&network).await;
     let served = served(&fetch_half_at_once(&network, &files).await);
     println!("bytes served by equal holders: {served:?}");

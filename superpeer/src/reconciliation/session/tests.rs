@@ -184,10 +184,11 @@ fn run_beside(
     loop {
         let input = match effect {
             Effect::Look => Input::Own(own.digest, own.trie.clone()),
-            Effect::Compare(_) | Effect::Ask(_) => {
-                let request = match effect {
-                    Effect::Compare(digest) => Request::Compare { digest, addresses: Vec::new() },
-                    Effect::Ask(request) => request,
+            Effect::Compare(_) | Effect::Ask(_) | Effect::TakeBeside(..) => {
+                let (request, taken) = match effect {
+                    Effect::Compare(digest) => (Request::Compare { digest, addresses: Vec::new() }, None),
+                    Effect::Ask(request) => (request, None),
+                    Effect::TakeBeside(entries, request) => (request, Some(own.take(entries).0)),
                     _ => unreachable!(),
                 };
                 let asked_bytes = cbor::to_vec(&request).len();
@@ -198,7 +199,10 @@ fn run_beside(
                 let answer_bytes = cbor::to_vec(&answer).len();
                 assert!(asked_bytes.max(answer_bytes) <= PAGE_MESSAGE_BYTES, "{request:?}");
                 wire_bytes += asked_bytes + answer_bytes;
-                Input::Answer(answer)
+                match taken {
+                    None => Input::Answer(answer),
+                    Some(taken) => Input::TakenBeside(taken, answer),
+                }
             }
             Effect::List(stretch) => Input::Items(own.items(&stretch, SYNC_ITEMS_MAX)),
             Effect::Take(entries) => Input::Taken(own.take(entries).0),

@@ -8,7 +8,7 @@ use quarta_protocols::{
     cbor,
     credentials::Membership,
     limits::SYNC_ITEMS_MAX,
-    messages::sync::{Request, Response, Sync},
+    messages::sync::{Entry, Request, Response, Sync},
 };
 use tokio::time::sleep_until;
 
@@ -109,10 +109,12 @@ impl Run<'_> {
                 let read = store.read(move |reader| reader.items(&stretch, SYNC_ITEMS_MAX));
                 Input::Items(read.await.map_err(text)?)
             }
-            Effect::Take(entries) => {
-                let taken = self.shared.take_entries(self.membership.clone(), entries).await?;
-                let (stored, invalid, superseded) = (taken.stored, taken.invalid, taken.superseded);
-                Input::Taken(Taken { stored, invalid, superseded })
+            Effect::Take(entries) => Input::Taken(take(self.shared, &self.membership, entries).await?),
+            Effect::TakeBeside(entries, request) => {
+                let (shared, membership) = (self.shared, self.membership.clone());
+                // To its end, also where the other does not answer.
+                let (taken, answer) = tokio::join!(take(shared, &membership, entries), self.ask(request));
+                Input::TakenBeside(taken?, answer?)
             }
             Effect::Read(positions) => {
                 let read = store.read(move |reader| reader.entries_at(&positions)).await;
@@ -169,6 +171,11 @@ impl Run<'_> {
             Err(why) => tracing::info!(%peer, why, "a reconciliation broke off; it goes on later"),
         }
     }
+}
+
+async fn take(shared: &Arc<Shared>, from: &Membership, entries: Vec<Entry>) -> Result<Taken, String> {
+    let taken = shared.take_entries(from.clone(), entries).await?;
+    Ok(Taken { stored: taken.stored, invalid: taken.invalid, superseded: taken.superseded })
 }
 
 /// The size of a message on the wire.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quarta_protocols::{
     credentials::UnixSeconds,
     limits::SYNC_ITEMS_MAX,
-    messages::sync::{Item, Request, Response},
+    messages::sync::{Entry, Item, Request, Response},
 };
 use quarta_superpeer::reconciliation::{
     Session,
@@ -38,7 +38,7 @@ impl Superpeer {
             return;
         }
         let (session, effect) = Session::begin();
-        running.session = Some(Conversation { with: other, session, call: 0, asked: now });
+        running.session = Some(Conversation { with: other, session, taken: None, call: 0, asked: now });
         self.go_on(now, effect, sent);
     }
 
@@ -52,7 +52,10 @@ impl Superpeer {
         }
         match answer {
             Answer::Sync(response) if !matches!(response, Response::Unavailable) => {
-                let effect = conversation.session.handle(Input::Answer(response));
+                let effect = conversation.session.handle(match conversation.taken.take() {
+                    None => Input::Answer(response),
+                    Some(taken) => Input::TakenBeside(taken, response),
+                });
                 self.go_on(now, effect, &mut sent);
             }
             _ => {
@@ -73,6 +76,13 @@ impl Superpeer {
             let request = match effect {
                 Effect::Compare(digest) => Request::Compare { digest, addresses: Vec::new() },
                 Effect::Ask(request) => request,
+                Effect::TakeBeside(entries, request) => {
+                    let taken = running.take(entries, with, wall_ms);
+                    if let Some(conversation) = &mut running.session {
+                        conversation.taken = Some(taken);
+                    }
+                    request
+                }
                 Effect::End(ending) => {
                     running.session = None;
                     running.turns.ended();
@@ -118,21 +128,23 @@ impl Running {
                 }
                 Input::Items(items)
             }
-            Effect::Take(entries) => {
-                let membership = with.identity().membership.as_ref().expect("super-peers are members");
-                let taken =
-                    self.catalog.take(membership, entries, wall_ms).expect("an open catalog takes entries");
-                self.apply(&taken.applied);
-                let (stored, invalid, superseded) = (taken.stored, taken.invalid, taken.superseded);
-                Input::Taken(Taken { stored, invalid, superseded })
-            }
+            Effect::Take(entries) => Input::Taken(self.take(entries, with, wall_ms)),
             Effect::Read(positions) => {
                 let (entries, read) =
                     self.reader.entries_at(&positions).expect("an open catalog can be read");
                 Input::Entries(entries, read)
             }
-            Effect::Compare(_) | Effect::Ask(_) | Effect::End(_) => unreachable!("these are not done here"),
+            Effect::Compare(_) | Effect::Ask(_) | Effect::TakeBeside(..) | Effect::End(_) => {
+                unreachable!("these are not done here")
+            }
         }
+    }
+
+    fn take(&mut self, entries: Vec<Entry>, with: Who, wall_ms: u64) -> Taken {
+        let membership = with.identity().membership.as_ref().expect("super-peers are members");
+        let taken = self.catalog.take(membership, entries, wall_ms).expect("an open catalog takes entries");
+        self.apply(&taken.applied);
+        Taken { stored: taken.stored, invalid: taken.invalid, superseded: taken.superseded }
     }
 }
 
