@@ -233,9 +233,9 @@ impl Session {
             (State::Fetching { exchange, asked }, Input::Answer(answer)) => {
                 self.fetched(exchange, &asked, answer)
             }
-            (State::Fetching { exchange, asked }, Input::TakenBeside(taken, answer)) => self
-                .merged(exchange, &taken)
-                .and_then(|exchange| self.fetched(exchange, &asked, answer)),
+            (State::Fetching { exchange, asked }, Input::TakenBeside(taken, answer)) => {
+                self.merged(exchange, &taken).and_then(|exchange| self.fetched(exchange, &asked, answer))
+            }
             (State::Merging(exchange), Input::Taken(taken)) => {
                 self.merged(exchange, &taken).map(|exchange| self.fetch(exchange))
             }
@@ -411,8 +411,7 @@ impl Session {
         }
         let is_wanted = |at: usize| wanted[at / 8] & (0x80 >> (at % 8)) != 0;
         let push = items.iter().enumerate().filter(|(at, _)| is_wanted(*at)).map(|(_, item)| item.position);
-        let exchange =
-            Exchange { rest, push: push.collect(), fetch: offered.into(), fetched: Vec::new() };
+        let exchange = Exchange { rest, push: push.collect(), fetch: offered.into(), fetched: Vec::new() };
         Ok(self.fetch(exchange))
     }
 

@@ -447,10 +447,8 @@ async fn a_node_without_a_network_joins_when_it_is_told_of_an_invite_over_http()
     let joined = register(&invite, "filial-nova", &json_body).await;
     assert_eq!(joined.status, 200, "{}", joined.head);
     assert_eq!(joined.json()["name"], "filial-nova");
-    eventually("it serves as a member, with the same token", async || {
-        is_open(joiner.http()).await && api.get("/readyz").await.status == 200
-    })
-    .await;
+    eventually("it serves as a member", async || api.is_ready().await).await;
+    // With the token that it had before.
     let status = api.get("/api/v1/status").await.json();
     assert_eq!((&status["name"], &status["healthy"]), (&json!("filial-nova"), &json!(true)), "{status}");
     assert_eq!(api.get("/api/v1/files").await.status, 200);

@@ -59,15 +59,25 @@ impl Api {
 
     /// Sends a request with exactly these headers, and reads the answer until the connection closes.
     pub async fn raw(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        self.exchange(line, headers, body).await.unwrap()
+    }
+
+    /// Whether it is there and says that it is ready, also while it is starting or changing what it serves.
+    pub async fn is_ready(&self) -> bool {
+        let host = format!("Host: {}", self.address);
+        self.exchange("GET /readyz", &[&host], b"").await.is_ok_and(|answer| answer.status == 200)
+    }
+
+    async fn exchange(&self, line: &str, headers: &[&str], body: &[u8]) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect(self.address).await?;
         let mut request = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
         for header in headers {
             request.extend([header, "\r\n"]);
         }
-        stream.write_all((request + "\r\n").as_bytes()).await.unwrap();
+        stream.write_all((request + "\r\n").as_bytes()).await?;
         // The server may answer and close before it has read everything.
         let _ = stream.write_all(body).await;
-        read(&mut stream).await
+        Ok(read(&mut stream).await)
     }
 
     /// A request as a program of this member's user sends it.
