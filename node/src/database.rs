@@ -34,6 +34,7 @@ use std::{
 };
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use self::migration::{FORMAT, SCHEMA_4, SCHEMA_5};
 pub use self::{
@@ -143,6 +144,8 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // Else a statement with a bound value is planned anew for each value.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         if tables == 0 {
             let transaction = connection.transaction()?;

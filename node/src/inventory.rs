@@ -25,7 +25,7 @@ use std::{
 
 use quarta_protocols::{
     limits::{INVENTORY_PAGE_ENTRIES, PAGE_FILL_BYTES},
-    messages::inventory::{Coverage, Item, Key, Page, Position, Summary},
+    messages::inventory::{Completeness, Coverage, Item, Key, Page, Position, Summary},
 };
 
 /// Latest changes kept for delta pages, removals among them: eight pages, about the changes of a poll interval while a
@@ -43,9 +43,41 @@ pub struct Inventory {
     position: Position,
     items: BTreeMap<Key, Arc<Item>>,
     summary: Summary,
+    holdings: Holdings,
     /// The changes up to now, oldest first: the last one made the current revision.
     changes: VecDeque<Change>,
     bounds: Bounds,
+}
+
+/// The files of the library that are held whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// How many they are.
+    pub files: u64,
+    /// What they take, in bytes.
+    pub bytes: u64,
+}
+
+impl Holdings {
+    fn of(item: &Item) -> Self {
+        match item {
+            Item::Library { completeness: Completeness::Complete, .. } => {
+                Self { files: 1, bytes: item.size_bytes() }
+            }
+            _ => Self::default(),
+        }
+    }
+
+    const fn add(&mut self, more: Self) {
+        self.files += more.files;
+        self.bytes = self.bytes.wrapping_add(more.bytes);
+    }
+
+    /// Undoes [`Self::add`].
+    const fn remove(&mut self, less: Self) {
+        self.files -= less.files;
+        self.bytes = self.bytes.wrapping_sub(less.bytes);
+    }
 }
 
 /// One change: the entry as it was after it (none: gone), and the list's summary after it.
@@ -79,11 +111,12 @@ impl Inventory {
     /// The list as it stood at `position` when the node last stopped cleanly. Of two items with one key the later counts.
     pub fn resume(position: Position, items: impl IntoIterator<Item = Item>) -> Self {
         let items: BTreeMap<_, _> = items.into_iter().map(|item| (item.key(), Arc::new(item))).collect();
-        let mut summary = Summary::default();
+        let (mut summary, mut holdings) = (Summary::default(), Holdings::default());
         for item in items.values() {
             summary.add(item);
+            holdings.add(Holdings::of(item));
         }
-        Self { position, items, summary, changes: VecDeque::new(), bounds: Bounds::default() }
+        Self { position, items, summary, holdings, changes: VecDeque::new(), bounds: Bounds::default() }
     }
 
     /// Puts an entry in, in place of one with the same key. Says whether that changed the list, and so its position.
@@ -95,8 +128,10 @@ impl Inventory {
         }
         if let Some(before) = before {
             self.summary.remove(before);
+            self.holdings.remove(Holdings::of(before));
         }
         self.summary.add(&item);
+        self.holdings.add(Holdings::of(&item));
         let item = Arc::new(item);
         self.items.insert(key, Arc::clone(&item));
         self.record(key, Some(item));
@@ -107,6 +142,7 @@ impl Inventory {
     pub fn remove(&mut self, key: Key) -> bool {
         let Some(before) = self.items.remove(&key) else { return false };
         self.summary.remove(&before);
+        self.holdings.remove(Holdings::of(&before));
         self.record(key, None);
         true
     }
@@ -127,6 +163,11 @@ impl Inventory {
     /// Count and digest of the list as it is.
     pub const fn summary(&self) -> Summary {
         self.summary
+    }
+
+    /// What is held whole of the library.
+    pub const fn holdings(&self) -> Holdings {
+        self.holdings
     }
 
     /// The entry with this key.
@@ -229,7 +270,6 @@ mod tests {
         content::FILE_MAX_BYTES,
         ids::{ContentId, FileId, Sha256},
         limits::PAGE_MESSAGE_BYTES,
-        messages::inventory::Completeness,
         names::FileName,
     };
 
@@ -401,6 +441,11 @@ mod tests {
             prop_assert_eq!(receiver.position, Some(list.position()));
             prop_assert_eq!(receiver.summary(), list.summary());
             prop_assert!(receiver.items.values().eq(list.items()));
+            let counted = list.items().map(Holdings::of).reduce(|mut all, more| {
+                all.add(more);
+                all
+            });
+            prop_assert_eq!(list.holdings(), counted.unwrap_or_default());
         }
     }
 

@@ -48,7 +48,7 @@ async fn status(State(shared): Service) -> Json<Status> {
     let free_bytes = shared.free_bytes();
     let membership = shared.own.membership();
     let problems = shared.problems().await;
-    let (files, _) = shared.holdings();
+    let files = shared.holdings().files;
     let (vault, bounds) = (shared.keeping.totals(), shared.keeping.bounds());
     let load = shared.load();
     Json(Status {

@@ -45,20 +45,19 @@ impl Database {
         let transaction = connection.transaction()?;
         let Audience { audience, origin, rule, epoch } = &own.audience;
         let keys = Zeroizing::new(cbor::to_vec(&own.keys));
-        transaction.execute(
-            "INSERT OR REPLACE INTO audiences (audience, owner, nonce, rule, epoch, keys) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            rusqlite::params![
-                &audience.as_bytes()[..],
-                origin.owner.to_bytes(),
-                &origin.nonce[..],
-                cbor::to_vec(rule),
-                integer(*epoch),
-                &keys[..],
-            ],
-        )?;
+        let sql = "INSERT OR REPLACE INTO audiences (audience, owner, nonce, rule, epoch, keys)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        transaction.prepare_cached(sql)?.execute(rusqlite::params![
+            &audience.as_bytes()[..],
+            origin.owner.to_bytes(),
+            &origin.nonce[..],
+            cbor::to_vec(rule),
+            integer(*epoch),
+            &keys[..],
+        ])?;
         for member in gone {
             let sql = "DELETE FROM wraps WHERE audience = ?1 AND member = ?2";
-            transaction.execute(sql, (&audience.as_bytes()[..], member.to_bytes()))?;
+            transaction.prepare_cached(sql)?.execute((&audience.as_bytes()[..], member.to_bytes()))?;
         }
         for (sealed_to, wrap) in wraps {
             put(&transaction, wrap, Some(sealed_to))?;

@@ -120,17 +120,14 @@ impl Database {
         let (in_place, path) = columns_of(&copy.place);
         let sql = "UPDATE copies SET size_bytes = ?1, mtime_ns = ?2
             WHERE file = ?3 AND content = ?4 AND in_place = ?5 AND path = ?6";
-        let changed = self.connection().execute(
-            sql,
-            rusqlite::params![
-                integer(stamp.size_bytes),
-                stamp.mtime_ns,
-                &copy.file.as_bytes()[..],
-                &copy.content.as_bytes()[..],
-                in_place,
-                path,
-            ],
-        )?;
+        let changed = self.connection().prepare_cached(sql)?.execute(rusqlite::params![
+            integer(stamp.size_bytes),
+            stamp.mtime_ns,
+            &copy.file.as_bytes()[..],
+            &copy.content.as_bytes()[..],
+            in_place,
+            path,
+        ])?;
         Ok(changed > 0)
     }
 
@@ -198,8 +195,11 @@ impl Database {
     /// [`DatabaseError::Damaged`] where it is not the content's any more.
     pub fn manifest(&self, content: &ContentId) -> Result<Option<Manifest>, DatabaseError> {
         let sql = "SELECT bytes FROM manifests WHERE content = ?1";
-        let bytes: Option<Vec<u8>> =
-            self.connection().query_row(sql, [&content.as_bytes()[..]], |row| row.get(0)).optional()?;
+        let bytes: Option<Vec<u8>> = self
+            .connection()
+            .prepare_cached(sql)?
+            .query_row([&content.as_bytes()[..]], |row| row.get(0))
+            .optional()?;
         let read = |bytes: Vec<u8>| {
             Manifest::verify(&bytes, content).map_err(|_| DatabaseError::Damaged("a manifest"))
         };
@@ -240,33 +240,30 @@ fn put(transaction: &Transaction<'_>, copy: &LibraryCopy, manifest: &Manifest) -
         Completeness::Partial(chunks) => Some(chunks),
     };
     let content = &copy.content.as_bytes()[..];
-    transaction.execute(
-        "INSERT OR IGNORE INTO manifests (content, bytes) VALUES (?1, ?2)",
-        (content, manifest.to_bytes()),
-    )?;
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO manifests (content, bytes) VALUES (?1, ?2)")?
+        .execute((content, manifest.to_bytes()))?;
     // No "OR REPLACE": that would also remove another own file with a twin's name.
     let before = take(transaction, &copy.file)?;
-    transaction.execute(
-        "INSERT INTO copies (file, owner, owner_name, name, folded, fetched, in_place, path, size_bytes, mtime_ns,
+    let sql = "INSERT INTO copies (file, owner, owner_name, name, folded, fetched, in_place, path, size_bytes, mtime_ns,
             sha256, content, verified, record)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        rusqlite::params![
-            &copy.file.as_bytes()[..],
-            copy.owner.to_bytes(),
-            copy.owner_name.as_str(),
-            copy.name.as_str(),
-            copy.name.folded(),
-            copy.provenance == Provenance::Fetched,
-            in_place,
-            path,
-            integer(copy.stamp.size_bytes),
-            copy.stamp.mtime_ns,
-            copy.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
-            content,
-            verified,
-            cbor::to_vec(&copy.record),
-        ],
-    )?;
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    transaction.prepare_cached(sql)?.execute(rusqlite::params![
+        &copy.file.as_bytes()[..],
+        copy.owner.to_bytes(),
+        copy.owner_name.as_str(),
+        copy.name.as_str(),
+        copy.name.folded(),
+        copy.provenance == Provenance::Fetched,
+        in_place,
+        path,
+        integer(copy.stamp.size_bytes),
+        copy.stamp.mtime_ns,
+        copy.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
+        content,
+        verified,
+        cbor::to_vec(&copy.record),
+    ])?;
     outdated::copy_changed(transaction, &copy.file.as_bytes()[..], &copy.record)?;
     sweep(transaction, before)
 }
@@ -274,7 +271,8 @@ fn put(transaction: &Transaction<'_>, copy: &LibraryCopy, manifest: &Manifest) -
 /// Removes a copy and says which content it had.
 pub(super) fn take(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<Option<[u8; 32]>> {
     let sql = "DELETE FROM copies WHERE file = ?1 RETURNING content";
-    let content = transaction.query_row(sql, [&file.as_bytes()[..]], |row| row.get(0)).optional()?;
+    let content =
+        transaction.prepare_cached(sql)?.query_row([&file.as_bytes()[..]], |row| row.get(0)).optional()?;
     outdated::copy_gone(transaction, &file.as_bytes()[..])?;
     Ok(content)
 }
@@ -283,7 +281,7 @@ pub(super) fn take(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Re
 pub(super) fn sweep(transaction: &Transaction<'_>, content: Option<[u8; 32]>) -> rusqlite::Result<()> {
     let Some(content) = content else { return Ok(()) };
     let sql = "DELETE FROM manifests WHERE content = ?1 AND content NOT IN (SELECT content FROM copies)";
-    transaction.execute(sql, [&content[..]]).map(drop)
+    transaction.prepare_cached(sql)?.execute([&content[..]]).map(drop)
 }
 
 struct Raw {

@@ -28,7 +28,7 @@ impl Database {
         let sql = "INSERT OR REPLACE INTO handovers (file, taking, offer, since_ms) VALUES (?1, ?2, ?3, ?4)";
         let offer = cbor::to_vec(&handover.offer);
         let values = rusqlite::params![&file.as_bytes()[..], handover.taking, offer, integer(now_ms)];
-        self.connection().execute(sql, values)?;
+        self.connection().prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 
@@ -66,7 +66,11 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`].
     pub fn drop_handover(&self, file: &FileId) -> Result<bool, DatabaseError> {
-        Ok(self.connection().execute("DELETE FROM handovers WHERE file = ?1", [&file.as_bytes()[..]])? > 0)
+        Ok(self
+            .connection()
+            .prepare_cached("DELETE FROM handovers WHERE file = ?1")?
+            .execute([&file.as_bytes()[..]])?
+            > 0)
     }
 
     /// Keeps the record of a file that another one has taken over, and ends its hand-over, in one step.
@@ -102,18 +106,15 @@ impl Database {
         let sql =
             "UPDATE copies SET fetched = 0, owner = ?2, owner_name = ?3, name = ?4, folded = ?5, record = ?6
             WHERE file = ?1 AND content = ?7 AND verified IS NULL";
-        let changed = transaction.execute(
-            sql,
-            rusqlite::params![
-                &copy.file.as_bytes()[..],
-                copy.owner.to_bytes(),
-                copy.owner_name.as_str(),
-                copy.name.as_str(),
-                copy.name.folded(),
-                cbor::to_vec(&copy.record),
-                &copy.content.as_bytes()[..],
-            ],
-        )?;
+        let changed = transaction.prepare_cached(sql)?.execute(rusqlite::params![
+            &copy.file.as_bytes()[..],
+            copy.owner.to_bytes(),
+            copy.owner_name.as_str(),
+            copy.name.as_str(),
+            copy.name.folded(),
+            cbor::to_vec(&copy.record),
+            &copy.content.as_bytes()[..],
+        ])?;
         if changed != 1 {
             return Ok(false);
         }

@@ -49,7 +49,7 @@ impl Database {
     /// [`DatabaseError`].
     pub fn member(&self, peer: &PeerId) -> Result<Option<KnownMember>, DatabaseError> {
         let sql = format!("SELECT {COLUMNS} FROM members WHERE peer = ?1");
-        let raw = self.connection().query_row(&sql, [peer.to_bytes()], raw).optional()?;
+        let raw = self.connection().prepare_cached(&sql)?.query_row([peer.to_bytes()], raw).optional()?;
         raw.map(read).transpose()
     }
 
@@ -59,7 +59,8 @@ impl Database {
     /// [`DatabaseError`].
     pub fn members(&self) -> Result<Vec<KnownMember>, DatabaseError> {
         let connection = self.connection();
-        let mut rows = connection.prepare(&format!("SELECT {COLUMNS} FROM members ORDER BY name, peer"))?;
+        let mut rows =
+            connection.prepare_cached(&format!("SELECT {COLUMNS} FROM members ORDER BY name, peer"))?;
         rows.query_map([], raw)?.map(|row| read(row?)).collect()
     }
 }
@@ -151,7 +152,7 @@ pub(super) fn forget(transaction: &Transaction<'_>, id: &[u8; 32]) -> Result<(),
     let peers = rows.query_map([], |row| row.get::<_, Vec<u8>>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     for bytes in peers {
         if Enrolment::id_of(&peer(&bytes, "a member's id")?) == *id {
-            transaction.execute("DELETE FROM members WHERE peer = ?1", [bytes])?;
+            transaction.prepare_cached("DELETE FROM members WHERE peer = ?1")?.execute([bytes])?;
         }
     }
     Ok(())

@@ -187,7 +187,7 @@ impl Database {
         }
         hidden::trim(&transaction)?;
         if taken.anew {
-            transaction.execute("DELETE FROM cursors", [])?;
+            transaction.prepare_cached("DELETE FROM cursors")?.execute([])?;
         } else if page.reading == self.readings.load(Ordering::Relaxed) {
             move_cursor(&transaction, page)?;
         }

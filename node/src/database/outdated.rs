@@ -41,7 +41,8 @@ impl Database {
     /// [`DatabaseError`].
     pub fn outdated_copy(&self, file: &FileId) -> Result<Option<Outdated>, DatabaseError> {
         let (bytes, sql) = (&file.as_bytes()[..], "SELECT 1 FROM outdated WHERE file = ?1");
-        let found: Option<i64> = self.connection().query_row(sql, [bytes], |row| row.get(0)).optional()?;
+        let found: Option<i64> =
+            self.connection().prepare_cached(sql)?.query_row([bytes], |row| row.get(0)).optional()?;
         if found.is_none() {
             return Ok(None);
         }

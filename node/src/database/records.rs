@@ -94,8 +94,11 @@ impl Database {
     /// [`DatabaseError`].
     pub fn record(&self, file: &FileId) -> Result<Option<SignedRecord>, DatabaseError> {
         let sql = "SELECT record FROM records WHERE file = ?1";
-        let bytes: Option<Vec<u8>> =
-            self.connection().query_row(sql, [&file.as_bytes()[..]], |row| row.get(0)).optional()?;
+        let bytes: Option<Vec<u8>> = self
+            .connection()
+            .prepare_cached(sql)?
+            .query_row([&file.as_bytes()[..]], |row| row.get(0))
+            .optional()?;
         bytes.as_deref().map(read_record).transpose()
     }
 
@@ -199,7 +202,7 @@ fn read_record(bytes: &[u8]) -> Result<SignedRecord, DatabaseError> {
 /// Forgets a file as if it had never been known: it was hidden from this node. How many records that were.
 pub(super) fn forget(transaction: &Transaction<'_>, file: &FileId) -> rusqlite::Result<usize> {
     let file = &file.as_bytes()[..];
-    let forgotten = transaction.execute("DELETE FROM records WHERE file = ?1", [file])?;
+    let forgotten = transaction.prepare_cached("DELETE FROM records WHERE file = ?1")?.execute([file])?;
     if forgotten > 0 {
         outdated::record_changed(transaction, file)?;
     }

@@ -32,7 +32,7 @@ impl Database {
     pub fn end_run(&self, position: Position) -> Result<(), DatabaseError> {
         let sql = "INSERT OR REPLACE INTO clean_end (only, epoch, revision) VALUES (1, ?1, ?2)";
         let epoch = position.epoch.to_be_bytes();
-        self.connection().execute(sql, (&epoch[..], integer(position.revision)))?;
+        self.connection().prepare_cached(sql)?.execute((&epoch[..], integer(position.revision)))?;
         Ok(())
     }
 }

@@ -36,7 +36,11 @@ impl Database {
         let sql =
             "INSERT OR REPLACE INTO library_scrub (only, after, began_ms, ended_ms) VALUES (1, ?1, ?2, ?3)";
         let after = round.after.as_ref().map(|file| &file.as_bytes()[..]);
-        self.connection().execute(sql, (after, integer(round.began_ms), round.ended_ms.map(integer)))?;
+        self.connection().prepare_cached(sql)?.execute((
+            after,
+            integer(round.began_ms),
+            round.ended_ms.map(integer),
+        ))?;
         Ok(())
     }
 }

@@ -123,30 +123,33 @@ impl Database {
             "INSERT INTO transfers (file, name, direction, state, problem, size_bytes, bytes, started_ms,
             ended_ms, sha256, shares, owner, content, resumed)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-        transaction.execute(
-            sql,
-            rusqlite::params![
-                &transfer.file.as_bytes()[..],
-                transfer.name.as_str(),
-                word(&transfer.direction),
-                word(&transfer.state),
-                transfer.problem,
-                integer(transfer.size_bytes),
-                integer(transfer.bytes),
-                integer(transfer.started_ms),
-                transfer.ended_ms.map(integer),
-                transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
-                json(&transfer.shares),
-                transfer.owner.as_ref().map(MemberName::as_str),
-                transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
-                integer(transfer.resumed_bytes),
-            ],
-        )?;
+        transaction.prepare_cached(sql)?.execute(rusqlite::params![
+            &transfer.file.as_bytes()[..],
+            transfer.name.as_str(),
+            word(&transfer.direction),
+            word(&transfer.state),
+            transfer.problem,
+            integer(transfer.size_bytes),
+            integer(transfer.bytes),
+            integer(transfer.started_ms),
+            transfer.ended_ms.map(integer),
+            transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
+            json(&transfer.shares),
+            transfer.owner.as_ref().map(MemberName::as_str),
+            transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
+            integer(transfer.resumed_bytes),
+        ])?;
         let id = transaction.last_insert_rowid();
         let old =
             "DELETE FROM transfers WHERE id <= ?1 - ?2 AND content IS NULL AND state NOT IN (?3, ?4, ?5)";
         let open = [TransferState::Running, TransferState::Waiting, TransferState::Paused].map(|s| word(&s));
-        transaction.execute(old, rusqlite::params![id, TRANSFERS_KEPT, open[0], open[1], open[2]])?;
+        transaction.prepare_cached(old)?.execute(rusqlite::params![
+            id,
+            TRANSFERS_KEPT,
+            open[0],
+            open[1],
+            open[2]
+        ])?;
         transaction.commit()?;
         Ok(TransferId(id))
     }
@@ -158,23 +161,20 @@ impl Database {
     pub fn update_transfer(&self, id: TransferId, transfer: &Transfer) -> Result<(), DatabaseError> {
         let sql = "UPDATE transfers SET state = ?2, problem = ?3, bytes = ?4, ended_ms = ?5, sha256 = ?6,
             shares = ?7, name = ?8, size_bytes = ?9, owner = ?10, content = ?11, resumed = ?12 WHERE id = ?1";
-        self.connection().execute(
-            sql,
-            rusqlite::params![
-                id.0,
-                word(&transfer.state),
-                transfer.problem,
-                integer(transfer.bytes),
-                transfer.ended_ms.map(integer),
-                transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
-                json(&transfer.shares),
-                transfer.name.as_str(),
-                integer(transfer.size_bytes),
-                transfer.owner.as_ref().map(MemberName::as_str),
-                transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
-                integer(transfer.resumed_bytes),
-            ],
-        )?;
+        self.connection().prepare_cached(sql)?.execute(rusqlite::params![
+            id.0,
+            word(&transfer.state),
+            transfer.problem,
+            integer(transfer.bytes),
+            transfer.ended_ms.map(integer),
+            transfer.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
+            json(&transfer.shares),
+            transfer.name.as_str(),
+            integer(transfer.size_bytes),
+            transfer.owner.as_ref().map(MemberName::as_str),
+            transfer.content.as_ref().map(|content| &content.as_bytes()[..]),
+            integer(transfer.resumed_bytes),
+        ])?;
         Ok(())
     }
 
@@ -227,7 +227,9 @@ impl Database {
             .prepare(&format!("SELECT file, content FROM transfers {expired}"))?
             .query_map(values(), partial_name)?
             .collect::<Result<_, _>>()?;
-        transaction.execute(&format!("UPDATE transfers SET content = NULL {expired}"), values())?;
+        transaction
+            .prepare_cached(&format!("UPDATE transfers SET content = NULL {expired}"))?
+            .execute(values())?;
         transaction.commit()?;
         Ok(names)
     }
@@ -260,7 +262,7 @@ impl Database {
     /// [`DatabaseError`].
     pub fn transfer(&self, id: TransferId) -> Result<Option<Transfer>, DatabaseError> {
         let sql = format!("SELECT {COLUMNS} FROM transfers WHERE id = ?1");
-        let raw = self.connection().query_row(&sql, [id.0], raw).optional()?;
+        let raw = self.connection().prepare_cached(&sql)?.query_row([id.0], raw).optional()?;
         Ok(raw.map(read).transpose()?.map(|(_, transfer)| transfer))
     }
 
@@ -283,7 +285,7 @@ impl Database {
     /// [`DatabaseError`].
     pub fn forget_transfers(&self, file: &FileId) -> Result<usize, DatabaseError> {
         let sql = "DELETE FROM transfers WHERE file = ?1";
-        Ok(self.connection().execute(sql, [&file.as_bytes()[..]])?)
+        Ok(self.connection().prepare_cached(sql)?.execute([&file.as_bytes()[..]])?)
     }
 
     fn select_transfers(
@@ -292,7 +294,8 @@ impl Database {
         values: impl rusqlite::Params,
     ) -> Result<Vec<(TransferId, Transfer)>, DatabaseError> {
         let connection = self.connection();
-        let mut rows = connection.prepare(&format!("SELECT {COLUMNS} FROM transfers WHERE {condition}"))?;
+        let mut rows =
+            connection.prepare_cached(&format!("SELECT {COLUMNS} FROM transfers WHERE {condition}"))?;
         rows.query_map(values, raw)?.map(|row| read(row?)).collect()
     }
 }

@@ -76,22 +76,20 @@ impl Database {
     /// [`DatabaseError`].
     pub fn plan_trash(&self, trashed: &Trashed) -> Result<TrashId, DatabaseError> {
         let connection = self.connection();
-        connection.execute(
-            "INSERT INTO trash (file, owner_name, name, own, path, size_bytes, sha256, revision, reason, since_ms, planned)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1)",
-            rusqlite::params![
-                &trashed.file.as_bytes()[..],
-                trashed.owner_name.as_str(),
-                trashed.name.as_str(),
-                trashed.own,
-                trashed.path.as_str(),
-                integer(trashed.size_bytes),
-                trashed.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
-                integer(trashed.revision),
-                trashed.reason.as_str(),
-                integer(trashed.since_ms),
-            ],
-        )?;
+        let sql = "INSERT INTO trash (file, owner_name, name, own, path, size_bytes, sha256, revision, reason, since_ms,
+                planned) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1)";
+        connection.prepare_cached(sql)?.execute(rusqlite::params![
+            &trashed.file.as_bytes()[..],
+            trashed.owner_name.as_str(),
+            trashed.name.as_str(),
+            trashed.own,
+            trashed.path.as_str(),
+            integer(trashed.size_bytes),
+            trashed.sha256.as_ref().map(|sum| &sum.as_bytes()[..]),
+            integer(trashed.revision),
+            trashed.reason.as_str(),
+            integer(trashed.since_ms),
+        ])?;
         Ok(TrashId(connection.last_insert_rowid()))
     }
 
@@ -121,7 +119,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`].
     pub fn keep_trash(&self, id: TrashId) -> Result<(), DatabaseError> {
-        self.connection().execute("UPDATE trash SET planned = 0 WHERE id = ?1", [id.0])?;
+        self.connection().prepare_cached("UPDATE trash SET planned = 0 WHERE id = ?1")?.execute([id.0])?;
         Ok(())
     }
 
@@ -130,7 +128,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`].
     pub fn forget_trash(&self, id: TrashId) -> Result<bool, DatabaseError> {
-        Ok(self.connection().execute("DELETE FROM trash WHERE id = ?1", [id.0])? > 0)
+        Ok(self.connection().prepare_cached("DELETE FROM trash WHERE id = ?1")?.execute([id.0])? > 0)
     }
 
     /// What is in the trash, the latest first, only what came before `before`, at most `limit`.
@@ -207,7 +205,7 @@ impl Database {
 }
 
 pub(super) fn end_plan(transaction: &Transaction<'_>, id: TrashId) -> rusqlite::Result<()> {
-    transaction.execute("UPDATE trash SET planned = 0 WHERE id = ?1", [id.0]).map(drop)
+    transaction.prepare_cached("UPDATE trash SET planned = 0 WHERE id = ?1")?.execute([id.0]).map(drop)
 }
 
 fn read(row: &Row<'_>) -> Result<(TrashId, Trashed), DatabaseError> {

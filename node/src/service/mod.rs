@@ -80,7 +80,7 @@ use quarta_protocols::{
         admission,
         changes::Cursor,
         index::ListedMember,
-        inventory::{Completeness, Item, Key},
+        inventory::{Item, Key},
         poll::{self, Load},
     },
     network::{AddressPolicy, Event, Inbound, Network},
@@ -92,7 +92,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, model::NodeEvent},
     database::{Database, LibraryCopy},
-    inventory::Inventory,
+    inventory::{Holdings, Inventory},
     liaison::Input,
     library::{Defect, Library},
     settings::Settings,
@@ -564,18 +564,13 @@ impl Shared {
     }
 
     /// Files and bytes of the library that are held whole.
-    pub(crate) fn holdings(&self) -> (u64, u64) {
-        let inventory = self.inventory();
-        let is_whole = |item: &&Item| {
-            matches!(item, Item::Library { .. }) && item.completeness() == Completeness::Complete
-        };
-        let whole = inventory.items().filter(is_whole);
-        whole.fold((0, 0), |(files, bytes), item| (files + 1, bytes + item.size_bytes()))
+    pub(crate) fn holdings(&self) -> Holdings {
+        self.inventory().holdings()
     }
 
     /// Bytes in the library and in the vault.
     pub(crate) fn stored_bytes(&self) -> u64 {
-        self.holdings().1.saturating_add(self.keeping.totals().whole_bytes)
+        self.holdings().bytes.saturating_add(self.keeping.totals().whole_bytes)
     }
 
     /// Space left on the disk that holds the data folder, in bytes; 0 where it cannot be told.
@@ -595,9 +590,10 @@ impl Shared {
 
     /// Brings the gauges up to date, before they are read.
     pub(crate) fn refresh_metrics(&self) {
-        let (files, bytes) = self.holdings();
+        let held = self.holdings();
         let metrics = &self.metrics.node;
-        metrics.library_files.set(files);
+        metrics.library_files.set(held.files);
+        metrics.library_bytes.set(held.bytes);
         let limits = self.limits.rates();
         for (flow, limit) in [
             (Flow::Upload, limits.upload_bytes_per_second),
@@ -605,7 +601,6 @@ impl Shared {
         ] {
             metrics.rate_limit.set(flow, limit.unwrap_or(0));
         }
-        metrics.library_bytes.set(bytes);
         let vault = self.keeping.totals();
         metrics.vault_replicas.set(vault.whole);
         metrics.vault_bytes.set(vault.whole_bytes);

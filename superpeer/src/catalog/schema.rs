@@ -11,7 +11,9 @@ use std::{
 };
 
 use quarta_protocols::{clock::HybridTime, credentials::Trust, ids::NetworkId};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, config::DbConfig, params,
+};
 
 use super::{CatalogError, positions, projection};
 
@@ -76,6 +78,8 @@ fn set(conn: &Connection) -> Result<(), CatalogError> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // Else a statement with a bound value is planned anew for each value.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(())
 }
