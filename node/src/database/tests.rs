@@ -114,6 +114,17 @@ fn the_file_is_private_and_durable() {
 }
 
 #[test]
+fn a_statement_is_planned_once_for_all_values() {
+    let world = World::new();
+    let connection = world.database.connection();
+    let mut statement = connection.prepare("SELECT 1 FROM records WHERE folded LIKE ?1").unwrap();
+    for value in ["a%", "b%", "c%"] {
+        assert!(!statement.exists([value]).unwrap());
+    }
+    assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
+}
+
+#[test]
 fn another_programs_file_and_another_version_are_refused_untouched() {
     let base = tempfile::tempdir().unwrap();
     let path = base.path().join("db");

@@ -209,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_is_planned_once_for_all_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = open(&dir.path().join("catalog.db"), &trust()).unwrap();
+        let mut statement = conn.prepare("SELECT 1 FROM files WHERE folded LIKE ?1").unwrap();
+        for value in ["a%", "b%", "c%"] {
+            assert!(!statement.exists([value]).unwrap());
+        }
+        assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
+    }
+
+    #[test]
     fn a_newer_foreign_or_damaged_file_is_refused_and_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.db");
