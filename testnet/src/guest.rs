@@ -24,8 +24,9 @@ use quarta_protocols::records::SignedRecord;
 use std::error::Error;
 use std::fmt::Display;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// How long its connection to a super-peer may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ pub struct Guest {
     identity: Identity,
     network: Network,
     superpeer: libp2p::PeerId,
+    /// Locked while it tells a list: polls wait for that.
     told: Arc<Mutex<Told>>,
 }
 
@@ -93,8 +95,14 @@ impl Guest {
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 if let Event::Request(Inbound::Poll(asked)) = event {
-                    let told = *answering.lock().unwrap_or_else(PoisonError::into_inner);
-                    asked.responder.respond(unchanged(told, asked.request.since));
+                    let (told, since) = if let Ok(told) = answering.try_lock() {
+                        (*told, asked.request.since)
+                    } else {
+                        // Asked while a list was being told: since then nothing has changed.
+                        let told = *answering.lock().await;
+                        (told, Some(told.position))
+                    };
+                    asked.responder.respond(unchanged(told, since));
                 }
             }
         });
@@ -118,12 +126,10 @@ impl Guest {
     /// # Errors
     /// [`ClusterError::Refused`] with the first answer that does not take it.
     pub async fn hold(&self, list: &List) -> Result<(), ClusterError> {
-        let position = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.position.revision += 1;
-            told.summary = list.summary;
-            told.position
-        };
+        let mut told = self.told.lock().await;
+        told.position.revision += 1;
+        told.summary = list.summary;
+        let position = told.position;
         let mut after = None;
         for (number, present) in list.pages.iter().enumerate() {
             let last = number + 1 == list.pages.len();
