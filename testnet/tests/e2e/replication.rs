@@ -35,12 +35,15 @@ async fn two_hundred_files_are_back_at_four_copies_within_a_minute_of_the_death_
     println!("{FILES} files are shared after {:.1} s", began.elapsed().as_secs_f64());
     until_all_have_their_copies(&network).await;
     println!("all have {TARGET} copies after {:.1} s", began.elapsed().as_secs_f64());
-    let copies = copies(&network, &names).await;
+    let copies = trimmed(&network, &names).await;
     assert_eq!(copies.len(), FILES);
     assert!(copies.values().all(|holders| holders.len() == TARGET), "{copies:?}");
-    let bill = network.superpeer(0).superpeer().status().await.unwrap().replication;
     let stored = (FILES * TARGET * MIB) as u64;
-    assert_eq!((bill.target, bill.floor, bill.stored_bytes, bill.wanted_bytes), (4, 3, stored, stored));
+    reached(&network, "the bill is that of these copies", async |network| {
+        let bill = network.superpeer(0).superpeer().status().await.unwrap().replication;
+        (bill.target, bill.floor, bill.stored_bytes, bill.wanted_bytes) == (4, 3, stored, stored)
+    })
+    .await;
 
     let dead = KILLED.map(|index| names[index].clone());
     let missing: usize =
@@ -69,7 +72,7 @@ async fn two_hundred_files_are_back_at_four_copies_within_a_minute_of_the_death_
     assert!(moved >= lost && moved <= MOVED_MAX * lost, "{moved} bytes moved for {lost} that were missing");
 
     let left: Vec<String> = names.iter().filter(|name| !dead.contains(name)).cloned().collect();
-    let copies = self::copies(&network, &left).await;
+    let copies = trimmed(&network, &left).await;
     assert_eq!(copies.len(), FILES);
     assert!(copies.values().all(|holders| holders.len() == TARGET), "{copies:?}");
     network.stop().await;
@@ -90,6 +93,16 @@ async fn until_all_have_their_copies(network: &Network) {
         })
     })
     .await;
+}
+
+/// Which of these nodes hold all of each content, once none has a copy too many: while a node is slow to list what it
+/// was asked to keep, another may be asked too, and one of them drops it after the grace period.
+async fn trimmed(network: &Network, nodes: &[String]) -> BTreeMap<String, Vec<String>> {
+    reached(network, "no file has more copies than it should", async |network| {
+        copies(network, nodes).await.values().all(|holders| holders.len() <= TARGET)
+    })
+    .await;
+    copies(network, nodes).await
 }
 
 async fn reached(network: &Network, what: &str, holds: impl AsyncFn(&Network) -> bool) {
