@@ -441,11 +441,24 @@ mod tests {
             prop_assert_eq!(receiver.position, Some(list.position()));
             prop_assert_eq!(receiver.summary(), list.summary());
             prop_assert!(receiver.items.values().eq(list.items()));
-            let counted = list.items().map(Holdings::of).reduce(|mut all, more| {
-                all.add(more);
-                all
-            });
-            prop_assert_eq!(list.holdings(), counted.unwrap_or_default());
+        }
+
+        #[test]
+        fn what_is_held_whole_is_counted_as_it_changes(steps in prop::collection::vec((0..6u8, 0..4u32), 0..60)) {
+            let mut list = Inventory::new(1);
+            for (n, step) in steps {
+                let mut file = library(u32::from(n), step, "a.txt");
+                if step > 1 && let Item::Library { size_bytes, completeness, .. } = &mut file {
+                    (*size_bytes, *completeness) = (u64::from(step), Completeness::Complete);
+                }
+                let _ = if step == 0 { list.remove(file.key()) } else { list.upsert(file) };
+                list.upsert(vault(n, 0));
+                let whole = list.items().filter(|item| {
+                    matches!(item, Item::Library { .. }) && item.completeness() == Completeness::Complete
+                });
+                let counted = whole.fold((0, 0), |(files, bytes), item| (files + 1, bytes + item.size_bytes()));
+                prop_assert_eq!((list.holdings().files, list.holdings().bytes), counted);
+            }
         }
     }
 

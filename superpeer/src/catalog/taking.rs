@@ -15,6 +15,7 @@ use super::{
     verifying::verify_all,
     write::{Merged, Write},
 };
+use crate::reconciliation::session;
 
 /// What became of another super-peer's entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +37,13 @@ pub struct Taken {
     pub restored: bool,
     /// What changed here, in order.
     pub applied: Vec<Applied>,
+}
+
+/// What a session has to know of it.
+impl From<Taken> for session::Taken {
+    fn from(taken: Taken) -> Self {
+        Self { stored: taken.stored, invalid: taken.invalid, superseded: taken.superseded }
+    }
 }
 
 /// A change of the catalog that came from another super-peer.

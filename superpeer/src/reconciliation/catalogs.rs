@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{
     Session,
     answer::{self, Stretch},
-    session::{Effect, Ending, Input, Taken},
+    session::{Effect, Ending, Input},
 };
 use crate::catalog::{
     Catalog, Reader, Viewer,
@@ -101,11 +101,6 @@ impl Side {
     }
 }
 
-fn take(own: &mut Side, other: &Side, entries: Vec<Entry>) -> Taken {
-    let taken = own.take(&other.membership, entries);
-    Taken { stored: taken.stored, invalid: taken.invalid, superseded: taken.superseded }
-}
-
 fn reconcile(own: &mut Side, other: &mut Side) -> Ending {
     let (mut session, mut effect) = Session::begin();
     loop {
@@ -117,10 +112,10 @@ fn reconcile(own: &mut Side, other: &mut Side) -> Ending {
             }
             Effect::Ask(request) => Input::Answer(other.answer(&own.membership, request)),
             Effect::List(stretch) => Input::Items(own.reader.items(&stretch, SYNC_ITEMS_MAX).unwrap()),
-            Effect::Take(entries) => Input::Taken(take(own, other, entries)),
+            Effect::Take(entries) => Input::Taken(own.take(&other.membership, entries).into()),
             Effect::TakeBeside(entries, request) => {
                 let answer = other.answer(&own.membership, request);
-                Input::TakenBeside(take(own, other, entries), answer)
+                Input::TakenBeside(own.take(&other.membership, entries).into(), answer)
             }
             Effect::Read(positions) => {
                 let (entries, read) = own.reader.entries_at(&positions).unwrap();

@@ -8,7 +8,7 @@ use quarta_protocols::{
     cbor,
     credentials::Membership,
     limits::SYNC_ITEMS_MAX,
-    messages::sync::{Entry, Request, Response, Sync},
+    messages::sync::{Request, Response, Sync},
 };
 use tokio::time::sleep_until;
 
@@ -16,7 +16,7 @@ use super::Plan;
 use crate::{
     reconciliation::{
         Session,
-        session::{Effect, Ending, Input, Taken, Tally},
+        session::{Effect, Ending, Input, Tally},
     },
     service::{Shared, federation::Federation},
 };
@@ -109,12 +109,14 @@ impl Run<'_> {
                 let read = store.read(move |reader| reader.items(&stretch, SYNC_ITEMS_MAX));
                 Input::Items(read.await.map_err(text)?)
             }
-            Effect::Take(entries) => Input::Taken(take(self.shared, &self.membership, entries).await?),
+            Effect::Take(entries) => {
+                Input::Taken(self.shared.take_entries(self.membership.clone(), entries).await?.into())
+            }
             Effect::TakeBeside(entries, request) => {
-                let (shared, membership) = (self.shared, self.membership.clone());
+                let taking = self.shared.take_entries(self.membership.clone(), entries);
                 // To its end, also where the other does not answer.
-                let (taken, answer) = tokio::join!(take(shared, &membership, entries), self.ask(request));
-                Input::TakenBeside(taken?, answer?)
+                let (taken, answer) = tokio::join!(taking, self.ask(request));
+                Input::TakenBeside(taken?.into(), answer?)
             }
             Effect::Read(positions) => {
                 let read = store.read(move |reader| reader.entries_at(&positions)).await;
@@ -171,11 +173,6 @@ impl Run<'_> {
             Err(why) => tracing::info!(%peer, why, "a reconciliation broke off; it goes on later"),
         }
     }
-}
-
-async fn take(shared: &Arc<Shared>, from: &Membership, entries: Vec<Entry>) -> Result<Taken, String> {
-    let taken = shared.take_entries(from.clone(), entries).await?;
-    Ok(Taken { stored: taken.stored, invalid: taken.invalid, superseded: taken.superseded })
 }
 
 /// The size of a message on the wire.

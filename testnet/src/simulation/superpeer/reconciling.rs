@@ -144,7 +144,7 @@ impl Running {
         let membership = with.identity().membership.as_ref().expect("super-peers are members");
         let taken = self.catalog.take(membership, entries, wall_ms).expect("an open catalog takes entries");
         self.apply(&taken.applied);
-        Taken { stored: taken.stored, invalid: taken.invalid, superseded: taken.superseded }
+        taken.into()
     }
 }
 
